@@ -1,0 +1,2 @@
+//! The `speedloader` program; see `lib.rs` for the map.
+fn main() {}
