@@ -1,1 +1,11 @@
-//! speedloader-fs.
+//! The file system of speedloader: union, residency, pools, mover and the FUSE adapter.
+//!
+//! **The order of the `mod` lines is the layering**: a module names only modules declared above
+//! its own. The invariants are those of the design: the kernel moves the bytes; pools only hold
+//! copies; an open never changes its file; half a copy does not exist; no thread waits.
+
+pub mod ids;
+pub mod rel_path;
+pub mod identity;
+pub mod error;
+pub mod errno;
