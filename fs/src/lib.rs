@@ -9,3 +9,11 @@ pub mod rel_path;
 pub mod identity;
 pub mod error;
 pub mod errno;
+pub mod seam;
+pub mod sys;
+pub mod tmpfs;
+pub mod pool;
+pub mod replica;
+
+#[cfg(test)]
+mod testing;
