@@ -47,6 +47,23 @@ pub fn refuses_direct_io(error: &std::io::Error) -> bool {
     )
 }
 
+/// Whether the file system or the memory behind it is full. A mapping that cannot be populated
+/// answers EFAULT, because the fault would have been a SIGBUS.
+pub fn is_out_of_space(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::NOMEM | Errno::FAULT)
+    )
+}
+
+/// Whether the kernel or the file system does not know the call or its flag at all.
+pub fn is_unsupported(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY | Errno::ISDIR)
+    )
+}
+
 /// Whether a lease was refused because somebody else has the file open or mapped.
 pub fn lease_refused(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())

@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::rel_path::{BadPath, RelPath};
 
@@ -106,6 +108,13 @@ impl FsError {
     #[must_use]
     pub fn at(mut self, path: &RelPath) -> Self {
         self.path = path.to_string();
+        self
+    }
+
+    /// The same error, on this path of the machine (a pool's directory, a mount point).
+    #[must_use]
+    pub fn at_file(mut self, path: &Path) -> Self {
+        self.path = path.as_os_str().as_bytes().escape_ascii().to_string();
         self
     }
 

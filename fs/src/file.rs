@@ -36,7 +36,7 @@ pub struct Live {
     /// The nodeid that new lookups get.
     pub node: Option<NodeId>,
     /// Complete copies in pools, fastest first.
-    pub replicas: Vec<Arc<Replica>>,
+    pub replicas: Vec<Replica>,
     /// Open handles that may write.
     pub writers: u32,
     /// Open handles.

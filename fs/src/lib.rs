@@ -9,6 +9,7 @@ pub mod rel_path;
 pub mod identity;
 pub mod error;
 pub mod errno;
+pub mod seam;
 pub mod sys;
 pub mod tmpfs;
 pub mod pool;
@@ -27,3 +28,6 @@ pub mod residency;
 pub mod offload;
 pub mod tiered_fs;
 pub mod fuse;
+
+#[cfg(test)]
+mod testing;

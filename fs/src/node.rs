@@ -14,7 +14,6 @@ use dashmap::DashMap;
 
 use crate::file::{HomeFile, lock};
 use crate::ids::{DirId, NodeId, PoolId};
-use crate::replica::Replica;
 
 /// What a FUSE library registered for a node, kept alive while the node is held.
 pub type Token = Arc<dyn Any + Send + Sync>;
@@ -37,16 +36,15 @@ pub enum Target {
 pub enum Place {
     /// The home file itself.
     Home(Arc<File>),
-    /// A copy in a pool.
-    Pool(Arc<Replica>),
+    /// A copy in a pool: the pool and the replica's own descriptor.
+    Pool(PoolId, Arc<File>),
 }
 
 impl Place {
     /// The descriptor to read from.
     pub fn file(&self) -> &File {
         match self {
-            Place::Home(file) => file,
-            Place::Pool(replica) => replica.file(),
+            Place::Home(file) | Place::Pool(_, file) => file,
         }
     }
 
@@ -54,7 +52,7 @@ impl Place {
     pub fn pool(&self) -> Option<PoolId> {
         match self {
             Place::Home(_) => None,
-            Place::Pool(replica) => Some(replica.pool_id()),
+            Place::Pool(pool, _) => Some(*pool),
         }
     }
 }

@@ -86,25 +86,28 @@ impl Residency {
         replica: Replica,
         speed: impl Fn(PoolId) -> u64,
     ) -> FsResult<()> {
-        let replica = Arc::new(replica);
-        let pool = replica.pool_id();
+        let pool = replica.pool().id();
+        let mut replica = Some(replica);
         let refused = file.with_live(|live| {
             if live.writers > 0 {
                 return Some(ErrorKind::Busy("the file is being written"));
             }
-            if !replica.source().same_contents(&file.attr().identity) {
+            let source = replica.as_ref().map(|replica| replica.meta().origin.source);
+            if !source.is_some_and(|source| source.same_contents(&file.attr().identity)) {
                 return Some(ErrorKind::SourceChanged);
             }
-            if live.replicas.iter().any(|known| known.pool_id() == pool) {
+            if live.replicas.iter().any(|known| known.pool().id() == pool) {
                 return Some(ErrorKind::Exists);
             }
-            live.replicas.push(Arc::clone(&replica));
-            live.replicas.sort_by_key(|known| std::cmp::Reverse(speed(known.pool_id())));
+            live.replicas.extend(replica.take());
+            live.replicas.sort_by_key(|known| std::cmp::Reverse(speed(known.pool().id())));
             live.epoch += 1;
             None
         });
         if let Some(kind) = refused {
-            self.drainer.add(replica);
+            if let Some(replica) = replica {
+                self.drainer.drain(replica);
+            }
             return Err(FsError::new("publish", kind));
         }
         self.retire_held(nodes, file);
@@ -120,7 +123,7 @@ impl Residency {
         pool: Option<PoolId>,
         reason: &'static str,
     ) -> usize {
-        let dropped: Vec<Arc<Replica>> = file.with_live(|live| take_replicas(live, pool));
+        let dropped = file.with_live(|live| take_replicas(live, pool));
         if dropped.is_empty() {
             return 0;
         }
@@ -151,14 +154,14 @@ impl Residency {
     fn after_drop(
         &self,
         file: &Arc<HomeFile>,
-        dropped: Vec<Arc<Replica>>,
+        dropped: Vec<Replica>,
         reason: &'static str,
     ) -> usize {
         let number = dropped.len();
         for replica in dropped {
-            let pool = replica.pool_id();
+            let pool = replica.pool().id();
             self.tell(FsEvent::Dropped { file: Arc::clone(file), pool, reason });
-            self.drainer.add(replica);
+            self.drainer.drain(replica);
         }
         number
     }
@@ -167,7 +170,7 @@ impl Residency {
     /// new opens go.
     fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
         let best = |live: &mut crate::file::Live| {
-            (live.node, live.replicas.first().map(|replica| replica.pool_id()))
+            (live.node, live.replicas.first().map(|replica| replica.pool().id()))
         };
         let (Some(id), best) = file.with_live(best) else { return };
         let Some(node) = nodes.get(id) else { return };
@@ -209,8 +212,8 @@ impl Residency {
     }
 }
 
-fn take_replicas(live: &mut crate::file::Live, pool: Option<PoolId>) -> Vec<Arc<Replica>> {
-    let wanted = |replica: &Arc<Replica>| pool.is_none_or(|pool| replica.pool_id() == pool);
+fn take_replicas(live: &mut crate::file::Live, pool: Option<PoolId>) -> Vec<Replica> {
+    let wanted = |replica: &Replica| pool.is_none_or(|pool| replica.pool().id() == pool);
     let (taken, kept) = live.replicas.drain(..).partition(wanted);
     live.replicas = kept;
     live.epoch += 1;

@@ -159,19 +159,23 @@ impl TieredFs {
 
     /// The fastest copy that is still a copy of what the home has.
     fn best_replica(&self, node: &Node, file: &Arc<HomeFile>) -> Option<Place> {
-        let replica = file.with_live(|live| live.replicas.first().cloned())?;
+        let (source, place) = file.with_live(|live| {
+            let replica = live.replicas.first()?;
+            let place = Place::Pool(replica.pool().id(), replica.shared_file());
+            Some((replica.meta().origin.source, place))
+        })?;
         if !file.is_cold() {
             // The models directory is local: its word is had at once, and changes behind our back
             // are seen before inotify tells of them.
             if let Some(anchor) = &node.anchor {
                 let current = Identity::of_fd(anchor).ok()?;
-                if !replica.source().same_contents(&current) {
+                if !source.same_contents(&current) {
                     self.drop_replicas(file, None, "the file changed in its home");
                     return None;
                 }
             }
         }
-        Some(Place::Pool(replica))
+        Some(place)
     }
 
     fn open_cold(&self, file: &Arc<HomeFile>) -> FsResult<File> {
@@ -187,7 +191,7 @@ impl TieredFs {
     }
 
     /// Opens a file of the models directory: by its path, or by its anchor when the path is gone.
-    fn open_home(&self, node: &Node, file: &Arc<HomeFile>, write: bool) -> FsResult<File> {
+    pub(super) fn open_home(&self, node: &Node, file: &Arc<HomeFile>, write: bool) -> FsResult<File> {
         let by_path = self
             .union
             .path_of(file)
