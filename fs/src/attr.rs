@@ -65,7 +65,10 @@ pub struct Attr {
 
 impl Attr {
     /// From a `stat`.
-    #[allow(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the field types differ between architectures"
+    )]
     pub fn of(stat: &Stat) -> Attr {
         let mode = stat.st_mode as u32;
         Attr {

@@ -99,7 +99,10 @@ impl HomeFile {
 
     pub(crate) fn add_name(&self, directory: DirId, name: &Arc<[u8]>) {
         let mut names = lock(&self.names);
-        if !names.iter().any(|known| known.0 == directory && known.1 == *name) {
+        if !names
+            .iter()
+            .any(|known| known.0 == directory && known.1 == *name)
+        {
             names.reserve_exact(1);
             names.push((directory, Arc::clone(name)));
         }
@@ -129,6 +132,8 @@ impl HomeFile {
 
     /// Whether a copy in a pool serves new opens.
     pub fn is_resident(&self) -> bool {
-        lock(&self.live).as_ref().is_some_and(|live| !live.replicas.is_empty())
+        lock(&self.live)
+            .as_ref()
+            .is_some_and(|live| !live.replicas.is_empty())
     }
 }

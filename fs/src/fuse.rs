@@ -62,7 +62,11 @@ fn errno(error: &FsError) -> Errno {
 
 fn time(nanos: i64) -> SystemTime {
     let magnitude = Duration::from_nanos(nanos.unsigned_abs());
-    if nanos >= 0 { UNIX_EPOCH + magnitude } else { UNIX_EPOCH - magnitude }
+    if nanos >= 0 {
+        UNIX_EPOCH + magnitude
+    } else {
+        UNIX_EPOCH - magnitude
+    }
 }
 
 fn file_type(kind: Kind) -> FileType {
@@ -100,7 +104,12 @@ fn file_attr(shown: &Shown, number: u64) -> FileAttr {
 }
 
 fn open_request(request: &Request, flags: i32) -> OpenRequest {
-    OpenRequest { flags, pid: request.pid(), uid: request.uid(), gid: request.gid() }
+    OpenRequest {
+        flags,
+        pid: request.pid(),
+        uid: request.uid(),
+        gid: request.gid(),
+    }
 }
 
 fn backing(token: &Token) -> Option<&BackingId> {
@@ -145,14 +154,23 @@ impl Adapter {
     }
 
     /// Opens on a thread that may wait for the home; the caller may be killed meanwhile.
-    fn open_waiting(&self, home: crate::ids::HomeId, node: NodeId, request: OpenRequest, reply: ReplyOpen) {
-        let slot = self.held.hold(request.pid, reply, |reply: ReplyOpen, number| {
-            reply.error(Errno::from_i32(number));
-        });
+    fn open_waiting(
+        &self,
+        home: crate::ids::HomeId,
+        node: NodeId,
+        request: OpenRequest,
+        reply: ReplyOpen,
+    ) {
+        let slot = self
+            .held
+            .hold(request.pid, reply, |reply: ReplyOpen, number| {
+                reply.error(Errno::from_i32(number));
+            });
         let fs = Arc::clone(&self.fs);
         let job = move || {
             let register = |file: &File| {
-                slot.with(|reply| reply.open_backing(file)).and_then(|id| Ok(Arc::new(id?) as Token))
+                slot.with(|reply| reply.open_backing(file))
+                    .and_then(|id| Ok(Arc::new(id?) as Token))
             };
             let result = fs.open(node, &request, &register, true);
             match (slot.take(), result) {
@@ -173,9 +191,11 @@ impl Adapter {
         size: u32,
         reply: ReplyData,
     ) {
-        let slot = self.held.hold(request.pid(), reply, |reply: ReplyData, number| {
-            reply.error(Errno::from_i32(number));
-        });
+        let slot = self
+            .held
+            .hold(request.pid(), reply, |reply: ReplyData, number| {
+                reply.error(Errno::from_i32(number));
+            });
         let fs = Arc::clone(&self.fs);
         let job = move || {
             let mut buffer = vec![0; size as usize];
@@ -282,8 +302,14 @@ impl Filesystem for Adapter {
             TimeOrNow::Now => Time::Now,
             TimeOrNow::SpecificTime(at) => Time::At(at),
         };
-        let set =
-            SetAttr { mode, uid, gid, size, atime: atime.map(wanted), mtime: mtime.map(wanted) };
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime: atime.map(wanted),
+            mtime: mtime.map(wanted),
+        };
         let handle = handle.map(|handle| HandleId(handle.0));
         let by = open_request(request, 0);
         Adapter::attr(reply, self.fs.setattr(NodeId(node.0), handle, &set, &by));
@@ -307,7 +333,9 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let owner = (request.uid(), request.gid());
-        let made = self.fs.mknod(NodeId(parent.0), name.as_bytes(), mode, rdev, owner);
+        let made = self
+            .fs
+            .mknod(NodeId(parent.0), name.as_bytes(), mode, rdev, owner);
         self.entry(reply, made);
     }
 
@@ -321,16 +349,26 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let (uid, gid) = (request.uid(), request.gid());
-        self.entry(reply, self.fs.mkdir(NodeId(parent.0), name.as_bytes(), mode, uid, gid));
+        self.entry(
+            reply,
+            self.fs
+                .mkdir(NodeId(parent.0), name.as_bytes(), mode, uid, gid),
+        );
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.fs.unlink(NodeId(parent.0), name.as_bytes(), request.pid());
+        let done = self
+            .fs
+            .unlink(NodeId(parent.0), name.as_bytes(), request.pid());
         Adapter::done(reply, done);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        Adapter::done(reply, self.fs.rmdir(NodeId(parent.0), name.as_bytes(), request.pid()));
+        Adapter::done(
+            reply,
+            self.fs
+                .rmdir(NodeId(parent.0), name.as_bytes(), request.pid()),
+        );
     }
 
     fn symlink(
@@ -343,7 +381,9 @@ impl Filesystem for Adapter {
     ) {
         let (uid, gid) = (request.uid(), request.gid());
         let target = target.as_os_str().as_bytes();
-        let made = self.fs.symlink(NodeId(parent.0), name.as_bytes(), target, uid, gid);
+        let made = self
+            .fs
+            .symlink(NodeId(parent.0), name.as_bytes(), target, uid, gid);
         self.entry(reply, made);
     }
 
@@ -378,7 +418,10 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let (parent, name) = (NodeId(new_parent.0), new_name.as_bytes());
-        self.entry(reply, self.fs.link(NodeId(node.0), parent, name, request.pid()));
+        self.entry(
+            reply,
+            self.fs.link(NodeId(node.0), parent, name, request.pid()),
+        );
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -519,9 +562,15 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(errno(&error)),
         };
         let dots = [(own, "."), (parent, "..")];
-        let dots = dots.iter().map(|(ino, name)| (*ino, FileType::Directory, OsStr::new(*name)));
+        let dots = dots
+            .iter()
+            .map(|(ino, name)| (*ino, FileType::Directory, OsStr::new(*name)));
         let names = listed.iter().map(|entry| {
-            (entry.ino, file_type(entry.kind), OsStr::from_bytes(&entry.name))
+            (
+                entry.ino,
+                file_type(entry.kind),
+                OsStr::from_bytes(&entry.name),
+            )
         });
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         for (index, (ino, kind, name)) in dots.chain(names).enumerate().skip(from) {
@@ -593,7 +642,10 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        Adapter::done(reply, self.fs.fallocate(HandleId(handle.0), mode, offset, length));
+        Adapter::done(
+            reply,
+            self.fs.fallocate(HandleId(handle.0), mode, offset, length),
+        );
     }
 
     fn lseek(

@@ -72,7 +72,13 @@ impl Home {
             error.path = path.display().to_string();
             error
         })?;
-        Ok(Home { id, path: path.to_owned(), root, watch, read_only_mount: false })
+        Ok(Home {
+            id,
+            path: path.to_owned(),
+            root,
+            watch,
+            read_only_mount: false,
+        })
     }
 
     /// Its place in the order of precedence.
@@ -101,7 +107,13 @@ impl Home {
     }
 
     fn beneath(&self, path: &RelPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        openat2(&self.root, path.as_os_str(), flags | OFlags::CLOEXEC, Mode::empty(), BENEATH)
+        openat2(
+            &self.root,
+            path.as_os_str(),
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            BENEATH,
+        )
     }
 
     /// Opens a regular file; for writing only in the models directory.
@@ -116,7 +128,9 @@ impl Home {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         // NONBLOCK: a name that became a pipe behind our back must not hang us.
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-        let fd = self.beneath(path, flags).map_err(|errno| FsError::io("open", path, errno))?;
+        let fd = self
+            .beneath(path, flags)
+            .map_err(|errno| FsError::io("open", path, errno))?;
         let stat = fstat(&fd).map_err(|errno| FsError::io("open", path, errno))?;
         if Attr::of(&stat).kind != Kind::File {
             return Err(FsError::new("open", ErrorKind::Invalid("not a regular file")).at(path));
@@ -154,7 +168,9 @@ impl Home {
     /// The kernel's answer.
     pub fn stat(&self, path: &RelPath) -> FsResult<Attr> {
         let fd = self.anchor(path)?;
-        fstat(&fd).map(|stat| Attr::of(&stat)).map_err(|errno| FsError::io("stat", path, errno))
+        fstat(&fd)
+            .map(|stat| Attr::of(&stat))
+            .map_err(|errno| FsError::io("stat", path, errno))
     }
 
     /// Space and inodes of the file system below.
@@ -186,8 +202,9 @@ impl Home {
     /// The kernel's answer to opening or reading the directory itself.
     pub fn list(&self, path: &RelPath) -> FsResult<Vec<Listed>> {
         let failed = |errno| FsError::io("list", path, errno);
-        let directory =
-            self.beneath(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        let directory = self
+            .beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(failed)?;
         let mut listed = Vec::new();
         for entry in Dir::read_from(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -208,7 +225,9 @@ impl Home {
     /// The kernel's answer.
     pub fn sync_directory(&self, path: &RelPath) -> FsResult<()> {
         let failed = |errno| FsError::io("fsync", path, errno);
-        let fd = self.beneath(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        let fd = self
+            .beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(failed)?;
         rustix::fs::fsync(fd).map_err(failed)
     }
 
@@ -219,11 +238,10 @@ impl Home {
     pub fn look_up(&self, directory: &RelPath, name: &[u8]) -> FsResult<Option<Listed>> {
         match self.directory(directory) {
             Ok(fd) => Ok(look_at(fd.as_fd(), OsStr::from_bytes(name))),
-            Err(FsError { kind: ErrorKind::Io(error), .. })
-                if error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
+            Err(FsError {
+                kind: ErrorKind::Io(error),
+                ..
+            }) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -247,7 +265,11 @@ fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> Option<Listed> {
         Kind::Symlink => Some(link_target(directory, name).ok()?.into_boxed_slice()),
         _ => None,
     };
-    Some(Listed { name: name.as_bytes().to_vec(), attr, target })
+    Some(Listed {
+        name: name.as_bytes().to_vec(),
+        attr,
+        target,
+    })
 }
 
 fn link_target(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
@@ -267,5 +289,10 @@ pub fn proc_path(fd: &OwnedFd) -> String {
 pub fn reopen(anchor: &OwnedFd, write: bool) -> std::io::Result<File> {
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
     let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(CWD, proc_path(anchor), flags, Mode::empty())?))
+    Ok(File::from(rustix::fs::openat(
+        CWD,
+        proc_path(anchor),
+        flags,
+        Mode::empty(),
+    )?))
 }

@@ -93,7 +93,10 @@ pub struct Node {
 impl Node {
     /// What it stands for.
     pub fn target(&self) -> Target {
-        self.target.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.target
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Makes it stand for another file: one that shadows the former.
@@ -150,14 +153,26 @@ impl NodeTable {
         table
     }
 
-    fn insert(&self, id: NodeId, target: Target, anchor: Option<OwnedFd>, lookups: u64) -> Arc<Node> {
+    fn insert(
+        &self,
+        id: NodeId,
+        target: Target,
+        anchor: Option<OwnedFd>,
+        lookups: u64,
+    ) -> Arc<Node> {
         let node = Arc::new(Node {
             id,
             target: RwLock::new(target),
             anchor,
             open: Mutex::new(OpenState::default()),
         });
-        self.nodes.insert(id, Known { node: Arc::clone(&node), lookups });
+        self.nodes.insert(
+            id,
+            Known {
+                node: Arc::clone(&node),
+                lookups,
+            },
+        );
         node
     }
 
@@ -172,7 +187,10 @@ impl NodeTable {
 
     /// The node of a directory, counted as looked up once more.
     pub fn look_up_directory(&self, directory: DirId) -> Arc<Node> {
-        let id = *self.by_directory.entry(directory).or_insert_with(|| self.fresh_id());
+        let id = *self
+            .by_directory
+            .entry(directory)
+            .or_insert_with(|| self.fresh_id());
         if let Some(mut known) = self.nodes.get_mut(&id) {
             known.lookups += 1;
             return Arc::clone(&known.node);
@@ -223,7 +241,8 @@ impl NodeTable {
             }),
             Target::Directory(directory) => {
                 if give_back() {
-                    self.by_directory.remove_if(&directory, |_, known| *known == id);
+                    self.by_directory
+                        .remove_if(&directory, |_, known| *known == id);
                 }
             }
             Target::VirtualDirectory | Target::Virtual(_) => {}

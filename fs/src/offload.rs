@@ -63,7 +63,10 @@ impl Offload {
                 job();
             }
         };
-        match std::thread::Builder::new().name(self.name.clone()).spawn(work) {
+        match std::thread::Builder::new()
+            .name(self.name.clone())
+            .spawn(work)
+        {
             Ok(_) => *threads += 1,
             Err(error) => tracing::error!(%error, "no thread to wait for a home"),
         }

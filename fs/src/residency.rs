@@ -45,7 +45,13 @@ impl Residency {
         drainer: Arc<Drainer>,
         stats: Arc<Stats>,
     ) -> Residency {
-        Residency { notices, events, drainer, stats, mount_dev: OnceLock::new() }
+        Residency {
+            notices,
+            events,
+            drainer,
+            stats,
+            mount_dev: OnceLock::new(),
+        }
     }
 
     /// The device number of the mount, once it is known: locks are found by it.
@@ -100,7 +106,8 @@ impl Residency {
                 return Some(ErrorKind::Exists);
             }
             live.replicas.extend(replica.take());
-            live.replicas.sort_by_key(|known| std::cmp::Reverse(speed(known.pool().id())));
+            live.replicas
+                .sort_by_key(|known| std::cmp::Reverse(speed(known.pool().id())));
             live.epoch += 1;
             None
         });
@@ -111,7 +118,10 @@ impl Residency {
             return Err(FsError::new("publish", kind));
         }
         self.retire_held(nodes, file);
-        self.tell(FsEvent::Promoted { file: Arc::clone(file), pool });
+        self.tell(FsEvent::Promoted {
+            file: Arc::clone(file),
+            pool,
+        });
         Ok(())
     }
 
@@ -160,7 +170,11 @@ impl Residency {
         let number = dropped.len();
         for replica in dropped {
             let pool = replica.pool().id();
-            self.tell(FsEvent::Dropped { file: Arc::clone(file), pool, reason });
+            self.tell(FsEvent::Dropped {
+                file: Arc::clone(file),
+                pool,
+                reason,
+            });
             self.drainer.drain(replica);
         }
         number
@@ -170,13 +184,21 @@ impl Residency {
     /// new opens go.
     fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
         let best = |live: &mut crate::file::Live| {
-            (live.node, live.replicas.first().map(|replica| replica.pool().id()))
+            (
+                live.node,
+                live.replicas.first().map(|replica| replica.pool().id()),
+            )
         };
-        let (Some(id), best) = file.with_live(best) else { return };
+        let (Some(id), best) = file.with_live(best) else {
+            return;
+        };
         let Some(node) = nodes.get(id) else { return };
         {
             let mut open = node.lock_open();
-            let elsewhere = open.bound.as_ref().is_some_and(|bound| bound.place.pool() != best);
+            let elsewhere = open
+                .bound
+                .as_ref()
+                .is_some_and(|bound| bound.place.pool() != best);
             if open.handles == 0 || !elsewhere || self.is_locked(&node, file) {
                 return;
             }
@@ -201,12 +223,21 @@ impl Residency {
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by
     /// inode, so a file that is locked must keep its nodeid.
     fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
-        let Some(dev) = self.mount_dev.get() else { return false };
+        let Some(dev) = self.mount_dev.get() else {
+            return false;
+        };
         let (major, minor) = (rustix::fs::major(*dev), rustix::fs::minor(*dev));
         let device = format!("{major:02x}:{minor:02x}:");
-        let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return false };
+        let Ok(locks) = std::fs::read_to_string("/proc/locks") else {
+            return false;
+        };
         // Of a line such as `1: FLOCK ADVISORY WRITE 708 00:2a:14 0 EOF` the sixth word counts.
-        locks.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with(&device)))
+        locks
+            .lines()
+            .filter_map(|line| {
+                line.split_whitespace()
+                    .find(|word| word.starts_with(&device))
+            })
             .filter_map(|word| word.rsplit(':').next()?.parse::<u64>().ok())
             .any(|ino| ino == file.ino || ino == node.id.0)
     }

@@ -4,8 +4,8 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,9 +15,9 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::handle::{Handle, HandleTable};
-use crate::home::{Home, Watch};
+use crate::home::Home;
 use crate::identity::Identity;
-use crate::ids::{DirId, FileId, HandleId, HomeId, NodeId, PoolId};
+use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
 use crate::node::{Node, NodeTable, Target, VIRTUAL_NODE};
 use crate::offload::Offload;
 use crate::rel_path::{RelPath, check_name};
@@ -32,8 +32,8 @@ mod open;
 mod changes;
 mod keep_true;
 
-pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
 pub use changes::{RenameMode, SetAttr, Time};
+pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
 
 /// Inode numbers shown for the virtual files: far above those of homes.
 const VIRTUAL_INO: u64 = 1 << 61;
@@ -64,6 +64,9 @@ pub struct TieredFs {
     stats: Arc<Stats>,
     speeds: Vec<AtomicU64>,
     keep_true: keep_true::KeepTrue,
+    /// Shared by changes through us, from the system call until it is recorded; taken alone by who
+    /// looks at the models directory, so that nobody sees a rename half recorded.
+    gate: RwLock<()>,
 }
 
 /// How many pools can be known at once.
@@ -95,7 +98,10 @@ impl TieredFs {
         let stats = Arc::new(Stats::default());
         let (notices, receiver) = unbounded();
         let file_system = Arc::new(TieredFs {
-            offloads: homes.iter().map(|home| Offload::new(&format!("home-{}", home.id()))).collect(),
+            offloads: homes
+                .iter()
+                .map(|home| Offload::new(&format!("home-{}", home.id())))
+                .collect(),
             union: Union::new(root, homes.len()),
             nodes: NodeTable::new(virtual_files.names().len()),
             handles: HandleTable::default(),
@@ -104,6 +110,7 @@ impl TieredFs {
             stats,
             speeds: (0..POOLS_MAX).map(|_| AtomicU64::new(0)).collect(),
             keep_true: keep_true::KeepTrue::new(homes.len()),
+            gate: RwLock::new(()),
             homes,
             settings,
         });
@@ -179,7 +186,9 @@ impl TieredFs {
             self.reload_attr(file);
         }
         self.residency.publish(&self.nodes, file, replica, |pool| {
-            self.speeds.get(usize::from(pool.0)).map_or(0, |speed| speed.load(Ordering::Relaxed))
+            self.speeds
+                .get(usize::from(pool.0))
+                .map_or(0, |speed| speed.load(Ordering::Relaxed))
         })
     }
 
@@ -190,18 +199,8 @@ impl TieredFs {
         pool: Option<PoolId>,
         reason: &'static str,
     ) -> usize {
-        self.residency.drop_replicas(&self.nodes, file, pool, reason)
-    }
-
-    /// The file of an identifier.
-    pub fn file_by_id(&self, id: FileId) -> Option<Arc<HomeFile>> {
-        let mut found = None;
-        self.union.for_each_file(|file| {
-            if file.id == id {
-                found = Some(Arc::clone(file));
-            }
-        });
-        found
+        self.residency
+            .drop_replicas(&self.nodes, file, pool, reason)
     }
 
     // ---- names and attributes ---------------------------------------------------------------
@@ -217,7 +216,9 @@ impl TieredFs {
     }
 
     fn node(&self, node: NodeId) -> FsResult<Arc<Node>> {
-        self.nodes.get(node).ok_or_else(|| FsError::new("find node", ErrorKind::NotFound))
+        self.nodes
+            .get(node)
+            .ok_or_else(|| FsError::new("find node", ErrorKind::NotFound))
     }
 
     /// Looks a name up; the node counts one lookup more.
@@ -231,7 +232,11 @@ impl TieredFs {
             return self.getattr(NodeId(VIRTUAL_NODE), None);
         }
         if parent == NodeId(VIRTUAL_NODE) {
-            let known = self.virtual_files.names().iter().position(|n| n.as_bytes() == name);
+            let known = self
+                .virtual_files
+                .names()
+                .iter()
+                .position(|n| n.as_bytes() == name);
             let index = known.ok_or_else(|| FsError::new("look up", ErrorKind::NotFound))?;
             return self.getattr(NodeId(VIRTUAL_NODE + 1 + index as u64), None);
         }
@@ -276,7 +281,12 @@ impl TieredFs {
             Target::File(file) => Ok(self.show_file(&node, &file)),
             Target::VirtualDirectory => Ok(self.show_virtual(node.id, Kind::Directory, 0o555)),
             Target::Virtual(index) => {
-                let name = self.virtual_files.names().get(index).copied().unwrap_or_default();
+                let name = self
+                    .virtual_files
+                    .names()
+                    .get(index)
+                    .copied()
+                    .unwrap_or_default();
                 let writable = self.virtual_files.is_writable(name);
                 let permissions = if writable { 0o660 } else { 0o444 };
                 Ok(self.show_virtual(node.id, Kind::File, permissions))
@@ -295,7 +305,12 @@ impl TieredFs {
         }
         view.attr.nlink = view.subdirectories.saturating_add(2);
         let attr_timeout = self.settings.attr_timeout;
-        Ok(Shown { node, ino: view.ino, attr: view.attr, attr_timeout })
+        Ok(Shown {
+            node,
+            ino: view.ino,
+            attr: view.attr,
+            attr_timeout,
+        })
     }
 
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
@@ -309,8 +324,17 @@ impl TieredFs {
         }
         let written = file.with_live(|live| live.writers > 0);
         // While somebody writes, shared mappings change size and times without telling the kernel.
-        let attr_timeout = if written { Duration::ZERO } else { self.settings.attr_timeout };
-        Shown { node: node.id, ino: file.ino, attr: file.attr(), attr_timeout }
+        let attr_timeout = if written {
+            Duration::ZERO
+        } else {
+            self.settings.attr_timeout
+        };
+        Shown {
+            node: node.id,
+            ino: file.ino,
+            attr: file.attr(),
+            attr_timeout,
+        }
     }
 
     fn show_virtual(&self, node: NodeId, kind: Kind, permissions: u16) -> Shown {
@@ -321,12 +345,20 @@ impl TieredFs {
         attr.nlink = 1;
         attr.blocks = 0;
         attr.identity.size = 0;
-        Shown { node, ino: VIRTUAL_INO + node.0, attr, attr_timeout: Duration::ZERO }
+        Shown {
+            node,
+            ino: VIRTUAL_INO + node.0,
+            attr,
+            attr_timeout: Duration::ZERO,
+        }
     }
 
     /// Looks at a file of the models directory again.
     fn reload_attr(&self, file: &Arc<HomeFile>) {
-        let attr = self.union.path_of(file).and_then(|path| self.models().stat(&path).ok());
+        let attr = self
+            .union
+            .path_of(file)
+            .and_then(|path| self.models().stat(&path).ok());
         match attr {
             Some(attr) if attr.identity.ino == file.attr().identity.ino => {
                 file.set_attr(attr);
@@ -436,8 +468,11 @@ impl TieredFs {
                     let (node, writers) = file.with_live(|live| (live.node, live.writers));
                     if let Some(node) = node {
                         // What is written through us, the kernel has already.
-                        let notice =
-                            if writers > 0 { Notice::Attr(node) } else { Notice::Data(node) };
+                        let notice = if writers > 0 {
+                            Notice::Attr(node)
+                        } else {
+                            Notice::Data(node)
+                        };
                         self.residency.notice(notice);
                     }
                 }
@@ -456,10 +491,5 @@ impl TieredFs {
         if tree_changed {
             self.residency.tell(FsEvent::TreeChanged);
         }
-    }
-
-    /// Whether a home's changes come by inotify.
-    fn is_watched(&self, home: HomeId) -> bool {
-        self.homes.get(usize::from(home.0)).is_some_and(|home| home.watch() == Watch::Inotify)
     }
 }

@@ -164,7 +164,9 @@ impl Union {
     pub fn find(&self, path: &RelPath) -> Option<Found> {
         let mut at = Found::Directory(DirId::ROOT);
         for name in path.names() {
-            let Found::Directory(directory) = at else { return None };
+            let Found::Directory(directory) = at else {
+                return None;
+            };
             at = self.look_up(directory, name)?;
         }
         Some(at)
@@ -214,7 +216,10 @@ impl Union {
 
     /// Whether any home but the models directory has this directory.
     pub fn is_partly_cold(&self, directory: DirId) -> bool {
-        self.read().directories.get(&directory).is_none_or(|known| known.homes & !1 != 0)
+        self.read()
+            .directories
+            .get(&directory)
+            .is_none_or(|known| known.homes & !1 != 0)
     }
 
     /// Whether anything in or below the directory lives in cold storage.
@@ -225,17 +230,27 @@ impl Union {
     /// Directories directly below that `home` has.
     pub fn subdirectories_of(&self, home: HomeId, directory: DirId) -> Vec<DirId> {
         let tree = self.read();
-        let Some(known) = tree.directories.get(&directory) else { return Vec::new() };
-        let below = known.entries.keys().filter_map(|name| tree.directory_at(directory, name));
+        let Some(known) = tree.directories.get(&directory) else {
+            return Vec::new();
+        };
+        let below = known
+            .entries
+            .keys()
+            .filter_map(|name| tree.directory_at(directory, name));
         let has = |id: &DirId| {
-            tree.directories.get(id).is_some_and(|below| below.homes & (1 << home.0) != 0)
+            tree.directories
+                .get(id)
+                .is_some_and(|below| below.homes & (1 << home.0) != 0)
         };
         below.filter(has).collect()
     }
 
     /// Whether nothing is shown in the directory.
     pub fn is_empty(&self, directory: DirId) -> bool {
-        self.read().directories.get(&directory).is_none_or(|known| known.entries.is_empty())
+        self.read()
+            .directories
+            .get(&directory)
+            .is_none_or(|known| known.entries.is_empty())
     }
 
     /// Whether `directory` is `ancestor` or lies below it.
@@ -254,13 +269,22 @@ impl Union {
     /// The entries of a directory by name; `None` when it is gone.
     pub fn list(&self, directory: DirId) -> Option<Vec<ListedName>> {
         let tree = self.read();
-        let listed = tree.directories.get(&directory)?.entries.iter().filter_map(|(name, slot)| {
-            let (ino, kind) = match tree.visible(slot)? {
-                Found::File(file) => (file.ino, file.kind),
-                Found::Directory(id) => (tree.directories.get(&id)?.ino, Kind::Directory),
-            };
-            Some(ListedName { name: Arc::clone(name), ino, kind })
-        });
+        let listed = tree
+            .directories
+            .get(&directory)?
+            .entries
+            .iter()
+            .filter_map(|(name, slot)| {
+                let (ino, kind) = match tree.visible(slot)? {
+                    Found::File(file) => (file.ino, file.kind),
+                    Found::Directory(id) => (tree.directories.get(&id)?.ino, Kind::Directory),
+                };
+                Some(ListedName {
+                    name: Arc::clone(name),
+                    ino,
+                    kind,
+                })
+            });
         Some(listed.collect())
     }
 
@@ -280,14 +304,23 @@ impl Union {
     pub fn directories_of(&self, home: HomeId) -> Vec<(DirId, RelPath)> {
         let tree = self.read();
         let has = |directory: &&Directory| directory.homes & (1 << home.0) != 0;
-        let found = tree.directories.iter().filter(|(_, directory)| has(directory));
-        found.filter_map(|(id, _)| Some((*id, tree.path(*id)?))).collect()
+        let found = tree
+            .directories
+            .iter()
+            .filter(|(_, directory)| has(directory));
+        found
+            .filter_map(|(id, _)| Some((*id, tree.path(*id)?)))
+            .collect()
     }
 
     /// Number of visible and hidden files, and of directories.
     pub fn counts(&self) -> (usize, usize) {
         let tree = self.read();
-        let files = tree.directories.values().map(|directory| directory.entries.len()).sum();
+        let files = tree
+            .directories
+            .values()
+            .map(|directory| directory.entries.len())
+            .sum();
         (files, tree.directories.len())
     }
 
@@ -301,10 +334,14 @@ impl Union {
         directory: DirId,
         name: &[u8],
     ) -> FsResult<Vec<UnionChange>> {
-        self.refresh(directory, |path| home.look_up(path, name), |tree, found, changes| {
-            let name: Arc<[u8]> = Arc::from(name);
-            self.set(tree, directory, &name, home.id(), found, changes);
-        })
+        self.refresh(
+            directory,
+            |path| home.look_up(path, name),
+            |tree, found, changes| {
+                let name: Arc<[u8]> = Arc::from(name);
+                self.set(tree, directory, &name, home.id(), found, changes);
+            },
+        )
     }
 
     /// Reads one directory of one home and makes the picture true. Directories found are reported,
@@ -313,17 +350,21 @@ impl Union {
     /// # Errors
     /// The home's answer.
     pub fn refresh_directory(&self, home: &Home, directory: DirId) -> FsResult<Vec<UnionChange>> {
-        self.refresh(directory, |path| home.list(path), |tree, found, changes| {
-            let mut gone = tree.names_of(directory, home.id());
-            for entry in found {
-                let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
-                gone.remove(&name);
-                self.set(tree, directory, &name, home.id(), Some(entry), changes);
-            }
-            for name in gone {
-                self.set(tree, directory, &name, home.id(), None, changes);
-            }
-        })
+        self.refresh(
+            directory,
+            |path| home.list(path),
+            |tree, found, changes| {
+                let mut gone = tree.names_of(directory, home.id());
+                for entry in found {
+                    let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
+                    gone.remove(&name);
+                    self.set(tree, directory, &name, home.id(), Some(entry), changes);
+                }
+                for name in gone {
+                    self.set(tree, directory, &name, home.id(), None, changes);
+                }
+            },
+        )
     }
 
     /// Looks outside the lock, and applies only when the directory did not change meanwhile.
@@ -338,7 +379,10 @@ impl Union {
             let (version, path) = {
                 let tree = self.read();
                 let known = tree.directories.get(&directory).ok_or_else(gone)?;
-                ((known.version, tree.renames), tree.path(directory).ok_or_else(gone)?)
+                (
+                    (known.version, tree.renames),
+                    tree.path(directory).ok_or_else(gone)?,
+                )
             };
             let found = look(&path)?;
             let mut tree = self.write();
@@ -369,15 +413,12 @@ impl Union {
 
     /// Moves the models directory's entry of a name to another name, where it replaces the models
     /// directory's entry; the caller has done the same in the home. Records and identifiers stay.
-    pub fn rename(
-        &self,
-        from: (DirId, &[u8]),
-        to: (DirId, &[u8]),
-        changes: &mut Vec<UnionChange>,
-    ) {
+    pub fn rename(&self, from: (DirId, &[u8]), to: (DirId, &[u8]), changes: &mut Vec<UnionChange>) {
         let mut tree = self.write();
         let (from_name, to_name): (Arc<[u8]>, Arc<[u8]>) = (from.1.into(), to.1.into());
-        let Some(moved) = tree.take(from.0, &from_name) else { return };
+        let Some(moved) = tree.take(from.0, &from_name) else {
+            return;
+        };
         self.set(&mut tree, to.0, &to_name, HomeId::MODELS, None, changes);
         tree.put(to.0, &to_name, moved);
         tree.touched(from.0, &from_name, changes);
@@ -412,7 +453,9 @@ impl Union {
         changes: &mut Vec<UnionChange>,
     ) {
         let before = tree.seen(directory, name);
-        let wants_directory = found.as_ref().is_some_and(|f| f.attr.kind == Kind::Directory);
+        let wants_directory = found
+            .as_ref()
+            .is_some_and(|f| f.attr.kind == Kind::Directory);
         if !wants_directory {
             tree.remove_directory_of(directory, name, home, changes);
         }
@@ -455,7 +498,9 @@ impl Union {
             tree.remove_file_of(directory, name, home, changes);
         }
         let key = (home, identity.dev, identity.ino);
-        let shared = (listed.attr.nlink > 1).then(|| tree.by_inode.get(&key).cloned()).flatten();
+        let shared = (listed.attr.nlink > 1)
+            .then(|| tree.by_inode.get(&key).cloned())
+            .flatten();
         let file = shared.unwrap_or_else(|| {
             let id = FileId(self.next_file.fetch_add(1, Ordering::Relaxed));
             let ino = shown_ino(home, &listed.attr, self.root_dev(home));
@@ -488,7 +533,9 @@ enum Moved {
 
 impl Tree {
     fn home_of_directory(&self, directory: DirId) -> u32 {
-        self.directories.get(&directory).map_or(u32::MAX, |known| known.homes.trailing_zeros())
+        self.directories
+            .get(&directory)
+            .map_or(u32::MAX, |known| known.homes.trailing_zeros())
     }
 
     fn visible(&self, slot: &Slot) -> Option<Found> {
@@ -517,10 +564,13 @@ impl Tree {
     }
 
     fn has_cold_below(&self, directory: DirId) -> bool {
-        let Some(known) = self.directories.get(&directory) else { return false };
+        let Some(known) = self.directories.get(&directory) else {
+            return false;
+        };
         known.homes & !1 != 0
             || known.entries.keys().any(|name| {
-                self.directory_at(directory, name).is_some_and(|below| self.has_cold_below(below))
+                self.directory_at(directory, name)
+                    .is_some_and(|below| self.has_cold_below(below))
             })
     }
 
@@ -532,12 +582,18 @@ impl Tree {
             names.push(&known.name);
             at = known.parent;
         }
-        names.iter().rev().try_fold(RelPath::root(), |path, name| path.join(name).ok())
+        names
+            .iter()
+            .rev()
+            .try_fold(RelPath::root(), |path, name| path.join(name).ok())
     }
 
     /// The slot of a name taken apart: files of all homes, directory.
     fn take_slot(&mut self, directory: DirId, name: &[u8]) -> (Vec<Arc<HomeFile>>, Option<DirId>) {
-        let slot = self.directories.get_mut(&directory).and_then(|d| d.entries.remove(name));
+        let slot = self
+            .directories
+            .get_mut(&directory)
+            .and_then(|d| d.entries.remove(name));
         match slot {
             None => (Vec::new(), None),
             Some(Slot::File(file)) => (vec![file], None),
@@ -588,14 +644,20 @@ impl Tree {
         home: HomeId,
         changes: &mut Vec<UnionChange>,
     ) {
-        let Some(file) = self.file_of(directory, name, home) else { return };
+        let Some(file) = self.file_of(directory, name, home) else {
+            return;
+        };
         let (mut files, below) = self.take_slot(directory, name);
         files.retain(|known| known.home != home);
         self.put_slot(directory, name, files, below);
         if file.remove_name(directory, name) {
             let identity = file.attr().identity;
             let key = (home, identity.dev, identity.ino);
-            if self.by_inode.get(&key).is_some_and(|known| known.id == file.id) {
+            if self
+                .by_inode
+                .get(&key)
+                .is_some_and(|known| known.id == file.id)
+            {
                 self.by_inode.remove(&key);
             }
             changes.push(UnionChange::FileGone(file));
@@ -637,7 +699,9 @@ impl Tree {
             self.put_slot(parent, name, files, Some(id));
             id
         });
-        let Some(known) = self.directories.get_mut(&id) else { return };
+        let Some(known) = self.directories.get_mut(&id) else {
+            return;
+        };
         if known.homes & (bit - 1) == 0 {
             known.attr = *attr;
         }
@@ -655,9 +719,13 @@ impl Tree {
         home: HomeId,
         changes: &mut Vec<UnionChange>,
     ) {
-        let Some(id) = self.directory_at(parent, name) else { return };
+        let Some(id) = self.directory_at(parent, name) else {
+            return;
+        };
         let bit = 1 << home.0;
-        let Some(known) = self.directories.get_mut(&id) else { return };
+        let Some(known) = self.directories.get_mut(&id) else {
+            return;
+        };
         if known.homes & bit == 0 {
             return;
         }
@@ -667,7 +735,9 @@ impl Tree {
             self.remove_directory_of(id, &below, home, changes);
             self.remove_file_of(id, &below, home, changes);
         }
-        let Some(known) = self.directories.get_mut(&id) else { return };
+        let Some(known) = self.directories.get_mut(&id) else {
+            return;
+        };
         known.homes &= !bit;
         if known.homes == 0 {
             self.directories.remove(&id);
@@ -679,7 +749,9 @@ impl Tree {
 
     /// Names under which `home` has something in the directory.
     fn names_of(&self, directory: DirId, home: HomeId) -> std::collections::BTreeSet<Arc<[u8]>> {
-        let Some(known) = self.directories.get(&directory) else { return Default::default() };
+        let Some(known) = self.directories.get(&directory) else {
+            return Default::default();
+        };
         let has = |slot: &Slot| {
             let (files, below) = match slot {
                 Slot::File(file) => (std::slice::from_ref(file), None),
@@ -692,7 +764,12 @@ impl Tree {
                     .and_then(|id| self.directories.get(&id))
                     .is_some_and(|below| below.homes & bit != 0)
         };
-        known.entries.iter().filter(|(_, slot)| has(slot)).map(|(n, _)| Arc::clone(n)).collect()
+        known
+            .entries
+            .iter()
+            .filter(|(_, slot)| has(slot))
+            .map(|(n, _)| Arc::clone(n))
+            .collect()
     }
 
     /// Takes the models directory's entry out of a name.

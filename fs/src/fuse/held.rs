@@ -79,7 +79,10 @@ impl HeldReplies {
         reply: R,
         fail: impl FnOnce(R, i32) + Send + 'static,
     ) -> Arc<HeldReply<R>> {
-        let held = Arc::new(HeldReply(Mutex::new(Some((reply, Box::new(fail) as Fail<R>)))));
+        let held = Arc::new(HeldReply(Mutex::new(Some((
+            reply,
+            Box::new(fail) as Fail<R>,
+        )))));
         let strong: Arc<dyn Failing> = held.clone();
         let mut state = lock(&self.state);
         let key = state.next;
@@ -111,22 +114,27 @@ impl HeldReplies {
         let mut state = lock(&self.state);
         loop {
             while state.waiting.is_empty() {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             let (next, _) = self
                 .changed
                 .wait_timeout(state, LOOK_INTERVAL)
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
-            state.waiting.retain(|_, (tid, reply)| match reply.upgrade() {
-                Some(reply) if reply.is_answered() => false,
-                Some(reply) if has_fatal_signal(*tid) => {
-                    reply.fail(INTERRUPTED);
-                    false
-                }
-                Some(_) => true,
-                None => false,
-            });
+            state
+                .waiting
+                .retain(|_, (tid, reply)| match reply.upgrade() {
+                    Some(reply) if reply.is_answered() => false,
+                    Some(reply) if has_fatal_signal(*tid) => {
+                        reply.fail(INTERRUPTED);
+                        false
+                    }
+                    Some(_) => true,
+                    None => false,
+                });
         }
     }
 }
@@ -141,7 +149,8 @@ fn has_fatal_signal(tid: u32) -> bool {
 fn is_fatal(status: &str) -> bool {
     let mask = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0)
     };
     let bit = |signal: rustix::process::Signal| 1u64 << (signal.as_raw() - 1);
     use rustix::process::Signal;

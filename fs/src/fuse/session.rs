@@ -54,12 +54,18 @@ pub fn mount(
         MountOption::DefaultPermissions,
     ];
     if !settings.allow_suid_dev {
-        config.mount_options.extend([MountOption::NoSuid, MountOption::NoDev]);
+        config
+            .mount_options
+            .extend([MountOption::NoSuid, MountOption::NoDev]);
     }
     if fs.settings.read_only {
         config.mount_options.push(MountOption::RO);
     }
-    config.acl = if settings.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.acl = if settings.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
     config.n_threads = Some(settings.threads.max(1));
     let held = Arc::new(HeldReplies::default());
     let passthrough = Arc::new(OnceLock::new());
@@ -74,8 +80,12 @@ pub fn mount(
     std::thread::Builder::new()
         .name("notify".to_owned())
         .spawn(move || notify::run(&notices, &notifier))?;
-    let mounted =
-        Mounted { session: Some(session), held, passthrough, mountpoint: settings.mountpoint.clone() };
+    let mounted = Mounted {
+        session: Some(session),
+        held,
+        passthrough,
+        mountpoint: settings.mountpoint.clone(),
+    };
     let stat = rustix::fs::stat(&settings.mountpoint)?;
     fs.set_mount_dev(stat.st_dev);
     Ok(mounted)
@@ -104,7 +114,11 @@ fn detach(mountpoint: &Path) -> io::Result<()> {
                 .args(["-u", "-z", "--"])
                 .arg(mountpoint)
                 .status()?;
-            if done.success() { Ok(()) } else { Err(io::Error::other("fusermount3 -u -z failed")) }
+            if done.success() {
+                Ok(())
+            } else {
+                Err(io::Error::other("fusermount3 -u -z failed"))
+            }
         }
     }
 }
@@ -123,7 +137,9 @@ impl Mounted {
 
     /// Whether the kernel has ended the session: somebody unmounted it.
     pub fn is_over(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.guard.is_finished())
+        self.session
+            .as_ref()
+            .is_none_or(|session| session.guard.is_finished())
     }
 
     /// Unmounts; lazily when something is still open. Held replies are answered first.
@@ -135,10 +151,16 @@ impl Mounted {
     }
 
     fn end(&mut self) -> io::Result<()> {
-        let Some(session) = self.session.take() else { return Ok(()) };
+        let Some(session) = self.session.take() else {
+            return Ok(());
+        };
         self.held.fail_all(INPUT_OUTPUT);
         let over = session.guard.is_finished();
-        let unmounted = if over { Ok(()) } else { detach(&self.mountpoint) };
+        let unmounted = if over {
+            Ok(())
+        } else {
+            detach(&self.mountpoint)
+        };
         // The session thread ends when the kernel lets go, which open files may delay for long: it is
         // not waited for. Dropping the session would unmount again.
         std::mem::forget(session);

@@ -37,5 +37,9 @@ pub fn read_only_clone(directory: &OwnedFd) -> io::Result<OwnedFd> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if done == 0 { Ok(tree) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(tree)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

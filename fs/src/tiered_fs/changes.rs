@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW,
@@ -97,7 +97,12 @@ impl TieredFs {
     }
 
     /// The refusal to change a cold file, told to the owner as well.
-    pub(super) fn refuse_cold(&self, operation: &'static str, file: &HomeFile, pid: u32) -> FsError {
+    pub(super) fn refuse_cold(
+        &self,
+        operation: &'static str,
+        file: &HomeFile,
+        pid: u32,
+    ) -> FsError {
         let path = self.union.path_of(file).unwrap_or_default();
         self.cold_refused(operation, &path, pid)
     }
@@ -105,12 +110,35 @@ impl TieredFs {
     fn cold_refused(&self, operation: &'static str, path: &RelPath, pid: u32) -> FsError {
         count(&self.stats.cold_writes_refused);
         let path_text = path.to_string();
-        self.residency.tell(FsEvent::ColdWriteRefused { operation, path: path_text, pid });
+        self.residency.tell(FsEvent::ColdWriteRefused {
+            operation,
+            path: path_text,
+            pid,
+        });
         FsError::new(operation, ErrorKind::ColdReadOnly).at(path)
     }
 
+    /// Held while a name is changed in the models directory, until the change is recorded.
+    pub(super) fn changing(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while the models directory is looked at for changes behind our back. Never queued for:
+    /// a waiting writer would hold up changes behind a slow one.
+    pub(super) fn quiet(&self) -> RwLockWriteGuard<'_, ()> {
+        loop {
+            match self.gate.try_write() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     pub(super) fn in_models(&self, directory: DirId) -> bool {
-        self.union.directory(directory).is_some_and(|view| view.in_models)
+        self.union
+            .directory(directory)
+            .is_some_and(|view| view.in_models)
     }
 
     /// The directory and name, with the directory made in the models directory if only cold storage
@@ -126,7 +154,12 @@ impl TieredFs {
         let gone = || FsError::new(what, ErrorKind::NotFound);
         let path = self.union.directory_path(directory).ok_or_else(gone)?;
         let fd = self.models().directory(&path)?;
-        Ok(Slot { directory, fd, path, name })
+        Ok(Slot {
+            directory,
+            fd,
+            path,
+            name,
+        })
     }
 
     /// Makes a directory that only cold storage has, with its parents, owners and permissions.
@@ -197,9 +230,10 @@ impl TieredFs {
         &self,
         request: &CreateRequest<'_>,
     ) -> FsResult<(Arc<HomeFile>, File)> {
+        let _changing = self.changing();
         let slot = self.slot(request.parent, request.name, "create")?;
-        let exclusive = OFlags::from_bits_retain(request.open.flags.cast_unsigned())
-            .contains(OFlags::EXCL);
+        let exclusive =
+            OFlags::from_bits_retain(request.open.flags.cast_unsigned()).contains(OFlags::EXCL);
         let existing = self.union.look_up(slot.directory, slot.name);
         match existing {
             Some(Found::Directory(_)) => {
@@ -233,7 +267,11 @@ impl TieredFs {
                 fd
             }
             Err(rustix::io::Errno::EXIST) => {
-                let flags = if request.truncates() { base | OFlags::TRUNC } else { base };
+                let flags = if request.truncates() {
+                    base | OFlags::TRUNC
+                } else {
+                    base
+                };
                 rustix::fs::openat(&slot.fd, slot.name(), flags, Mode::empty())
                     .map_err(|errno| slot.failed("create", errno))?
             }
@@ -284,11 +322,17 @@ impl TieredFs {
         uid: u32,
         gid: u32,
     ) -> FsResult<Shown> {
+        let _changing = self.changing();
         let slot = self.slot(parent, name, "mkdir")?;
         self.refuse_existing(&slot, "mkdir")?;
         rustix::fs::mkdirat(&slot.fd, slot.name(), bits(mode))
             .map_err(|errno| slot.failed("mkdir", errno))?;
-        self.give_to(slot.fd.as_fd(), slot.name(), uid, self.group_for(&slot.fd, gid));
+        self.give_to(
+            slot.fd.as_fd(),
+            slot.name(),
+            uid,
+            self.group_for(&slot.fd, gid),
+        );
         self.made(&slot)
     }
 
@@ -311,12 +355,18 @@ impl TieredFs {
         rdev: u32,
         owner: (u32, u32),
     ) -> FsResult<Shown> {
+        let _changing = self.changing();
         let slot = self.slot(parent, name, "mknod")?;
         self.refuse_existing(&slot, "mknod")?;
         let kind = FileType::from_raw_mode(mode);
         rustix::fs::mknodat(&slot.fd, slot.name(), kind, bits(mode), u64::from(rdev))
             .map_err(|errno| slot.failed("mknod", errno))?;
-        self.give_to(slot.fd.as_fd(), slot.name(), owner.0, self.group_for(&slot.fd, owner.1));
+        self.give_to(
+            slot.fd.as_fd(),
+            slot.name(),
+            owner.0,
+            self.group_for(&slot.fd, owner.1),
+        );
         self.made(&slot)
     }
 
@@ -332,11 +382,17 @@ impl TieredFs {
         uid: u32,
         gid: u32,
     ) -> FsResult<Shown> {
+        let _changing = self.changing();
         let slot = self.slot(parent, name, "symlink")?;
         self.refuse_existing(&slot, "symlink")?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), &slot.fd, slot.name())
             .map_err(|errno| slot.failed("symlink", errno))?;
-        self.give_to(slot.fd.as_fd(), slot.name(), uid, self.group_for(&slot.fd, gid));
+        self.give_to(
+            slot.fd.as_fd(),
+            slot.name(),
+            uid,
+            self.group_for(&slot.fd, gid),
+        );
         self.made(&slot)
     }
 
@@ -345,6 +401,7 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::ColdReadOnly`] for a cold file; [`ErrorKind::Exists`]; the home's answer.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8], pid: u32) -> FsResult<Shown> {
+        let _changing = self.changing();
         let source = self.node(node)?;
         let not_file = || FsError::new("link", ErrorKind::NotPermitted);
         let file = source.file().ok_or_else(not_file)?;
@@ -369,11 +426,14 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::ColdReadOnly`] when only cold storage has it; the home's answer.
     pub fn unlink(&self, parent: NodeId, name: &[u8], pid: u32) -> FsResult<()> {
+        let _changing = self.changing();
         self.refuse_read_only("unlink")?;
         let directory = self.directory_of(parent)?;
         let file = match self.union.look_up(directory, name) {
             Some(Found::File(file)) => file,
-            Some(Found::Directory(_)) => return Err(FsError::new("unlink", ErrorKind::IsDirectory)),
+            Some(Found::Directory(_)) => {
+                return Err(FsError::new("unlink", ErrorKind::IsDirectory));
+            }
             None => return Err(FsError::new("unlink", ErrorKind::NotFound)),
         };
         if file.is_cold() {
@@ -390,6 +450,7 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::NotEmpty`]; [`ErrorKind::ColdReadOnly`] when cold storage has it too.
     pub fn rmdir(&self, parent: NodeId, name: &[u8], pid: u32) -> FsResult<()> {
+        let _changing = self.changing();
         self.refuse_read_only("rmdir")?;
         let directory = self.directory_of(parent)?;
         let id = match self.union.look_up(directory, name) {
@@ -421,11 +482,15 @@ impl TieredFs {
         mode: RenameMode,
         pid: u32,
     ) -> FsResult<()> {
+        let _changing = self.changing();
         self.refuse_read_only("rename")?;
         let not_found = || FsError::new("rename", ErrorKind::NotFound);
         let from_directory = self.directory_of(from.0)?;
         let to_directory = self.directory_of(to.0)?;
-        let moved = self.union.look_up(from_directory, from.1).ok_or_else(not_found)?;
+        let moved = self
+            .union
+            .look_up(from_directory, from.1)
+            .ok_or_else(not_found)?;
         let target = self.union.look_up(to_directory, to.1);
         self.refuse_cold_move(&moved, pid)?;
         match (mode, &target) {
@@ -437,7 +502,10 @@ impl TieredFs {
             (RenameMode::Replace, Some(target)) => self.refuse_target(&moved, target, pid)?,
             _ => {}
         }
-        let (from, to) = (self.slot(from.0, from.1, "rename")?, self.slot(to.0, to.1, "rename")?);
+        let (from, to) = (
+            self.slot(from.0, from.1, "rename")?,
+            self.slot(to.0, to.1, "rename")?,
+        );
         let flags = match mode {
             RenameMode::Exchange => RenameFlags::EXCHANGE,
             RenameMode::NoReplace => RenameFlags::NOREPLACE,
@@ -517,6 +585,7 @@ impl TieredFs {
         set: &SetAttr,
         request: &OpenRequest,
     ) -> FsResult<Shown> {
+        let _changing = self.changing();
         let found = self.node(node)?;
         match found.target() {
             // A virtual file takes truncation without a word: shells open with O_TRUNC.
@@ -548,10 +617,8 @@ impl TieredFs {
         request: &OpenRequest,
     ) -> FsResult<()> {
         if file.is_cold() {
-            let only_emptied = set.size == Some(0)
-                && set.mode.is_none()
-                && set.uid.is_none()
-                && set.gid.is_none();
+            let only_emptied =
+                set.size == Some(0) && set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
             if !only_emptied {
                 return Err(self.refuse_cold("set attributes", file, request.pid));
             }
@@ -567,7 +634,9 @@ impl TieredFs {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);
-                temporary = self.models().anchor(&self.union.path_of(file).ok_or_else(gone)?)?;
+                temporary = self
+                    .models()
+                    .anchor(&self.union.path_of(file).ok_or_else(gone)?)?;
                 &temporary
             }
         };
@@ -593,9 +662,14 @@ impl TieredFs {
         self.residency.writer_comes(&self.nodes, file);
         let open = handle.and_then(|handle| self.handles.file(handle));
         let done = match open.as_ref().and_then(|open| open.own.as_ref()) {
-            Some(own) => own.set_len(size).map_err(failed).map(|()| self.note_written(file, own)),
+            Some(own) => own
+                .set_len(size)
+                .map_err(failed)
+                .map(|()| self.note_written(file, own)),
             None => self.open_home(node, file, true).and_then(|own| {
-                own.set_len(size).map_err(failed).map(|()| self.note_written(file, &own))
+                own.set_len(size)
+                    .map_err(failed)
+                    .map(|()| self.note_written(file, &own))
             }),
         };
         self.residency.writer_goes(file);
@@ -616,8 +690,10 @@ fn set_on(anchor: &OwnedFd, kind: Kind, set: &SetAttr) -> rustix::io::Result<()>
         rustix::fs::chmodat(CWD, proc_path(anchor), bits(mode), AtFlags::empty())?;
     }
     if set.atime.is_some() || set.mtime.is_some() {
-        let times =
-            Timestamps { last_access: timespec(set.atime), last_modification: timespec(set.mtime) };
+        let times = Timestamps {
+            last_access: timespec(set.atime),
+            last_modification: timespec(set.mtime),
+        };
         rustix::fs::utimensat(anchor, c"", &times, AtFlags::EMPTY_PATH)?;
     }
     Ok(())
@@ -625,8 +701,14 @@ fn set_on(anchor: &OwnedFd, kind: Kind, set: &SetAttr) -> rustix::io::Result<()>
 
 fn timespec(time: Option<Time>) -> Timespec {
     match time {
-        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        Some(Time::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        Some(Time::Now) => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
         Some(Time::At(at)) => match at.duration_since(UNIX_EPOCH) {
             Ok(since) => Timespec {
                 tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -637,8 +719,14 @@ fn timespec(time: Option<Time>) -> Timespec {
                 let (seconds, nanos) = (before.as_secs(), before.subsec_nanos());
                 let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
                 match nanos {
-                    0 => Timespec { tv_sec: -seconds, tv_nsec: 0 },
-                    _ => Timespec { tv_sec: -seconds - 1, tv_nsec: (1_000_000_000 - nanos).into() },
+                    0 => Timespec {
+                        tv_sec: -seconds,
+                        tv_nsec: 0,
+                    },
+                    _ => Timespec {
+                        tv_sec: -seconds - 1,
+                        tv_nsec: (1_000_000_000 - nanos).into(),
+                    },
                 }
             }
         },

@@ -108,11 +108,16 @@ impl KeepTrue {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.born.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 
     fn watch(&self, home: &Home, directory: DirId, path: &crate::rel_path::RelPath) {
-        let Some(inotify_fd) = self.inotify.as_ref().filter(|_| home.watch() == Watch::Inotify)
+        let Some(inotify_fd) = self
+            .inotify
+            .as_ref()
+            .filter(|_| home.watch() == Watch::Inotify)
         else {
             return;
         };
@@ -133,7 +138,11 @@ impl KeepTrue {
                 lock(&self.watches).insert(watch, (home.id(), directory));
             }
             Err(error) => {
-                if !self.scanner(home.id()).unwatched.swap(true, Ordering::Relaxed) {
+                if !self
+                    .scanner(home.id())
+                    .unwatched
+                    .swap(true, Ordering::Relaxed)
+                {
                     let home = home.path().display();
                     tracing::warn!(%error, %home, "cannot watch every directory: rescanning");
                 }
@@ -194,7 +203,9 @@ impl TieredFs {
         }
         drop(done);
         let deadline = Instant::now() + wait;
-        self.homes.iter().all(|_| all_done.recv_deadline(deadline).is_ok())
+        self.homes
+            .iter()
+            .all(|_| all_done.recv_deadline(deadline).is_ok())
     }
 
     /// The homes as `status` shows them, in order.
@@ -226,7 +237,9 @@ impl TieredFs {
         let scanner = self.keep_true.scanner(home.id());
         if home.is_models() {
             scanner.scanned.store(true, Ordering::Relaxed);
-            scanner.done_ms.store(self.keep_true.now_ms(), Ordering::Relaxed);
+            scanner
+                .done_ms
+                .store(self.keep_true.now_ms(), Ordering::Relaxed);
         } else {
             self.scan_reported(home);
         }
@@ -236,7 +249,10 @@ impl TieredFs {
         loop {
             let task = match self.rescan_interval(home) {
                 Some(interval) => scanner.receiver.recv_timeout(interval),
-                None => scanner.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => scanner
+                    .receiver
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
             };
             match task {
                 Ok(Task::Scan(directory)) => {
@@ -244,9 +260,9 @@ impl TieredFs {
                     self.note_error(home, done);
                 }
                 Ok(Task::Look(directory, name)) => {
-                    let found = self.asking(home, || {
-                        self.union.refresh_name(home, directory, &name)
-                    });
+                    let _quiet = home.is_models().then(|| self.quiet());
+                    let found =
+                        self.asking(home, || self.union.refresh_name(home, directory, &name));
                     if let Ok(changes) = found {
                         self.apply(changes);
                     }
@@ -263,10 +279,19 @@ impl TieredFs {
     }
 
     fn rescan_interval(&self, home: &Home) -> Option<Duration> {
-        let unwatched = self.keep_true.scanner(home.id()).unwatched.load(Ordering::Relaxed);
+        let unwatched = self
+            .keep_true
+            .scanner(home.id())
+            .unwatched
+            .load(Ordering::Relaxed);
         let interval = match home.id() {
             HomeId::MODELS => Duration::from_secs(300),
-            HomeId(cold) => self.settings.cold.get(usize::from(cold) - 1)?.rescan_interval,
+            HomeId(cold) => {
+                self.settings
+                    .cold
+                    .get(usize::from(cold) - 1)?
+                    .rescan_interval
+            }
         };
         (home.watch() == Watch::Rescan || unwatched).then_some(interval)
     }
@@ -276,7 +301,9 @@ impl TieredFs {
         let scanner = self.keep_true.scanner(home.id());
         if done.is_ok() {
             scanner.scanned.store(true, Ordering::Relaxed);
-            scanner.done_ms.store(self.keep_true.now_ms(), Ordering::Relaxed);
+            scanner
+                .done_ms
+                .store(self.keep_true.now_ms(), Ordering::Relaxed);
         }
         self.note_error(home, done);
     }
@@ -292,7 +319,9 @@ impl TieredFs {
     /// Remembers since when the home has been asked: a hanging home is seen by that.
     fn asking<T>(&self, home: &Home, ask: impl FnOnce() -> T) -> T {
         let scanner = self.keep_true.scanner(home.id());
-        scanner.asked_ms.store(self.keep_true.now_ms(), Ordering::Relaxed);
+        scanner
+            .asked_ms
+            .store(self.keep_true.now_ms(), Ordering::Relaxed);
         let answer = ask();
         scanner.asked_ms.store(0, Ordering::Relaxed);
         answer
@@ -313,9 +342,12 @@ impl TieredFs {
         }
         let mut waiting = vec![top];
         while let Some(directory) = waiting.pop() {
-            let Some(path) = self.union.directory_path(directory) else { continue };
+            let Some(path) = self.union.directory_path(directory) else {
+                continue;
+            };
             // Watched before it is read: a change in between is seen twice, not never.
             self.keep_true.watch(home, directory, &path);
+            let quiet = home.is_models().then(|| self.quiet());
             match self.asking(home, || self.union.refresh_directory(home, directory)) {
                 Ok(mut changes) => {
                     // Directories found are read here, not by a task of their own.
@@ -325,17 +357,22 @@ impl TieredFs {
                 Err(error) if directory == top => return Err(error),
                 Err(error) => tracing::debug!(%error, "left out of the scan"),
             }
+            drop(quiet);
             waiting.extend(self.union.subdirectories_of(home.id(), directory));
         }
         Ok(())
     }
 
     fn inotify_thread(&self, stop: &OwnedFd) {
-        let Some(inotify_fd) = &self.keep_true.inotify else { return };
+        let Some(inotify_fd) = &self.keep_true.inotify else {
+            return;
+        };
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         loop {
-            let mut fds =
-                [PollFd::new(inotify_fd, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(inotify_fd, PollFlags::IN),
+                PollFd::new(stop, PollFlags::IN),
+            ];
             match poll(&mut fds, None) {
                 Ok(_) if !fds[1].revents().is_empty() => return,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -362,7 +399,9 @@ impl TieredFs {
                 watches.remove(&event.wd());
                 continue;
             }
-            let Some((home, directory)) = watches.get(&event.wd()).copied() else { continue };
+            let Some((home, directory)) = watches.get(&event.wd()).copied() else {
+                continue;
+            };
             if let Some(name) = event.file_name() {
                 touched.insert((home, directory, Arc::from(name.to_bytes())));
             }
@@ -372,13 +411,18 @@ impl TieredFs {
         }
         if lost {
             tracing::warn!("too many changes at once: reading all local homes again");
-            for home in self.homes.iter().filter(|home| home.watch() == Watch::Inotify) {
+            for home in self
+                .homes
+                .iter()
+                .filter(|home| home.watch() == Watch::Inotify)
+            {
                 self.keep_true.tell(home.id(), Task::Scan(DirId::ROOT));
             }
         }
         for (home, directory, name) in touched {
             if home == HomeId::MODELS {
                 let home = &self.homes[0];
+                let _quiet = self.quiet();
                 if let Ok(changes) = self.union.refresh_name(home, directory, &name) {
                     self.apply(changes);
                 }

@@ -112,15 +112,23 @@ impl TieredFs {
     ) -> FsResult<OpenReply> {
         let node = self.node(node)?;
         match node.target() {
-            Target::File(file) if request.writes() || request.truncates() => {
-                self.open_for_writing(&node, &file, request, register).map(OpenReply::Ready)
-            }
+            Target::File(file) if request.writes() || request.truncates() => self
+                .open_for_writing(&node, &file, request, register)
+                .map(OpenReply::Ready),
             Target::File(file) => self.open_for_reading(&node, &file, request, register, may_wait),
             Target::Virtual(index) => {
-                let name = self.virtual_files.names().get(index).copied().unwrap_or_default();
+                let name = self
+                    .virtual_files
+                    .names()
+                    .get(index)
+                    .copied()
+                    .unwrap_or_default();
                 let contents = Arc::new(self.virtual_files.read(name));
                 let handle = self.handles.insert(Handle::Virtual(contents));
-                Ok(OpenReply::Ready(Opened { handle, served: Served::Direct }))
+                Ok(OpenReply::Ready(Opened {
+                    handle,
+                    served: Served::Direct,
+                }))
             }
             _ => Err(FsError::new("open", ErrorKind::IsDirectory)),
         }
@@ -154,7 +162,9 @@ impl TieredFs {
             }
         }
         let served = self.share(&mut open);
-        Ok(OpenReply::Ready(self.opened(node, file, &open, served, None, request)))
+        Ok(OpenReply::Ready(
+            self.opened(node, file, &open, served, None, request),
+        ))
     }
 
     /// The fastest copy that is still a copy of what the home has.
@@ -191,7 +201,12 @@ impl TieredFs {
     }
 
     /// Opens a file of the models directory: by its path, or by its anchor when the path is gone.
-    pub(super) fn open_home(&self, node: &Node, file: &Arc<HomeFile>, write: bool) -> FsResult<File> {
+    pub(super) fn open_home(
+        &self,
+        node: &Node,
+        file: &Arc<HomeFile>,
+        write: bool,
+    ) -> FsResult<File> {
         let by_path = self
             .union
             .path_of(file)
@@ -203,9 +218,8 @@ impl TieredFs {
         match by_path {
             Ok(opened) if node.anchor.is_none() || right(&opened) => Ok(opened),
             other => match &node.anchor {
-                Some(anchor) => crate::home::reopen(anchor, write).map_err(|error| {
-                    FsError::new("open", ErrorKind::Io(error))
-                }),
+                Some(anchor) => crate::home::reopen(anchor, write)
+                    .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
                 None => other,
             },
         }
@@ -227,13 +241,19 @@ impl TieredFs {
             }
             None => None,
         };
-        open.bound = Some(Bound { file: Arc::clone(file), place, token });
+        open.bound = Some(Bound {
+            file: Arc::clone(file),
+            place,
+            token,
+        });
     }
 
     /// One handle more on what the node is bound to.
     fn share(&self, open: &mut OpenState) -> Served {
         open.handles += 1;
-        let Some(bound) = &open.bound else { return Served::Direct };
+        let Some(bound) = &open.bound else {
+            return Served::Direct;
+        };
         match &bound.token {
             Some(token) => Served::Passthrough(Arc::clone(token)),
             None => {
@@ -263,10 +283,21 @@ impl TieredFs {
         file.with_live(|live| live.opens += 1);
         let apart = matches!(served, Served::Direct);
         let (write, pool) = (own.is_some(), if apart { None } else { pool });
-        let opened = OpenFile { node: Arc::clone(node), file: Arc::clone(file), own, apart };
+        let opened = OpenFile {
+            node: Arc::clone(node),
+            file: Arc::clone(file),
+            own,
+            apart,
+        };
         let handle = self.handles.insert(Handle::File(Arc::new(opened)));
         let (file, pid) = (Arc::clone(file), request.pid);
-        self.residency.tell(FsEvent::Opened { file, handle, pid, write, pool });
+        self.residency.tell(FsEvent::Opened {
+            file,
+            handle,
+            pid,
+            write,
+            pool,
+        });
         Opened { handle, served }
     }
 
@@ -280,15 +311,19 @@ impl TieredFs {
         count(&self.stats.opens);
         self.refuse_read_only("open for writing")?;
         let shadow = match file.is_cold() {
-            true if request.truncates() => Some(self.shadow(node, file, request)?),
+            true if request.truncates() => {
+                let _changing = self.changing();
+                Some(self.shadow(node, file, request)?)
+            }
             true => return Err(self.refuse_cold("open for writing", file, request.pid)),
             false => None,
         };
         let file = shadow.as_ref().unwrap_or(file);
         self.residency.writer_comes(&self.nodes, file);
-        self.open_writer(node, file, request, register).inspect_err(|_| {
-            self.residency.writer_goes(file);
-        })
+        self.open_writer(node, file, request, register)
+            .inspect_err(|_| {
+                self.residency.writer_goes(file);
+            })
     }
 
     fn open_writer(
@@ -300,19 +335,22 @@ impl TieredFs {
     ) -> FsResult<Opened> {
         let own = self.open_home(node, file, true)?;
         if request.truncates() {
-            own.set_len(0).map_err(|error| FsError::new("truncate", ErrorKind::Io(error)))?;
+            own.set_len(0)
+                .map_err(|error| FsError::new("truncate", ErrorKind::Io(error)))?;
             self.note_written(file, &own);
         }
         let mut open = node.lock_open();
         if open.handles == 0 {
             let place = self.open_home(node, file, false).or_else(|_| {
-                own.try_clone().map_err(|error| FsError::new("open", ErrorKind::Io(error)))
+                own.try_clone()
+                    .map_err(|error| FsError::new("open", ErrorKind::Io(error)))
             })?;
             self.bind(&mut open, file, Place::Home(Arc::new(place)), register);
         }
-        let fits = open.bound.as_ref().is_some_and(|bound| {
-            bound.file.id == file.id && matches!(bound.place, Place::Home(_))
-        });
+        let fits = open
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)));
         let served = if fits {
             self.share(&mut open)
         } else {
@@ -329,13 +367,22 @@ impl TieredFs {
         open: &mut OpenState,
         own: &File,
     ) -> FsResult<Served> {
-        let by_daemon = open.bound.as_ref().is_some_and(|bound| bound.token.is_none());
+        let by_daemon = open
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.token.is_none());
         if by_daemon {
             // One page cache serves all handles of the node: from now on it is filled from the home,
             // so that readers see what is written.
-            let place = own.try_clone().map_err(|e| FsError::new("open", ErrorKind::Io(e)))?;
+            let place = own
+                .try_clone()
+                .map_err(|e| FsError::new("open", ErrorKind::Io(e)))?;
             let (file, place) = (Arc::clone(file), Place::Home(Arc::new(place)));
-            open.bound = Some(Bound { file, place, token: None });
+            open.bound = Some(Bound {
+                file,
+                place,
+                token: None,
+            });
             return Ok(self.share(open));
         }
         open.handles += 1;
@@ -360,7 +407,8 @@ impl TieredFs {
         let mut open = node.lock_open();
         if open.handles == 0 {
             let place = self.open_home(&node, &file, false).or_else(|_| {
-                own.try_clone().map_err(|error| FsError::new("create", ErrorKind::Io(error)))
+                own.try_clone()
+                    .map_err(|error| FsError::new("create", ErrorKind::Io(error)))
             })?;
             self.bind(&mut open, &file, Place::Home(Arc::new(place)), register);
         }
@@ -372,13 +420,19 @@ impl TieredFs {
 
     /// Closes a handle.
     pub fn release(&self, handle: HandleId) {
-        let Some(Handle::File(opened)) = self.handles.remove(handle) else { return };
+        let Some(Handle::File(opened)) = self.handles.remove(handle) else {
+            return;
+        };
         let (node, file) = (&opened.node, &opened.file);
         let unbound = {
             let mut open = node.lock_open();
             open.handles = open.handles.saturating_sub(1);
             // Given back after the lock: the last reference closes descriptors.
-            if open.handles == 0 { open.bound.take() } else { None }
+            if open.handles == 0 {
+                open.bound.take()
+            } else {
+                None
+            }
         };
         drop(unbound);
         file.with_live(|live| live.opens = live.opens.saturating_sub(1));
@@ -387,15 +441,21 @@ impl TieredFs {
             self.residency.notice(Notice::Attr(node.id));
             self.residency.tell(FsEvent::TreeChanged);
         }
-        self.residency.tell(FsEvent::Closed { file: Arc::clone(file), handle });
+        self.residency.tell(FsEvent::Closed {
+            file: Arc::clone(file),
+            handle,
+        });
     }
 
     /// Whether reading this handle may wait for a cold home, and for which.
     pub fn read_waits_for(&self, handle: HandleId) -> Option<HomeId> {
         let open = self.handles.file(handle)?;
-        let on_cold = open.node.lock_open().bound.as_ref().is_some_and(|bound| {
-            bound.file.is_cold() && matches!(bound.place, Place::Home(_))
-        });
+        let on_cold = open
+            .node
+            .lock_open()
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.file.is_cold() && matches!(bound.place, Place::Home(_)));
         on_cold.then_some(open.file.home)
     }
 
@@ -405,21 +465,25 @@ impl TieredFs {
     /// The kernel's answer, with the offset.
     pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
         if let Some(contents) = self.handles.virtual_contents(handle) {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(contents.len());
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(contents.len());
             let rest = &contents[from..];
             let length = rest.len().min(buffer.len());
             buffer[..length].copy_from_slice(&rest[..length]);
             return Ok(length);
         }
-        let failed =
-            |error| FsError::new("read", ErrorKind::Io(error)).at_offset(offset);
+        let failed = |error| FsError::new("read", ErrorKind::Io(error)).at_offset(offset);
         let open = self.open_file_of(handle)?;
         let mut length = 0;
         while length < buffer.len() {
             let at = offset + length as u64;
             let number = match (&open.own, open.apart) {
                 (Some(own), true) => own.read_at(&mut buffer[length..], at),
-                _ => self.bound_place(&open)?.file().read_at(&mut buffer[length..], at),
+                _ => self
+                    .bound_place(&open)?
+                    .file()
+                    .read_at(&mut buffer[length..], at),
             };
             match number {
                 Ok(0) => break,
@@ -428,7 +492,9 @@ impl TieredFs {
                 Err(error) => return Err(failed(error)),
             }
         }
-        self.stats.daemon_read_bytes.fetch_add(length as u64, Ordering::Relaxed);
+        self.stats
+            .daemon_read_bytes
+            .fetch_add(length as u64, Ordering::Relaxed);
         Ok(length)
     }
 
@@ -439,11 +505,15 @@ impl TieredFs {
     }
 
     fn open_file_of(&self, handle: HandleId) -> FsResult<Arc<OpenFile>> {
-        self.handles.file(handle).ok_or_else(|| FsError::new("find handle", ErrorKind::NotFound))
+        self.handles
+            .file(handle)
+            .ok_or_else(|| FsError::new("find handle", ErrorKind::NotFound))
     }
 
     fn writer_of<'a>(&self, open: &'a OpenFile) -> FsResult<&'a File> {
-        open.own.as_ref().ok_or_else(|| FsError::new("write", ErrorKind::NotPermitted))
+        open.own
+            .as_ref()
+            .ok_or_else(|| FsError::new("write", ErrorKind::NotPermitted))
     }
 
     /// Writes through the daemon: to a virtual file, or where the kernel does not.
@@ -459,12 +529,20 @@ impl TieredFs {
         pid: u32,
     ) -> FsResult<usize> {
         if let Target::Virtual(index) = self.node(node)?.target() {
-            let name = self.virtual_files.names().get(index).copied().unwrap_or_default();
+            let name = self
+                .virtual_files
+                .names()
+                .get(index)
+                .copied()
+                .unwrap_or_default();
             return match self.virtual_files.write(name, bytes, pid) {
                 Ok(()) => Ok(bytes.len()),
                 Err(message) => {
                     tracing::info!(%message, pid, "refused a write to the control file");
-                    Err(FsError::new("control", ErrorKind::Invalid("a bad control command")))
+                    Err(FsError::new(
+                        "control",
+                        ErrorKind::Invalid("a bad control command"),
+                    ))
                 }
             };
         }
@@ -472,7 +550,9 @@ impl TieredFs {
         let own = self.writer_of(&open)?;
         own.write_all_at(bytes, offset)
             .map_err(|error| FsError::new("write", ErrorKind::Io(error)).at_offset(offset))?;
-        self.stats.daemon_written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.stats
+            .daemon_written_bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes.len())
     }
 
@@ -483,7 +563,11 @@ impl TieredFs {
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> FsResult<()> {
         let open = self.open_file_of(handle)?;
         let Some(own) = &open.own else { return Ok(()) };
-        let done = if data_only { own.sync_data() } else { own.sync_all() };
+        let done = if data_only {
+            own.sync_data()
+        } else {
+            own.sync_all()
+        };
         done.map_err(|error| FsError::new("fsync", ErrorKind::Io(error)))
     }
 
@@ -492,9 +576,13 @@ impl TieredFs {
     /// # Errors
     /// The kernel's answer.
     pub fn fsync_directory(&self, node: NodeId) -> FsResult<()> {
-        let Ok(directory) = self.directory_of(node) else { return Ok(()) };
+        let Ok(directory) = self.directory_of(node) else {
+            return Ok(());
+        };
         let path = self.union.directory_path(directory);
-        let Some(path) = path.filter(|_| self.in_models(directory)) else { return Ok(()) };
+        let Some(path) = path.filter(|_| self.in_models(directory)) else {
+            return Ok(());
+        };
         self.models().sync_directory(&path)
     }
 
@@ -527,7 +615,11 @@ impl TieredFs {
             _ => return Err(FsError::new("seek", ErrorKind::Invalid("unknown whence"))),
         };
         // Nothing else uses the position of these descriptors.
-        let file = if open.apart { self.writer_of(&open)? } else { place.file() };
+        let file = if open.apart {
+            self.writer_of(&open)?
+        } else {
+            place.file()
+        };
         rustix::fs::seek(file, position)
             .map_err(|errno| FsError::new("seek", ErrorKind::Io(errno.into())))
     }
