@@ -216,10 +216,10 @@ impl<'a> Board<'a> {
             .map(|f| f.id)
     }
 
-    /// Whether any file of the model that only it holds is open or must not move.
+    /// Whether any replica of the model is open or must not move.
     pub fn in_use(&self, at: usize) -> bool {
         let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
-        files.any(|f| f.holders <= 1 && f.place.is_some() && (f.open || f.busy || f.moved))
+        files.any(|f| f.place.is_some() && (f.open || f.busy || f.moved))
     }
 
     /// A file of the model in a pool that must not move.
@@ -235,10 +235,10 @@ impl<'a> Board<'a> {
         self.models[at].holds
     }
 
-    /// Bytes of the model's files that only it holds, in pools faster than `rank`.
-    pub fn bytes_above(&self, at: usize, rank: usize) -> u64 {
+    /// Bytes of the model's files in pools faster than `rank`: all of them, or those only it holds.
+    pub fn bytes_above(&self, at: usize, rank: usize, all: bool) -> u64 {
         let files = self.models[at].files.iter().map(|&f| &self.files[f]);
-        let above = files.filter(|f| f.holders <= 1 && f.place.is_some_and(|p| p < rank));
+        let above = files.filter(|f| (all || f.holders <= 1) && f.place.is_some_and(|p| p < rank));
         above.map(|f| f.bytes).sum()
     }
 
@@ -531,7 +531,7 @@ impl Pools for Board<'_> {
             .files
             .iter()
             .any(|&f| self.files[f].holders > 1);
-        let bytes = self.bytes_above(at, rank);
+        let bytes = self.bytes_above(at, rank, false);
         (!shared && self.accepts[rank] && bytes <= self.tiers.pools[rank].2).then_some(bytes)
     }
 

@@ -184,10 +184,11 @@ impl<'a> Planner<'a> {
             .board
             .place(Piece::Model(at))
             .ok_or(Refusal::NotResident)?;
-        let bytes = self.board.bytes_above(at, to);
-        if place >= to && bytes == 0 {
+        if place >= to && self.board.bytes_above(at, to, false) == 0 {
             return Err(Refusal::NotResident);
         }
+        // Also what is shared now: those it is shared with may be displaced for it.
+        let bytes = self.board.bytes_above(at, to, true);
         self.board.makes_room = Reason::MakesRoomFor(self.board.state(at).id);
         let Some(chosen) = self.board.choose(to, bytes, self.rule.hold, Some(at)) else {
             let available_bytes = self.board.available_bytes(to, Some(at));
@@ -255,7 +256,7 @@ impl<'a> Planner<'a> {
         }
         let place = self.board.place(Piece::Model(at));
         if place.is_some_and(|p| p <= rank) {
-            if self.board.bytes_above(at, rank) > 0 && !self.board.in_use(at) {
+            if self.board.bytes_above(at, rank, false) > 0 && !self.board.in_use(at) {
                 return self.lower_to(at, rank, Reason::Pinned);
             }
             return Ok(Outcome::Stays { pool });
@@ -445,6 +446,9 @@ impl<'a> Planner<'a> {
         let mut best: Option<(u64, usize, u64, u64)> = None;
         for &rank in ranks {
             let needs = self.board.need_bytes(Piece::Model(at), rank);
+            if needs > capacity(&self.board, rank) {
+                continue;
+            }
             let available = self.board.available_bytes(rank, Some(at));
             let missing = needs.saturating_sub(available);
             if best.is_none_or(|(least, ..)| missing < least) {
