@@ -343,7 +343,7 @@ mod tests {
                 wait: true,
             },
         };
-        insta::assert_snapshot!(serde_json::to_string(&request).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string(&request).unwrap(), @r#"{"v":1,"id":7,"command":{"do":"promote","names":["llama3.2:3b"],"pool":null,"wait":true}}"#);
         let short =
             r#"{"v":1,"id":7,"command":{"do":"promote","names":["llama3.2:3b"],"wait":true}}"#;
         assert_eq!(serde_json::from_str::<Request>(short).unwrap(), request);
@@ -370,6 +370,6 @@ mod tests {
             id: None,
             frame: Frame::Answer(answer),
         };
-        insta::assert_snapshot!(serde_json::to_string(&response).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string(&response).unwrap(), @r#"{"v":1,"id":null,"answer":{"error":{"code":"no-match","message":"no model matches `x`"}}}"#);
     }
 }

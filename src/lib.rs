@@ -4,3 +4,4 @@
 
 pub mod view;
 pub mod command;
+pub mod control;

@@ -221,7 +221,30 @@ mod tests {
                 )
             })
             .collect();
-        insta::assert_snapshot!(table.join("\n"), @"");
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        1 "failed"
+        1 "internal"
+        2 "usage"
+        2 "bad-request"
+        2 "unsupported-version"
+        2 "bad-config"
+        3 "no-match"
+        3 "ambiguous"
+        3 "no-such-pool"
+        3 "no-such-transfer"
+        4 "too-large"
+        4 "no-space"
+        4 "pinned"
+        4 "busy"
+        4 "read-only"
+        4 "already-running"
+        4 "unsupported"
+        5 "not-running"
+        6 "timed-out"
+        7 "denied"
+        8 "cancelled"
+        1 "unknown"
+        "#);
     }
 
     #[test]

@@ -255,7 +255,13 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_everything_uncut() {
-        insta::assert_snapshot!(render(ROWS, 0, Style::PLAIN), @"");
+        insta::assert_snapshot!(render(ROWS, 0, Style::PLAIN), @r#"
+        NAME                                             SIZE  STATE
+        short                                               7  ok
+        a-very-long-name-of-a-model-that-does-not-fit  123456  copying
+        日本語のモデル名前はここにあります                  1  ok
+        bad\x1b[31m\nname                                   0
+        "#);
     }
 
     #[test]
@@ -266,7 +272,13 @@ mod tests {
         };
         let text = render(ROWS, 0, style);
         assert!(text.lines().all(|line| line.width() <= 40), "{text}");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        NAME                       SIZE  STATE
+        short                         7  ok
+        a-very-long-name-of-a-…  123456  copying
+        日本語のモデル名前はこ…       1  ok
+        bad\x1b[31m\nname             0
+        "#);
     }
 
     #[test]
