@@ -121,17 +121,20 @@ pub struct VersionView {
     pub protocol: u32,
     /// The kernel that it runs on.
     pub kernel: String,
+    /// The running daemon's, where a client shows its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Box<VersionView>>,
 }
 
 impl VersionView {
-    /// A line for a person.
+    /// A line for a person, and one for the daemon.
     pub fn text(&self) -> String {
-        let Self {
-            version,
-            protocol,
-            kernel,
-        } = self;
-        format!("speedloader {version} (control protocol {protocol}, Linux {kernel})\n")
+        let Self { version, protocol, kernel, daemon } = self;
+        let mut text = format!("speedloader {version} (control protocol {protocol}, Linux {kernel})\n");
+        if let Some(daemon) = daemon {
+            text.push_str(&format!("running daemon: {}", daemon.text()));
+        }
+        text
     }
 }
 
