@@ -1,1 +1,7 @@
-//! The program crate of speedloader.
+//! The program crate of speedloader: the only place where the types of `config`, `policy` and `fs`
+//! meet. The order of the `mod` lines is the layering: a file names only modules declared above
+//! its own, so this list, read downwards, is the map.
+
+pub mod view;
+pub mod command;
+pub mod control;
