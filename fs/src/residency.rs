@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Sender;
 
-use crate::error::{ErrorKind, FsError, FsResult};
+use crate::error::{ErrorKind, FsError};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::ids::{DirId, NodeId, PoolId};
@@ -84,14 +84,14 @@ impl Residency {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] when the file has a writer, [`ErrorKind::SourceChanged`] when `current`
-    /// is not what was copied. The replica is drained then.
+    /// is not what was copied: the replica comes back.
     pub fn publish(
         &self,
         nodes: &NodeTable,
         file: &Arc<HomeFile>,
         replica: Replica,
         speed: impl Fn(PoolId) -> u64,
-    ) -> FsResult<()> {
+    ) -> Result<(), (FsError, Box<Replica>)> {
         let pool = replica.pool().id();
         let mut replica = Some(replica);
         let refused = file.with_live(|live| {
@@ -113,9 +113,8 @@ impl Residency {
         });
         if let Some(kind) = refused {
             if let Some(replica) = replica {
-                self.drainer.drain(replica);
+                return Err((FsError::new("publish", kind), Box::new(replica)));
             }
-            return Err(FsError::new("publish", kind));
         }
         self.retire_held(nodes, file);
         self.tell(FsEvent::Promoted {

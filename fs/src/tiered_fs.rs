@@ -67,6 +67,8 @@ pub struct TieredFs {
     /// Shared by changes through us, from the system call until it is recorded; taken alone by who
     /// looks at the models directory, so that nobody sees a rename half recorded.
     gate: RwLock<()>,
+    /// Grows with every change of the tree.
+    generation: AtomicU64,
 }
 
 /// How many pools can be known at once.
@@ -111,6 +113,7 @@ impl TieredFs {
             speeds: (0..POOLS_MAX).map(|_| AtomicU64::new(0)).collect(),
             keep_true: keep_true::KeepTrue::new(homes.len()),
             gate: RwLock::new(()),
+            generation: AtomicU64::new(1),
             homes,
             settings,
         });
@@ -179,8 +182,12 @@ impl TieredFs {
     /// Gives a verified replica to new opens.
     ///
     /// # Errors
-    /// When the file has a writer or is not what was copied; the replica is drained then.
-    pub fn publish(&self, file: &Arc<HomeFile>, replica: Replica) -> FsResult<()> {
+    /// The replica back, when the file has a writer or is not what was copied.
+    pub fn publish(
+        &self,
+        file: &Arc<HomeFile>,
+        replica: Replica,
+    ) -> Result<(), (FsError, Box<Replica>)> {
         if !file.is_cold() {
             // What the models directory has now, not what inotify will tell us soon.
             self.reload_attr(file);
@@ -489,7 +496,17 @@ impl TieredFs {
             }
         }
         if tree_changed {
-            self.residency.tell(FsEvent::TreeChanged);
+            self.tree_changed();
         }
+    }
+
+    fn tree_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+        self.residency.tell(FsEvent::TreeChanged);
+    }
+
+    /// Grows with every change of the tree: what was made from an older one is out of date.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 }

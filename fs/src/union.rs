@@ -300,6 +300,13 @@ impl Union {
         }
     }
 
+    /// Every visible file with its path, directory by directory.
+    pub fn for_each_path(&self, mut visit: impl FnMut(&[u8], &Arc<HomeFile>)) {
+        let tree = self.read();
+        let mut path = Vec::new();
+        tree.walk(DirId::ROOT, &mut path, &mut visit);
+    }
+
     /// Directories that `home` has, with their paths.
     pub fn directories_of(&self, home: HomeId) -> Vec<(DirId, RelPath)> {
         let tree = self.read();
@@ -561,6 +568,28 @@ impl Tree {
             Found::Directory(id) => (true, u64::from(id.0)),
             Found::File(file) => (false, file.id.0),
         })
+    }
+
+    fn walk(
+        &self,
+        directory: DirId,
+        path: &mut Vec<u8>,
+        visit: &mut impl FnMut(&[u8], &Arc<HomeFile>),
+    ) {
+        let Some(known) = self.directories.get(&directory) else { return };
+        let length = path.len();
+        for (name, slot) in &known.entries {
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            match self.visible(slot) {
+                Some(Found::File(file)) => visit(path, &file),
+                Some(Found::Directory(below)) => self.walk(below, path, visit),
+                None => {}
+            }
+            path.truncate(length);
+        }
     }
 
     fn has_cold_below(&self, directory: DirId) -> bool {

@@ -193,7 +193,7 @@ impl TieredFs {
         let before = changes.len();
         changes.retain(|change| !matches!(change, UnionChange::Name(..)));
         if changes.len() < before {
-            self.residency.tell(FsEvent::TreeChanged);
+            self.tree_changed();
         }
         self.apply(changes);
     }

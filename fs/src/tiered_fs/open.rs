@@ -439,7 +439,7 @@ impl TieredFs {
         if opened.own.is_some() && self.residency.writer_goes(file) {
             self.reload_attr(file);
             self.residency.notice(Notice::Attr(node.id));
-            self.residency.tell(FsEvent::TreeChanged);
+            self.tree_changed();
         }
         self.residency.tell(FsEvent::Closed {
             file: Arc::clone(file),
