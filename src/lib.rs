@@ -1,1 +1,3 @@
 //! The program crate of speedloader.
+
+pub mod models;
