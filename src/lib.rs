@@ -2,6 +2,10 @@
 //! meet. The order of the `mod` lines is the layering: a file names only modules declared above
 //! its own, so this list, read downwards, is the map.
 
+pub mod machine;
+pub mod models;
 pub mod view;
 pub mod command;
 pub mod control;
+pub mod program;
+pub mod cli;
