@@ -14,6 +14,8 @@ pub mod sys;
 pub mod tmpfs;
 pub mod pool;
 pub mod replica;
+pub mod copy;
+pub mod mover;
 pub mod attr;
 pub mod file;
 pub mod event;
