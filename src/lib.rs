@@ -5,3 +5,5 @@
 pub mod view;
 pub mod command;
 pub mod control;
+pub mod program;
+pub mod cli;
