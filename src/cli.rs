@@ -99,9 +99,17 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
 /// Prints what clap has to say: help and version are no failure.
 fn refuse(error: &clap::Error, console: &mut Console) -> u8 {
     let text = error.render();
-    let text = if console.style.colour { text.ansi().to_string() } else { text.to_string() };
+    let text = if console.style.colour {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
     let status = u8::try_from(error.exit_code()).unwrap_or(2);
-    let stream = if status == 0 { &mut console.out } else { &mut console.err };
+    let stream = if status == 0 {
+        &mut console.out
+    } else {
+        &mut console.err
+    };
     // If even this cannot be written, there is nobody to tell.
     let _ = stream.write_all(text.as_bytes());
     status

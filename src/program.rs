@@ -71,7 +71,10 @@ impl Ready {
     /// Somebody waits at the other end of `pipe`, and takes over our standard streams' fate: they lead
     /// nowhere as soon as the mount answers.
     pub fn pipe(pipe: OwnedFd) -> Self {
-        Self { waiting: Some(File::from(pipe)), announced: false }
+        Self {
+            waiting: Some(File::from(pipe)),
+            announced: false,
+        }
     }
 
     /// The mount answers.
@@ -85,7 +88,10 @@ impl Ready {
             return Ok(());
         };
         let gone = |error: io::Error| {
-            Message::new(Code::Cancelled, format!("whoever started the mount has not waited for it: {error}"))
+            Message::new(
+                Code::Cancelled,
+                format!("whoever started the mount has not waited for it: {error}"),
+            )
         };
         // A caller that reads our output until its end would else wait for as long as the mount lives.
         lead_nowhere().map_err(gone)?;

@@ -28,7 +28,9 @@ impl Console {
     pub fn of_process() -> Self {
         let environment: Vec<_> = std::env::vars_os().collect();
         let terminal = io::stdout().is_terminal();
-        let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        let width = rustix::termios::tcgetwinsize(io::stdout())
+            .ok()
+            .map(|size| usize::from(size.ws_col));
         Self {
             style: Style {
                 width: width.filter(|width| terminal && *width > 0),
@@ -45,18 +47,28 @@ impl Console {
     /// The value of an environment variable that is set to something.
     pub fn variable(&self, name: &str) -> Option<&OsStr> {
         let found = self.environment.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_os_str())
+            .filter(|value| !value.is_empty())
     }
 }
 
 /// As <https://no-color.org> asks; a terminal that calls itself dumb has no colours either.
 fn colour_wanted(environment: &[(OsString, OsString)]) -> bool {
-    let value = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value);
-    value("NO_COLOR").is_none_or(|value| value.is_empty()) && value("TERM").is_none_or(|value| value != "dumb")
+    let value = |name: &str| {
+        environment
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    };
+    value("NO_COLOR").is_none_or(|value| value.is_empty())
+        && value("TERM").is_none_or(|value| value != "dumb")
 }
 
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -45,7 +45,11 @@ pub(super) struct Global {
 impl Global {
     /// How many more or fewer messages than usual are wanted.
     pub(super) fn verbosity(&self) -> i8 {
-        if self.quiet { -1 } else { i8::try_from(self.verbose).unwrap_or(i8::MAX) }
+        if self.quiet {
+            -1
+        } else {
+            i8::try_from(self.verbose).unwrap_or(i8::MAX)
+        }
     }
 }
 
@@ -57,7 +61,11 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(console: &'a mut Console, program: &'a dyn Program, global: Global) -> Self {
-        Self { console, program, global }
+        Self {
+            console,
+            program,
+            global,
+        }
     }
 
     /// A connection to the daemon.
@@ -67,7 +75,11 @@ impl<'a> Context<'a> {
 
     /// The daemon's socket.
     pub(super) fn socket(&self) -> Result<PathBuf, Message> {
-        settings::socket(self.console, self.global.socket.as_deref(), self.global.config.as_deref())
+        settings::socket(
+            self.console,
+            self.global.socket.as_deref(),
+            self.global.config.as_deref(),
+        )
     }
 
     /// What `command` comes to.
@@ -93,37 +105,62 @@ impl<'a> Context<'a> {
 
     /// Shows what a change came to; with `--quiet`, nothing.
     pub(super) fn show_change(&mut self, view: &View) -> Result<(), Message> {
-        if self.global.quiet { Ok(()) } else { self.show(view) }
+        if self.global.quiet {
+            Ok(())
+        } else {
+            self.show(view)
+        }
     }
 
     /// Prints text that is nothing but text.
     pub(super) fn print(&mut self, text: &str) -> Result<(), Message> {
-        let printed = self.console.out.write_all(text.as_bytes()).and_then(|()| self.console.out.flush());
+        let printed = self
+            .console
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.console.out.flush());
         match printed {
             // `speedloader models | head` is no failure.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Message::new(Code::Cancelled, "")),
-            Err(error) => Err(Message::new(Code::Failed, format!("the output cannot be written: {error}"))),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Err(Message::new(Code::Cancelled, ""))
+            }
+            Err(error) => Err(Message::new(
+                Code::Failed,
+                format!("the output cannot be written: {error}"),
+            )),
             Ok(()) => Ok(()),
         }
     }
 
     /// Tells a failure, and returns the exit status that goes with it.
     pub(super) fn fail(&mut self, message: &Message) -> u8 {
-        if message.code == Code::Cancelled && message.text.is_empty() {
-            return 0;
+        if message.text.is_empty() {
+            // Told already, or nobody listens any more.
+            return if message.code == Code::Cancelled {
+                0
+            } else {
+                message.code.exit_status()
+            };
         }
         if self.global.json {
             let _ = writeln!(self.console.out, "{}", error_json(message));
         }
         // If even this cannot be written, there is nobody to tell; the status remains.
-        let _ = self.console.err.write_all(self.failure_text(message).as_bytes());
+        let _ = self
+            .console
+            .err
+            .write_all(self.failure_text(message).as_bytes());
         message.code.exit_status()
     }
 
     fn failure_text(&self, message: &Message) -> String {
-        let label = if self.console.interactive && self.console.style.colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+        let label = if self.console.interactive && self.console.style.colour {
+            "\x1b[1;31merror:\x1b[0m"
+        } else {
+            "error:"
+        };
         // What the message quotes may come from a file name.
-        let lines: Vec<String> = message.to_string().lines().map(|line| human::printable(line)).collect();
+        let lines: Vec<String> = message.to_string().lines().map(human::printable).collect();
         format!("{label} {}\n", lines.join("\n  "))
     }
 }
@@ -132,7 +169,9 @@ impl<'a> Context<'a> {
 /// because it was copied from a listing, stays as it is.
 pub(super) fn name(argument: &OsStr) -> String {
     match argument.to_str() {
-        Some(text) if !text.chars().any(char::is_control) && human::unescape(text).is_some() => text.to_owned(),
+        Some(text) if !text.chars().any(char::is_control) && human::unescape(text).is_some() => {
+            text.to_owned()
+        }
         _ => human::escape(argument.as_bytes()),
     }
 }

@@ -51,16 +51,26 @@ pub(super) struct Bars {
 
 impl Bars {
     pub(super) fn new() -> Self {
-        Self { all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), bars: BTreeMap::new() }
+        Self {
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            bars: BTreeMap::new(),
+        }
     }
 
     fn show(&mut self, transfers: &[TransferView]) {
         for transfer in transfers {
-            if !self.bars.contains_key(&transfer.id) && !transfer.state.is_final() && self.bars.len() < BARS_MAX {
-                let bar = self.all.add(ProgressBar::new(transfer.total_bytes).with_style(bar_style()));
+            if !self.bars.contains_key(&transfer.id)
+                && !transfer.state.is_final()
+                && self.bars.len() < BARS_MAX
+            {
+                let bar = self
+                    .all
+                    .add(ProgressBar::new(transfer.total_bytes).with_style(bar_style()));
                 self.bars.insert(transfer.id, bar);
             }
-            let Some(bar) = self.bars.get(&transfer.id) else { continue };
+            let Some(bar) = self.bars.get(&transfer.id) else {
+                continue;
+            };
             bar.set_position(transfer.done_bytes);
             bar.set_prefix(crate::view::human::printable(&transfer.file));
             bar.set_message(remark(transfer));
@@ -92,20 +102,33 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(err: &'a mut dyn Write) -> Self {
-        Self { err, printed_percent: None }
+        Self {
+            err,
+            printed_percent: None,
+        }
     }
 
     fn show(&mut self, transfers: &[TransferView]) {
         let done: u64 = transfers.iter().map(|transfer| transfer.done_bytes).sum();
         let total: u64 = transfers.iter().map(|transfer| transfer.total_bytes).sum();
-        let speed: u64 = transfers.iter().map(|transfer| transfer.rate_bytes_per_sec).sum();
+        let speed: u64 = transfers
+            .iter()
+            .map(|transfer| transfer.rate_bytes_per_sec)
+            .sum();
         let now = percent(done, total);
-        let due = self.printed_percent.is_none_or(|printed| now >= printed.saturating_add(LINE_STEP_PERCENT));
+        let due = self
+            .printed_percent
+            .is_none_or(|printed| now >= printed.saturating_add(LINE_STEP_PERCENT));
         if transfers.is_empty() || !due {
             return;
         }
         self.printed_percent = Some(now);
         // Progress that cannot be written is not worth failing for.
-        let _ = writeln!(self.err, "{now} % of {} copied, {}", size(total), rate(speed));
+        let _ = writeln!(
+            self.err,
+            "{now} % of {} copied, {}",
+            size(total),
+            rate(speed)
+        );
     }
 }

@@ -42,8 +42,17 @@ pub(super) fn load_config(
     let path = explicit
         .map(Path::to_owned)
         .or_else(|| console.variable("SPEEDLOADER_CONFIG").map(PathBuf::from))
-        .or_else(|| places(console, account.uid).into_iter().find(|place| is_there(place)));
-    let mut sources = Sources { file: None, environment: console.environment.clone(), options, account };
+        .or_else(|| {
+            places(console, account.uid)
+                .into_iter()
+                .find(|place| is_there(place))
+        });
+    let mut sources = Sources {
+        file: None,
+        environment: console.environment.clone(),
+        options,
+        account,
+    };
     let config = match &path {
         Some(path) => load_path(path, sources.clone()),
         None => load(&sources),
@@ -51,18 +60,30 @@ pub(super) fn load_config(
     .map_err(|faults| bad_config(path.as_deref(), &faults))?;
     if let Some(path) = &path {
         // The contents are read again at a reload; only the path is kept.
-        sources.file = Some(speedloader_config::File { path: path.clone(), contents: Vec::new() });
+        sources.file = Some(speedloader_config::File {
+            path: path.clone(),
+            contents: Vec::new(),
+        });
     }
-    Ok(Loaded { config, sources, path })
+    Ok(Loaded {
+        config,
+        sources,
+        path,
+    })
 }
 
 /// Where a configuration is looked for, in this order.
 fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if uid != 0 {
-        let directory = console.variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| {
-            console.variable("HOME").map(|home| Path::new(home).join(".config"))
-        });
+        let directory = console
+            .variable("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| {
+                console
+                    .variable("HOME")
+                    .map(|home| Path::new(home).join(".config"))
+            });
         places.extend(directory.map(|directory| directory.join("speedloader/config.toml")));
     }
     places.push(PathBuf::from(SYSTEM_CONFIG));
@@ -73,18 +94,28 @@ fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
 fn is_there(path: &Path) -> bool {
     match fs::File::open(path) {
         Ok(_) => true,
-        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied),
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+        ),
     }
 }
 
-pub(super) fn bad_config(path: Option<&Path>, faults: &Faults) -> Message {
-    let count = faults.count();
+fn bad_config(path: Option<&Path>, faults: &Faults) -> Message {
     let what = match path {
         Some(path) => format!("the configuration {}", path.display()),
         None => "the configuration (no file was found)".to_owned(),
     };
-    let counted = if count == 1 { "a fault".to_owned() } else { format!("{count} faults") };
-    Message::new(Code::BadConfig, format!("{what} has {counted}:\n{faults}"))
+    faulty(Code::BadConfig, &what, faults)
+}
+
+/// A message with a line for each fault of `what`.
+pub(super) fn faulty(code: Code, what: &str, faults: &Faults) -> Message {
+    let counted = match faults.count() {
+        1 => "a fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    Message::new(code, format!("{what}: {counted}\n{faults}"))
 }
 
 /// The socket of the daemon that is meant.
@@ -96,11 +127,14 @@ pub(super) fn socket(
     explicit: Option<&Path>,
     config: Option<&Path>,
 ) -> Result<PathBuf, Message> {
-    if let Some(socket) = explicit.map(Path::to_owned).or_else(|| console.variable("SPEEDLOADER_SOCKET").map(PathBuf::from)) {
+    if let Some(socket) = explicit
+        .map(Path::to_owned)
+        .or_else(|| console.variable("SPEEDLOADER_SOCKET").map(PathBuf::from))
+    {
         return Ok(socket);
     }
     // Where the models are is the daemon's concern; a client needs no more than the socket.
-    let models = || vec![("models_dir".to_owned(), "/".to_owned())];
+    let models = || vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())];
     let own = load_config(console, config, models())
         .map_err(|message| message.with_hint("correct it, or name the socket with --socket"))?
         .config
@@ -110,9 +144,20 @@ pub(super) fn socket(
         return Ok(own);
     }
     // Members of its group may steer the system's daemon.
-    let system = Sources { account: Account::root(), options: models(), ..Sources::default() };
+    let system = Sources {
+        account: Account::root(),
+        options: models(),
+        ..Sources::default()
+    };
     let path = Path::new(SYSTEM_CONFIG);
-    let system = if is_there(path) { load_path(path, system) } else { load(&system) };
-    let system = system.map_err(|faults| bad_config(Some(path), &faults))?.control.socket;
+    let system = if is_there(path) {
+        load_path(path, system)
+    } else {
+        load(&system)
+    };
+    let system = system
+        .map_err(|faults| bad_config(Some(path), &faults))?
+        .control
+        .socket;
     Ok(if system.exists() { system } else { own })
 }

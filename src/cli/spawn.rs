@@ -25,7 +25,10 @@ pub(super) const READY_FLAG: &str = "--ready-on-stdout";
 /// Runs `serve` with `arguments` in the background; returns its process id when its mount answers.
 pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message> {
     let cannot = |error: std::io::Error| {
-        Message::new(Code::Failed, format!("the daemon cannot be started: {error}"))
+        Message::new(
+            Code::Failed,
+            format!("the daemon cannot be started: {error}"),
+        )
     };
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
     let mut child = Command::new("/proc/self/exe")
@@ -65,7 +68,9 @@ fn wait_ready(reader: OwnedFd) -> Result<(), Silence> {
         let mut bytes = [0; 4_096];
         match pipe.read(&mut bytes) {
             Ok(0) => break,
-            Ok(count) if said.len() as u64 + count as u64 <= MESSAGE_BYTES_MAX => said.extend_from_slice(&bytes[..count]),
+            Ok(count) if said.len() as u64 + count as u64 <= MESSAGE_BYTES_MAX => {
+                said.extend_from_slice(&bytes[..count])
+            }
             Ok(_) => return Err(Silence::Ended),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => return Err(Silence::Ended),
@@ -80,7 +85,9 @@ fn wait_ready(reader: OwnedFd) -> Result<(), Silence> {
 fn is_readable(pipe: &impl AsFd, deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(left) = rustix::time::Timespec::try_from(left) else { return false };
+        let Ok(left) = rustix::time::Timespec::try_from(left) else {
+            return false;
+        };
         match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&left)) {
             Ok(0) => return false,
             Err(rustix::io::Errno::INTR) => {}
@@ -95,8 +102,11 @@ fn ended(child: &mut Child) -> Message {
         Ok(status) => how_it_ended(status),
         Err(error) => format!("and its status is not known: {error}"),
     };
-    Message::new(Code::Failed, format!("the daemon ended before its mount answered, {how}"))
-        .with_hint("`speedloader serve` shows what happens")
+    Message::new(
+        Code::Failed,
+        format!("the daemon ended before its mount answered, {how}"),
+    )
+    .with_hint("`speedloader serve` shows what happens")
 }
 
 fn how_it_ended(status: ExitStatus) -> String {
@@ -108,10 +118,16 @@ fn how_it_ended(status: ExitStatus) -> String {
 }
 
 fn late(child: &mut Child) -> Message {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    {
         // It unmounts and ends by itself; if it cannot, it is left to the administrator.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
-    let text = format!("the mount has not answered within {} s; it was told to end", START_TIMEOUT.as_secs());
+    let text = format!(
+        "the mount has not answered within {} s; it was told to end",
+        START_TIMEOUT.as_secs()
+    );
     Message::new(Code::TimedOut, text).with_hint("`speedloader serve` shows what happens")
 }

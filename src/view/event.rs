@@ -129,8 +129,14 @@ pub struct VersionView {
 impl VersionView {
     /// A line for a person, and one for the daemon.
     pub fn text(&self) -> String {
-        let Self { version, protocol, kernel, daemon } = self;
-        let mut text = format!("speedloader {version} (control protocol {protocol}, Linux {kernel})\n");
+        let Self {
+            version,
+            protocol,
+            kernel,
+            daemon,
+        } = self;
+        let mut text =
+            format!("speedloader {version} (control protocol {protocol}, Linux {kernel})\n");
         if let Some(daemon) = daemon {
             text.push_str(&format!("running daemon: {}", daemon.text()));
         }

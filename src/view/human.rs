@@ -156,7 +156,15 @@ fn push_escaped_bytes(text: &mut String, bytes: &[u8]) {
 
 /// `text` with its control characters escaped and nothing else changed.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 /// The bytes that [`escape`] has made printable; `None` if a backslash starts nothing known.
