@@ -45,6 +45,7 @@ struct Adapter {
     fs: Arc<TieredFs>,
     held: Arc<HeldReplies>,
     passthrough: Arc<OnceLock<Passthrough>>,
+    ended: crossbeam_channel::Sender<()>,
 }
 
 /// Largest read or write that the kernel is asked to send at once.
@@ -232,6 +233,11 @@ fn answer_read(reply: ReplyData, result: Result<usize, FsError>, buffer: &[u8]) 
 }
 
 impl Filesystem for Adapter {
+    fn destroy(&mut self) {
+        // Nobody may be waiting for the end.
+        let _ = self.ended.try_send(());
+    }
+
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         for wanted in [
             InitFlags::FUSE_ATOMIC_O_TRUNC,

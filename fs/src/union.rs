@@ -576,7 +576,9 @@ impl Tree {
         path: &mut Vec<u8>,
         visit: &mut impl FnMut(&[u8], &Arc<HomeFile>),
     ) {
-        let Some(known) = self.directories.get(&directory) else { return };
+        let Some(known) = self.directories.get(&directory) else {
+            return;
+        };
         let length = path.len();
         for (name, slot) in &known.entries {
             if length > 0 {

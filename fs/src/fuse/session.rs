@@ -33,6 +33,7 @@ pub struct Mounted {
     held: Arc<HeldReplies>,
     passthrough: Arc<OnceLock<Passthrough>>,
     mountpoint: PathBuf,
+    ended: Receiver<()>,
 }
 
 /// Mounts the file system and starts answering.
@@ -69,7 +70,9 @@ pub fn mount(
     config.n_threads = Some(settings.threads.max(1));
     let held = Arc::new(HeldReplies::default());
     let passthrough = Arc::new(OnceLock::new());
+    let (end, ended) = crossbeam_channel::bounded(1);
     let adapter = Adapter {
+        ended: end,
         fs: Arc::clone(fs),
         held: Arc::clone(&held),
         passthrough: Arc::clone(&passthrough),
@@ -85,6 +88,7 @@ pub fn mount(
         held,
         passthrough,
         mountpoint: settings.mountpoint.clone(),
+        ended,
     };
     let stat = rustix::fs::stat(&settings.mountpoint)?;
     fs.set_mount_dev(stat.st_dev);
@@ -133,6 +137,11 @@ impl Mounted {
     /// Where it is mounted.
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// Becomes ready when the kernel has ended the session.
+    pub fn ended(&self) -> &Receiver<()> {
+        &self.ended
     }
 
     /// Whether the kernel has ended the session: somebody unmounted it.
