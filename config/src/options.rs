@@ -20,7 +20,7 @@ use crate::setting::{Kind, Setting, Unfit};
 pub struct MountOptions {
     /// `config=FILE`.
     pub config: Option<PathBuf>,
-    /// Keys and texts for [`Sources::options`](crate::Sources), in their order.
+    /// Keys and texts for `Sources::options`, in their order.
     pub settings: Vec<(String, String)>,
     /// Options of mount(8) that mean nothing to us, as written.
     pub ignored: Vec<String>,
