@@ -60,6 +60,8 @@ pub struct Parts {
     pub mountpoint: PathBuf,
     /// What survives a restart.
     pub journal: Journal,
+    /// Told when somebody asks for the end.
+    pub end: Sender<()>,
 }
 
 /// What is counted since the start.
@@ -121,6 +123,7 @@ pub struct Coordinator {
     started: Instant,
     wakeup: Sender<Wakeup>,
     ending: AtomicBool,
+    end: Sender<()>,
 }
 
 /// What the coordinator's thread is woken by, beside the file system.
@@ -136,7 +139,7 @@ pub enum Wakeup {
 impl Coordinator {
     /// A coordinator without pools and mover; the receiver is for [`Coordinator::run`].
     pub fn new(parts: Parts) -> (Arc<Coordinator>, Receiver<Wakeup>) {
-        let Parts { config, sources, fs, drainer, mountpoint, journal } = parts;
+        let Parts { config, sources, fs, drainer, mountpoint, journal, end } = parts;
         let (wakeup, wakeups) = crossbeam_channel::unbounded();
         let mut pins: BTreeMap<String, String> =
             config.pins.iter().map(|(model, pool)| (model.clone(), pool.to_string())).collect();
@@ -162,6 +165,7 @@ impl Coordinator {
             started: Instant::now(),
             wakeup,
             ending: AtomicBool::new(false),
+            end,
         });
         (coordinator, wakeups)
     }
@@ -170,6 +174,15 @@ impl Coordinator {
     pub fn set_mover(&self, mover: Mover) {
         // The daemon makes one mover.
         let _ = self.mover.set(mover);
+    }
+
+    /// Ends all copies; one that hangs in a home is left behind.
+    pub fn end_mover(&self, patience: Duration) {
+        if let Some(mover) = self.mover.get()
+            && !mover.shutdown(patience)
+        {
+            tracing::warn!("a copy hangs in a home; it is left behind");
+        }
     }
 
     /// The mount answers.
@@ -188,6 +201,14 @@ impl Coordinator {
     /// The log of events.
     pub fn events(&self) -> &EventLog {
         &self.events
+    }
+
+    /// Somebody asks for the end.
+    fn end(&self) {
+        *self.lock_state() = DaemonState::Stopping;
+        self.ending.store(true, Ordering::Relaxed);
+        // Full: it has been asked for already.
+        let _ = self.end.try_send(());
     }
 
     /// Whether somebody asked for the end.
@@ -301,8 +322,10 @@ impl Coordinator {
                 let process = machine::process_of(pid).unwrap_or(pid);
                 let command = machine::command_of(process);
                 let config = self.config();
+                // The kernel keeps 15 bytes of a command's name.
+                let short = |name: &String| name.chars().take(15).collect::<String>();
                 let ignored: HashSet<String> =
-                    config.policy.ignore_commands.iter().cloned().collect();
+                    config.policy.ignore_commands.iter().map(short).collect();
                 let now = Instant::now();
                 let mut loads = self.lock_loads();
                 loads.opened(handle, file, process, command.as_deref(), &ignored, now);

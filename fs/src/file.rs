@@ -130,6 +130,11 @@ impl HomeFile {
         result
     }
 
+    /// Whether somebody has it open.
+    pub fn is_open(&self) -> bool {
+        lock(&self.live).as_ref().is_some_and(|live| live.opens > 0)
+    }
+
     /// Whether a copy in a pool serves new opens.
     pub fn is_resident(&self) -> bool {
         lock(&self.live)

@@ -225,6 +225,14 @@ fn answer_open(reply: ReplyOpen, result: Result<OpenReply, FsError>) {
     }
 }
 
+fn answer_write(reply: ReplyWrite, result: Result<usize, FsError>) {
+    match result {
+        // Never more than was sent, and that was a u32.
+        Ok(length) => reply.written(u32::try_from(length).unwrap_or(u32::MAX)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
 fn answer_read(reply: ReplyData, result: Result<usize, FsError>, buffer: &[u8]) {
     match result {
         Ok(length) => reply.data(&buffer[..length]),
@@ -504,12 +512,21 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let (node, handle) = (NodeId(node.0), HandleId(handle.0));
-        match self.fs.write(node, handle, offset, data, request.pid()) {
-            // Never more than was sent, and that was a u32.
-            Ok(length) => reply.written(u32::try_from(length).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(errno(&error)),
+        let (node, handle, pid) = (NodeId(node.0), HandleId(handle.0), request.pid());
+        if !self.fs.write_waits(node) {
+            return answer_write(reply, self.fs.write(node, handle, offset, data, pid));
         }
+        let slot = self.held.hold(pid, reply, |reply: ReplyWrite, number| {
+            reply.error(Errno::from_i32(number));
+        });
+        let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
+        let job = move || {
+            let result = fs.write(node, handle, offset, &data, pid);
+            if let Some(reply) = slot.take() {
+                answer_write(reply, result);
+            }
+        };
+        self.fs.offload(crate::ids::HomeId::MODELS).run(Box::new(job));
     }
 
     fn flush(

@@ -29,8 +29,8 @@ pub enum Handle {
     File(Arc<OpenFile>),
     /// A directory, as it was when it was opened.
     Directory(Arc<Vec<ListedName>>),
-    /// A virtual file, as it was when it was opened.
-    Virtual(Arc<Vec<u8>>),
+    /// A virtual file, by its place in the list of names, as it was when it was opened.
+    Virtual(usize, Arc<Vec<u8>>),
 }
 
 /// All handles.
@@ -65,9 +65,9 @@ impl HandleTable {
     }
 
     /// The contents of a virtual handle.
-    pub fn virtual_contents(&self, id: HandleId) -> Option<Arc<Vec<u8>>> {
+    pub fn virtual_contents(&self, id: HandleId) -> Option<(usize, Arc<Vec<u8>>)> {
         match &*self.handles.get(&id)? {
-            Handle::Virtual(contents) => Some(Arc::clone(contents)),
+            Handle::Virtual(index, contents) => Some((*index, Arc::clone(contents))),
             _ => None,
         }
     }

@@ -33,6 +33,7 @@ mod changes;
 mod keep_true;
 
 pub use changes::{RenameMode, SetAttr, Time};
+pub use keep_true::HomeState;
 pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
 
 /// Inode numbers shown for the virtual files: far above those of homes.
@@ -286,19 +287,18 @@ impl TieredFs {
         match node.target() {
             Target::Directory(directory) => self.show_directory(node.id, directory),
             Target::File(file) => Ok(self.show_file(&node, &file)),
-            Target::VirtualDirectory => Ok(self.show_virtual(node.id, Kind::Directory, 0o555)),
+            Target::VirtualDirectory => Ok(self.show_virtual(node.id, Kind::Directory, 0o555, 0)),
             Target::Virtual(index) => {
-                let name = self
-                    .virtual_files
-                    .names()
-                    .get(index)
-                    .copied()
-                    .unwrap_or_default();
-                let writable = self.virtual_files.is_writable(name);
-                let permissions = if writable { 0o660 } else { 0o444 };
-                Ok(self.show_virtual(node.id, Kind::File, permissions))
+                let name = self.virtual_name(index);
+                let permissions = self.virtual_files.permissions(name);
+                let size = self.virtual_files.size_bytes(name);
+                Ok(self.show_virtual(node.id, Kind::File, permissions, size))
             }
         }
+    }
+
+    fn virtual_name(&self, index: usize) -> &'static str {
+        self.virtual_files.names().get(index).copied().unwrap_or_default()
     }
 
     fn show_directory(&self, node: NodeId, directory: DirId) -> FsResult<Shown> {
@@ -344,20 +344,15 @@ impl TieredFs {
         }
     }
 
-    fn show_virtual(&self, node: NodeId, kind: Kind, permissions: u16) -> Shown {
+    fn show_virtual(&self, node: NodeId, kind: Kind, permissions: u16, size: u64) -> Shown {
         // The root is never removed from the union.
         let mut attr = self.union.root_attr();
         attr.kind = kind;
         attr.permissions = permissions;
         attr.nlink = 1;
         attr.blocks = 0;
-        attr.identity.size = 0;
-        Shown {
-            node,
-            ino: VIRTUAL_INO + node.0,
-            attr,
-            attr_timeout: Duration::ZERO,
-        }
+        attr.identity.size = size;
+        Shown { node, ino: VIRTUAL_INO + node.0, attr, attr_timeout: Duration::ZERO }
     }
 
     /// Looks at a file of the models directory again.

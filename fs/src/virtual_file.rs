@@ -7,9 +7,14 @@ pub const DIRECTORY: &str = ".speedloader";
 pub trait VirtualFiles: Send + Sync {
     /// Names in the directory, in a fixed order; nodeids follow from it.
     fn names(&self) -> &[&'static str];
-    /// Whether the file can be written.
-    fn is_writable(&self, name: &str) -> bool;
-    /// The whole contents now. Must not wait for anything but memory.
+    /// Permission bits of the file.
+    fn permissions(&self, name: &str) -> u16;
+    /// The size to show, for a file that grows and is followed; others show 0.
+    fn size_bytes(&self, name: &str) -> u64 {
+        let _ = name;
+        0
+    }
+    /// The whole contents now. Called on a thread that may wait.
     fn read(&self, name: &str) -> Vec<u8>;
     /// Takes one write.
     ///
@@ -26,8 +31,8 @@ impl VirtualFiles for NoVirtualFiles {
     fn names(&self) -> &[&'static str] {
         &[]
     }
-    fn is_writable(&self, _name: &str) -> bool {
-        false
+    fn permissions(&self, _name: &str) -> u16 {
+        0
     }
     fn read(&self, _name: &str) -> Vec<u8> {
         Vec::new()

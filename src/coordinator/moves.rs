@@ -13,7 +13,7 @@ use speedloader_fs::mover::Job;
 use speedloader_fs::replica::{Digest, DigestKind};
 use speedloader_policy::{
     FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome, Params, Plan, PoolState,
-    Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, plan,
+    Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain, plan,
 };
 
 use super::world::Known;
@@ -285,6 +285,48 @@ impl Coordinator {
         Ok((self.checked_plan(&moves, &scene)?, scene.names))
     }
 
+    /// What the policy has to say of one model, in sentences.
+    pub(super) fn explanation(&self, subject: &Subject) -> Result<Vec<String>, Message> {
+        let known = self.world.fresh();
+        let everything = self.everything(&known, std::slice::from_ref(subject));
+        let moves = self.lock_moves();
+        let scene = self.scene(&moves, everything, Vec::new());
+        let params = Coordinator::params(&self.config());
+        let found = explain(&params, &moves.learned, &scene.snapshot, subject.id)
+            .map_err(|fault| Message::new(Code::Internal, fault.to_string()))?;
+        let Some(found) = found else { return Ok(Vec::new()) };
+        let mut reasons = vec![format!(
+            "heat {:.2}, rank {} of {} models (rule {:?})",
+            found.heat, found.rank, found.models, found.expert
+        )];
+        reasons.push(match found.loads_since {
+            None => "no load of it is remembered".to_owned(),
+            Some(0) => "it was the last model to be loaded".to_owned(),
+            Some(loads) => format!("{loads} loads of other models since its last one"),
+        });
+        reasons.push(match &found.if_loaded {
+            Outcome::Stays { .. } => "if it were loaded now it would stay where it is".to_owned(),
+            Outcome::Promoted { pool, displaces } => {
+                let name = |id: &ModelId| scene.names.get(id).cloned().unwrap_or_default();
+                let displaced: Vec<String> = displaces.iter().map(name).collect();
+                let pool = self.pool_name(PoolId(pool.0));
+                match displaced.is_empty() {
+                    true => format!("if it were loaded now it would go to {pool}: there is room"),
+                    false => format!(
+                        "if it were loaded now it would go to {pool} instead of {}",
+                        displaced.join(", ")
+                    ),
+                }
+            }
+            Outcome::Demoted { .. } => "if it were loaded now it would be demoted".to_owned(),
+            Outcome::Refused(refusal) => format!("if it were loaded now it would not move: {refusal}"),
+        });
+        if let Some(loads) = found.loads_needed.filter(|loads| *loads > 1) {
+            reasons.push(format!("{loads} loads in a row would make it resident"));
+        }
+        Ok(reasons)
+    }
+
     fn carry_out(&self, moves: &mut Moves, scene: &Scene, plan: Plan, why: &str) -> Carried {
         let mut carried = Carried { names: scene.names.clone(), ..Carried::default() };
         for step in &plan.moves {
@@ -326,7 +368,7 @@ impl Coordinator {
         let path =
             self.fs.union().path_of(file).ok_or_else(|| gone("one of its files is gone"))?;
         let verify = self.config().mover.verify;
-        let expected = crate::models::Catalog::expected_digest(path.as_bytes()).filter(|_| verify);
+        let expected = self.world.known().catalog.expected_digest(path.as_bytes()).filter(|_| verify);
         let job = Job {
             file: file.id,
             label: path.to_string(),

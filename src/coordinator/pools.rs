@@ -51,7 +51,7 @@ impl Coordinator {
                     HugePages::WithinSize => speedloader_fs::tmpfs::HugePages::WithinSize,
                     HugePages::Never => speedloader_fs::tmpfs::HugePages::Never,
                 },
-                noswap: pool.noswap,
+                no_swap: pool.noswap,
                 memory_policy: mpol.map_err(|error| failed(pool.name.as_str(), &error))?,
             })
         } else {

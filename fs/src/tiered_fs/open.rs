@@ -116,19 +116,12 @@ impl TieredFs {
                 .open_for_writing(&node, &file, request, register)
                 .map(OpenReply::Ready),
             Target::File(file) => self.open_for_reading(&node, &file, request, register, may_wait),
+            // Its contents may take time to make: never on a thread that answers the kernel.
+            Target::Virtual(_) if !may_wait => Ok(OpenReply::Waits(HomeId::MODELS)),
             Target::Virtual(index) => {
-                let name = self
-                    .virtual_files
-                    .names()
-                    .get(index)
-                    .copied()
-                    .unwrap_or_default();
-                let contents = Arc::new(self.virtual_files.read(name));
-                let handle = self.handles.insert(Handle::Virtual(contents));
-                Ok(OpenReply::Ready(Opened {
-                    handle,
-                    served: Served::Direct,
-                }))
+                let contents = self.virtual_files.read(self.virtual_name(index));
+                let handle = self.handles.insert(Handle::Virtual(index, Arc::new(contents)));
+                Ok(OpenReply::Ready(Opened { handle, served: Served::Direct }))
             }
             _ => Err(FsError::new("open", ErrorKind::IsDirectory)),
         }
@@ -447,8 +440,16 @@ impl TieredFs {
         });
     }
 
+    /// Whether writing to this node may take time: a command of the control file.
+    pub fn write_waits(&self, node: NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|node| matches!(node.target(), Target::Virtual(_)))
+    }
+
     /// Whether reading this handle may wait for a cold home, and for which.
     pub fn read_waits_for(&self, handle: HandleId) -> Option<HomeId> {
+        if self.handles.virtual_contents(handle).is_some() {
+            return Some(HomeId::MODELS);
+        }
         let open = self.handles.file(handle)?;
         let on_cold = open
             .node
