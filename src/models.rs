@@ -23,6 +23,7 @@ mod facts;
 pub mod catalog;
 mod build;
 pub mod resolve;
+pub mod synthetic;
 
 pub use catalog::Catalog;
 pub use model::{Details, Kind, Model, ModelFile, ModelIndex, ModelRef, Role};
