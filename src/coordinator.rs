@@ -15,7 +15,7 @@ use speedloader_config::{Bytes, Config, Sources};
 use speedloader_fs::event::FsEvent;
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::fuse::Passthrough;
-use speedloader_fs::ids::{FileId, PoolId, TransferId};
+use speedloader_fs::ids::{PoolId, TransferId};
 use speedloader_fs::mover::{Mover, Phase, TransferState};
 use speedloader_fs::pool::Pool;
 use speedloader_fs::replica::Drainer;
@@ -139,10 +139,21 @@ pub enum Wakeup {
 impl Coordinator {
     /// A coordinator without pools and mover; the receiver is for [`Coordinator::run`].
     pub fn new(parts: Parts) -> (Arc<Coordinator>, Receiver<Wakeup>) {
-        let Parts { config, sources, fs, drainer, mountpoint, journal, end } = parts;
+        let Parts {
+            config,
+            sources,
+            fs,
+            drainer,
+            mountpoint,
+            journal,
+            end,
+        } = parts;
         let (wakeup, wakeups) = crossbeam_channel::unbounded();
-        let mut pins: BTreeMap<String, String> =
-            config.pins.iter().map(|(model, pool)| (model.clone(), pool.to_string())).collect();
+        let mut pins: BTreeMap<String, String> = config
+            .pins
+            .iter()
+            .map(|(model, pool)| (model.clone(), pool.to_string()))
+            .collect();
         pins.extend(journal.pins());
         let learned = journal.learned();
         let coordinator = Arc::new(Coordinator {
@@ -154,7 +165,11 @@ impl Coordinator {
             mover: OnceLock::new(),
             pools: RwLock::default(),
             next_pool: AtomicU64::new(0),
-            moves: Mutex::new(Moves { learned, pins, ..Moves::default() }),
+            moves: Mutex::new(Moves {
+                learned,
+                pins,
+                ..Moves::default()
+            }),
             loads: Mutex::default(),
             events: EventLog::default(),
             totals: Totals::default(),
@@ -233,7 +248,10 @@ impl Coordinator {
     }
 
     fn pools(&self) -> Vec<Arc<Pool>> {
-        self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pools
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn pool(&self, id: PoolId) -> Option<Arc<Pool>> {
@@ -241,7 +259,8 @@ impl Coordinator {
     }
 
     fn pool_name(&self, id: PoolId) -> String {
-        self.pool(id).map_or_else(|| format!("pool {id}"), |pool| pool.name().to_owned())
+        self.pool(id)
+            .map_or_else(|| format!("pool {id}"), |pool| pool.name().to_owned())
     }
 
     /// Asks the thread to think again.
@@ -306,13 +325,22 @@ impl Coordinator {
             moves.learned.to_bytes()
         };
         if let Err(error) = self.journal.save_learned(&bytes) {
-            tracing::warn!(error = format!("{error:#}"), "what was learned is not written down");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "what was learned is not written down"
+            );
         }
     }
 
     fn hear(&self, event: FsEvent) {
         match event {
-            FsEvent::Opened { file, handle, pid, write, .. } => {
+            FsEvent::Opened {
+                file,
+                handle,
+                pid,
+                write,
+                ..
+            } => {
                 if write {
                     if let Some(mover) = self.mover.get() {
                         mover.cancel_file(file.id);
@@ -341,12 +369,21 @@ impl Coordinator {
                     self.reading(&reading);
                 }
             }
-            FsEvent::ColdWriteRefused { operation, path, pid } => {
+            FsEvent::ColdWriteRefused {
+                operation,
+                path,
+                pid,
+            } => {
                 let who = machine::command_of(pid).unwrap_or_else(|| "a process".to_owned());
-                let text = format!("{who} ({pid}): {operation} refused, cold storage is never written");
+                let text =
+                    format!("{who} ({pid}): {operation} refused, cold storage is never written");
                 self.events.add(Level::Warning, "refused", &path, text);
             }
-            FsEvent::SameFileRefused { operation, path, pid } => {
+            FsEvent::SameFileRefused {
+                operation,
+                path,
+                pid,
+            } => {
                 let text = format!(
                     "process {pid}: {operation} refused, source and target are the same file"
                 );
@@ -354,46 +391,82 @@ impl Coordinator {
             }
             FsEvent::Promoted { file, pool } => {
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
-                self.events.add(Level::Info, "promoted", &path, format!("serves from {pool}"));
+                self.events.add(
+                    Level::Info,
+                    "promoted",
+                    &path,
+                    format!("serves from {pool}"),
+                );
             }
             FsEvent::Dropped { file, pool, reason } => {
                 self.totals.demotions.fetch_add(1, Ordering::Relaxed);
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
-                self.events.add(Level::Info, "demoted", &path, format!("left {pool}: {reason}"));
+                self.events.add(
+                    Level::Info,
+                    "demoted",
+                    &path,
+                    format!("left {pool}: {reason}"),
+                );
             }
             FsEvent::TreeChanged => {}
             FsEvent::HomeGone { home, gone } => {
-                let path = self.fs.homes().get(usize::from(home.0)).map(|home| home.path());
-                let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-                let text = if gone { "does not answer" } else { "answers again" };
-                self.events.add(Level::Warning, "home", &path, text.to_owned());
+                let path = self
+                    .fs
+                    .homes()
+                    .get(usize::from(home.0))
+                    .map(|home| home.path());
+                let path = path
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default();
+                let text = if gone {
+                    "does not answer"
+                } else {
+                    "answers again"
+                };
+                self.events
+                    .add(Level::Warning, "home", &path, text.to_owned());
             }
         }
     }
 
     fn shown_path(&self, file: &HomeFile) -> String {
-        self.fs.union().path_of(file).map_or_else(|| format!("file {}", file.id), |p| p.to_string())
+        self.fs
+            .union()
+            .path_of(file)
+            .map_or_else(|| format!("file {}", file.id), |p| p.to_string())
     }
 
     fn transfer_ended(&self, transfer: &TransferState) {
         let errand = self.lock_moves().errands.remove(&transfer.id);
-        let name = errand.as_ref().map_or(&transfer.label, |errand| &errand.model).clone();
+        let name = errand
+            .as_ref()
+            .map_or(&transfer.label, |errand| &errand.model)
+            .clone();
         match &transfer.phase {
             Phase::Done => {
                 self.totals.promotions.fetch_add(1, Ordering::Relaxed);
                 let bytes = transfer.progress.total_bytes;
-                self.totals.promoted_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.totals
+                    .promoted_bytes
+                    .fetch_add(bytes, Ordering::Relaxed);
                 if let Some(errand) = errand.filter(|errand| errand.alone) {
                     self.drop_elsewhere(&errand.file, transfer.pool);
                 }
             }
             Phase::Failed(error) => {
-                self.totals.promotions_failed.fetch_add(1, Ordering::Relaxed);
+                self.totals
+                    .promotions_failed
+                    .fetch_add(1, Ordering::Relaxed);
                 let text = format!("could not be copied: {}", chain(error.as_ref()));
                 self.events.add(Level::Error, "failed", &name, text);
             }
             Phase::Cancelled => {
-                self.events.add(Level::Info, "cancelled", &name, "the copy was ended".to_owned());
+                self.events.add(
+                    Level::Info,
+                    "cancelled",
+                    &name,
+                    "the copy was ended".to_owned(),
+                );
             }
             Phase::Queued | Phase::Running => {}
         }
@@ -403,14 +476,10 @@ impl Coordinator {
     fn drop_elsewhere(&self, file: &Arc<HomeFile>, kept: PoolId) {
         for pool in self.pools() {
             if pool.id() != kept {
-                self.fs.drop_replicas(file, Some(pool.id()), "it moved to another pool");
+                self.fs
+                    .drop_replicas(file, Some(pool.id()), "it moved to another pool");
             }
         }
-    }
-
-    /// The transfer that is moving a file, if any.
-    fn errand_of(moves: &Moves, file: FileId) -> bool {
-        moves.errands.values().any(|errand| errand.file.id == file)
     }
 }
 

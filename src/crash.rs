@@ -35,12 +35,17 @@ mod stepping {
     }
 
     pub fn from_environment() -> Option<Stepping> {
-        let die_at = std::env::var("SPEEDLOADER_CRASH_AT").ok().and_then(|n| n.parse().ok());
+        let die_at = std::env::var("SPEEDLOADER_CRASH_AT")
+            .ok()
+            .and_then(|n| n.parse().ok());
         let log = std::env::var_os("SPEEDLOADER_STEPS")
             .and_then(|path| File::options().create(true).append(true).open(path).ok())
             .map(Mutex::new);
-        (die_at.is_some() || log.is_some())
-            .then(|| Stepping { steps: AtomicU64::new(0), die_at, log })
+        (die_at.is_some() || log.is_some()).then(|| Stepping {
+            steps: AtomicU64::new(0),
+            die_at,
+            log,
+        })
     }
 
     impl Seam for Stepping {

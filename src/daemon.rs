@@ -82,7 +82,12 @@ impl Running {
     /// # Errors
     /// What is missing or in the way, and what to do about it.
     pub fn start(start: Start, seam: &Arc<dyn Seam>) -> Result<Running, Message> {
-        let Start { config, sources, mountpoint, .. } = start;
+        let Start {
+            config,
+            sources,
+            mountpoint,
+            ..
+        } = start;
         check_directories(&config, &mountpoint)?;
         let (events, fs_events) = bounded(EVENTS_MAX);
         let drainer = Drainer::start(|_| {}).map_err(|error| io("start the drainer", &error))?;
@@ -119,7 +124,14 @@ impl Running {
             .spawn(move || heard.run(&fs_events, &wakeups))
             .map_err(|error| io("start a thread", &error))?;
         coordinator.set_ready(mounted.passthrough());
-        Ok(Running { fs, coordinator, mounted, socket: Some(socket), thread, asked })
+        Ok(Running {
+            fs,
+            coordinator,
+            mounted,
+            socket: Some(socket),
+            thread,
+            asked,
+        })
     }
 
     /// The coordinator: whoever runs the daemon in its own process asks it directly.
@@ -145,7 +157,10 @@ impl Running {
         use crate::command::{Answer, Command};
         use crate::control::Executor;
         let peer = Peer::new(Door::Internal);
-        match self.coordinator.execute(&peer, Command::Reload {}, &mut |_| ()) {
+        match self
+            .coordinator
+            .execute(&peer, Command::Reload {}, &mut |_| ())
+        {
             Answer::Ok(_) => tracing::info!("the configuration was read again"),
             Answer::Error(message) => tracing::error!(%message, "the configuration is not applied"),
         }
@@ -201,7 +216,10 @@ fn signals() -> Result<Receiver<i32>, Message> {
 /// Every resident file and every file looked up holds a descriptor.
 fn raise_descriptor_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays low");
     }
@@ -249,9 +267,11 @@ fn watch_of(cold: &Cold) -> Watch {
             let (sender, answer) = bounded(1);
             let path = cold.path.clone();
             // A file system that hangs is asked by a thread that nobody waits for.
-            std::thread::spawn(move || sender.send(rustix::fs::statfs(&path)));
+            std::thread::spawn(move || drop(sender.send(rustix::fs::statfs(&path))));
             match answer.recv_timeout(STATFS_PATIENCE) {
-                Ok(Ok(found)) if is_local(u64::try_from(found.f_type).unwrap_or(0)) => Watch::Inotify,
+                Ok(Ok(found)) if is_local(u64::try_from(found.f_type).unwrap_or(0)) => {
+                    Watch::Inotify
+                }
                 _ => Watch::Rescan,
             }
         }
@@ -297,7 +317,9 @@ fn cannot_mount(mountpoint: &Path, error: &std::io::Error) -> Message {
 
 fn start_socket(config: &Config, coordinator: &Arc<Coordinator>) -> Result<SocketServer, Message> {
     let group = config.control.group.as_ref();
-    let group_id = group.map(|group| socket::group_id(group.as_str())).transpose()?;
+    let group_id = group
+        .map(|group| socket::group_id(group.as_str()))
+        .transpose()?;
     let settings = SocketSettings {
         mode: config.control.mode.0,
         group_id,
@@ -341,26 +363,41 @@ impl Files {
 
 impl VirtualFiles for Files {
     fn names(&self) -> &[&'static str] {
-        self.names.get_or_init(|| FILES.iter().map(|file| file.name).collect())
+        self.names
+            .get_or_init(|| FILES.iter().map(|file| file.name).collect())
     }
 
     fn permissions(&self, name: &str) -> u16 {
-        let mode = FILES.iter().find(|file| file.name == name).map_or(0, |file| file.mode);
+        let mode = FILES
+            .iter()
+            .find(|file| file.name == name)
+            .map_or(0, |file| file.mode);
         u16::try_from(mode).unwrap_or(0)
     }
 
     fn size_bytes(&self, name: &str) -> u64 {
-        if name.starts_with("events") { self.read(name).len() as u64 } else { 0 }
+        if name.starts_with("events") {
+            self.read(name).len() as u64
+        } else {
+            0
+        }
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
-        self.contents.get().and_then(|contents| contents.read(name)).unwrap_or_default()
+        self.contents
+            .get()
+            .and_then(|contents| contents.read(name))
+            .unwrap_or_default()
     }
 
     fn write(&self, name: &str, bytes: &[u8], pid: u32) -> Result<(), String> {
-        let Some(contents) = self.contents.get() else { return Err("not ready yet".to_owned()) };
+        let Some(contents) = self.contents.get() else {
+            return Err("not ready yet".to_owned());
+        };
         let mut peer = Peer::new(Door::ControlFile);
         peer.pid = i32::try_from(pid).ok();
-        contents.write(name, bytes, &peer).map_err(|message| message.to_string())
+        contents
+            .write(name, bytes, &peer)
+            .map_err(|message| message.to_string())
     }
 }

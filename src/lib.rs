@@ -12,4 +12,5 @@ pub mod program;
 pub mod logging;
 pub mod crash;
 pub mod daemon;
+pub mod demo;
 pub mod cli;

@@ -23,7 +23,9 @@ pub fn start(log: &Log, verbosity: i8) {
     };
     let wanted = configured.saturating_add(verbosity).clamp(0, 5);
     let level = levels[usize::try_from(wanted).unwrap_or(0)];
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
     // An error means that somebody logs already: the tests' own process.
     let _ = match log.format {
         LogFormat::Text => lines.with_target(false).try_init(),

@@ -13,7 +13,10 @@ pub struct Memory {
 pub fn memory() -> Memory {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| kibibytes(&text, name).unwrap_or(0);
-    Memory { total_bytes: field("MemTotal:"), available_bytes: field("MemAvailable:") }
+    Memory {
+        total_bytes: field("MemTotal:"),
+        available_bytes: field("MemAvailable:"),
+    }
 }
 
 /// Resident memory of this process in bytes, without the pools' files that it has mapped.
@@ -25,7 +28,10 @@ pub fn own_rss_bytes() -> u64 {
 
 /// The kernel's release, for example `6.9.1`.
 pub fn kernel_release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The program that a thread runs, as `ps` shows it; `None` when it is gone.
@@ -37,7 +43,12 @@ pub fn command_of(pid: u32) -> Option<String> {
 /// The process that a thread belongs to; `None` when it is gone.
 pub fn process_of(tid: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:"))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {

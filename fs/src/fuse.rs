@@ -526,7 +526,9 @@ impl Filesystem for Adapter {
                 answer_write(reply, result);
             }
         };
-        self.fs.offload(crate::ids::HomeId::MODELS).run(Box::new(job));
+        self.fs
+            .offload(crate::ids::HomeId::MODELS)
+            .run(Box::new(job));
     }
 
     fn flush(

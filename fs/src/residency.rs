@@ -111,10 +111,8 @@ impl Residency {
             live.epoch += 1;
             None
         });
-        if let Some(kind) = refused {
-            if let Some(replica) = replica {
-                return Err((FsError::new("publish", kind), Box::new(replica)));
-            }
+        if let (Some(kind), Some(replica)) = (refused, replica) {
+            return Err((FsError::new("publish", kind), Box::new(replica)));
         }
         self.retire_held(nodes, file);
         self.tell(FsEvent::Promoted {

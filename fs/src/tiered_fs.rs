@@ -298,7 +298,11 @@ impl TieredFs {
     }
 
     fn virtual_name(&self, index: usize) -> &'static str {
-        self.virtual_files.names().get(index).copied().unwrap_or_default()
+        self.virtual_files
+            .names()
+            .get(index)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn show_directory(&self, node: NodeId, directory: DirId) -> FsResult<Shown> {
@@ -352,7 +356,12 @@ impl TieredFs {
         attr.nlink = 1;
         attr.blocks = 0;
         attr.identity.size = size;
-        Shown { node, ino: VIRTUAL_INO + node.0, attr, attr_timeout: Duration::ZERO }
+        Shown {
+            node,
+            ino: VIRTUAL_INO + node.0,
+            attr,
+            attr_timeout: Duration::ZERO,
+        }
     }
 
     /// Looks at a file of the models directory again.

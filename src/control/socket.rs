@@ -33,6 +33,8 @@ pub struct SocketSettings {
     pub path: PathBuf,
     /// The group that may connect besides the owner; [`group_id`] finds it by name.
     pub group_id: Option<u32>,
+    /// Its permission bits.
+    pub mode: u32,
     /// So many may be connected at once.
     pub connections_max: usize,
     /// Longer lines are refused.
@@ -51,6 +53,7 @@ impl SocketSettings {
         Self {
             path: path.into(),
             group_id: None,
+            mode: 0o660,
             connections_max: 64,
             line_bytes_max: 1 << 20,
             idle_timeout: Duration::from_secs(300),
@@ -75,7 +78,7 @@ impl SocketServer {
     /// [`Code::AlreadyRunning`] if somebody serves that socket; [`Code::Failed`] or
     /// [`Code::Denied`], naming the path, if it cannot be made.
     pub fn start(settings: SocketSettings, executor: Arc<dyn Executor>) -> Result<Self, Message> {
-        let (listener, claim) = listen::listen(&settings.path, settings.group_id)?;
+        let (listener, claim) = listen::listen(&settings.path, settings.mode, settings.group_id)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             // A command has a thread to itself, and there is one command at a time a connection.

@@ -25,7 +25,9 @@ struct Ring {
 
 /// Milliseconds since the epoch.
 pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -57,7 +59,15 @@ impl EventLog {
         let mut ring = self.lock();
         ring.last += 1;
         let (seq, kind) = (ring.last, kind.to_owned());
-        ring.events.push_back(EventView { seq, time_ms: now_ms(), kind, level, subject, text, fields });
+        ring.events.push_back(EventView {
+            seq,
+            time_ms: now_ms(),
+            kind,
+            level,
+            subject,
+            text,
+            fields,
+        });
         if ring.events.len() > EVENTS_MAX {
             ring.events.pop_front();
         }
@@ -70,7 +80,10 @@ impl EventLog {
         let ring = self.lock();
         let first = ring.events.front().map_or(ring.last + 1, |event| event.seq);
         let lost = first.saturating_sub(since + 1);
-        EventsView { events: after(&ring, since), lost }
+        EventsView {
+            events: after(&ring, since),
+            lost,
+        }
     }
 
     /// Waits for events after `since`, at most `patience`.
@@ -84,7 +97,11 @@ impl EventLog {
 }
 
 fn after(ring: &Ring, since: u64) -> Vec<EventView> {
-    ring.events.iter().filter(|event| event.seq > since).cloned().collect()
+    ring.events
+        .iter()
+        .filter(|event| event.seq > since)
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]

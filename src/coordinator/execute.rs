@@ -50,13 +50,15 @@ impl Coordinator {
             Command::Demote { names } => self.demote(&names),
             Command::Pin { name, pool } => self.pin(&name, &pool),
             Command::Unpin { name } => self.unpin(&name),
-            Command::Tiers {} => Ok(View::Tiers(TiersView { tiers: self.tier_views() })),
+            Command::Tiers {} => Ok(View::Tiers(TiersView {
+                tiers: self.tier_views(),
+            })),
             Command::TierConnect { name } => self.tier_connect(&name),
             Command::TierDisconnect { name, force } => self.tier_disconnect(&name, force),
             Command::TierResize { name, capacity } => self.tier_resize(&name, &capacity),
-            Command::Transfers {} => {
-                Ok(View::Transfers(TransfersView { transfers: self.transfer_views() }))
-            }
+            Command::Transfers {} => Ok(View::Transfers(TransfersView {
+                transfers: self.transfer_views(),
+            })),
             Command::CancelTransfer { id } => self.cancel_transfer(id),
             Command::Wait { name, timeout_s } => self.wait(peer, &name, timeout_s, progress),
             Command::Which { name } => self.which(&name),
@@ -86,15 +88,21 @@ impl Coordinator {
             None => self.all_subjects(&known),
             Some(filter) => {
                 let contains = |subject: &Subject| subject.name.contains(filter);
-                let mut found: Vec<Subject> =
-                    self.all_subjects(&known).into_iter().filter(contains).collect();
+                let mut found: Vec<Subject> = self
+                    .all_subjects(&known)
+                    .into_iter()
+                    .filter(contains)
+                    .collect();
                 if found.is_empty() {
                     found = self.subjects(&known, filter)?;
                 }
                 found
             }
         };
-        let models = subjects.iter().map(|subject| self.model_view(subject)).collect();
+        let models = subjects
+            .iter()
+            .map(|subject| self.model_view(subject))
+            .collect();
         Ok(View::Models(ModelsView { models }))
     }
 
@@ -116,12 +124,18 @@ impl Coordinator {
         let mut subjects = self.all_named(&[name.to_owned()])?;
         match subjects.len() {
             1 => Ok(subjects.remove(0)),
-            0 => Err(Message::new(Code::NoMatch, format!("no model matches `{name}`"))),
+            0 => Err(Message::new(
+                Code::NoMatch,
+                format!("no model matches `{name}`"),
+            )),
             number => {
                 let text = format!("`{name}` matches {number} models, and one is needed");
                 let mut message = Message::new(Code::Ambiguous, text);
-                message.suggestions =
-                    subjects.iter().take(5).map(|subject| subject.name.clone()).collect();
+                message.suggestions = subjects
+                    .iter()
+                    .take(5)
+                    .map(|subject| subject.name.clone())
+                    .collect();
                 Err(message)
             }
         }
@@ -169,9 +183,11 @@ impl Coordinator {
                     (Outcome::Started, Some(*pool), text)
                 }
                 Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), String::new()),
-                Some(Found::Refused(Refusal::UnderWay(pool))) => {
-                    (Outcome::Started, Some(*pool), "already on its way".to_owned())
-                }
+                Some(Found::Refused(Refusal::UnderWay(pool))) => (
+                    Outcome::Started,
+                    Some(*pool),
+                    "already on its way".to_owned(),
+                ),
                 Some(Found::Refused(Refusal::NotResident)) => {
                     (Outcome::Already, None, "it is in no pool".to_owned())
                 }
@@ -189,7 +205,9 @@ impl Coordinator {
             moves.push(MoveView {
                 name: escape(subject.name.as_bytes()),
                 outcome,
-                pool: pool.map(|pool| self.pool_name(PoolId(pool.0))).unwrap_or_default(),
+                pool: pool
+                    .map(|pool| self.pool_name(PoolId(pool.0)))
+                    .unwrap_or_default(),
                 files: subject.files.len() as u64,
                 bytes: subject.bytes(),
                 text,
@@ -201,16 +219,27 @@ impl Coordinator {
     /// Whether memory of the subject's files is still held by readers.
     fn is_draining(&self, subject: &Subject) -> bool {
         let union = self.fs.union();
-        let paths: HashSet<_> = subject.files.iter().filter_map(|f| union.path_of(f)).collect();
+        let paths: HashSet<_> = subject
+            .files
+            .iter()
+            .filter_map(|f| union.path_of(f))
+            .collect();
         let open = subject.files.iter().any(|file| file.is_open());
-        open && self.drainer.draining().iter().any(|state| paths.contains(&state.path))
+        open && self
+            .drainer
+            .draining()
+            .iter()
+            .any(|state| paths.contains(&state.path))
     }
 
     fn refused(&self, subject: &Subject, refusal: &Refusal) -> Message {
         let name = escape(subject.name.as_bytes());
         let pool = |id: &TierId| self.pool_name(PoolId(id.0));
         let (code, text, hint) = match refusal {
-            Refusal::TooLarge { needs_bytes, largest_bytes } => (
+            Refusal::TooLarge {
+                needs_bytes,
+                largest_bytes,
+            } => (
                 Code::TooLarge,
                 format!(
                     "needs {}, and no pool holds more than {}",
@@ -219,7 +248,11 @@ impl Coordinator {
                 ),
                 "make a pool larger: speedloader tiers resize NAME SIZE",
             ),
-            Refusal::PinnedSetTooLarge { pool: id, pinned_bytes, capacity_bytes } => (
+            Refusal::PinnedSetTooLarge {
+                pool: id,
+                pinned_bytes,
+                capacity_bytes,
+            } => (
                 Code::TooLarge,
                 format!(
                     "the models pinned to {} need {}, and it holds {}",
@@ -229,7 +262,11 @@ impl Coordinator {
                 ),
                 "unpin one of them, or make the pool larger",
             ),
-            Refusal::NoRoom { pool: id, needs_bytes, available_bytes } => (
+            Refusal::NoRoom {
+                pool: id,
+                needs_bytes,
+                available_bytes,
+            } => (
                 Code::NoSpace,
                 format!(
                     "needs {} in {}, and only {} can be made free: the rest is open, pinned, set \
@@ -260,10 +297,16 @@ impl Coordinator {
                 "is set to never by the configuration".to_owned(),
                 "take it out of policy.never",
             ),
-            Refusal::NoFiles => {
-                (Code::Failed, "has no files here".to_owned(), "speedloader which NAME shows what is known")
-            }
-            other => (Code::Failed, other.to_string(), "speedloader explain NAME says more"),
+            Refusal::NoFiles => (
+                Code::Failed,
+                "has no files here".to_owned(),
+                "speedloader which NAME shows what is known",
+            ),
+            other => (
+                Code::Failed,
+                other.to_string(),
+                "speedloader explain NAME says more",
+            ),
         };
         Message::new(code, format!("{name}: {text}")).with_hint(hint)
     }
@@ -277,6 +320,8 @@ impl Coordinator {
         }
         for subject in &subjects {
             self.lock_moves().learned.set_aside(subject.id);
+            let mut loads = self.lock_loads();
+            subject.files.iter().for_each(|file| loads.settle(file));
         }
         let want = |subject: &Subject| Want {
             model: subject.id,
@@ -285,16 +330,24 @@ impl Coordinator {
         let wants = subjects.iter().map(want).collect();
         let carried = self.plan_and_move(&subjects, wants, "request")?;
         self.drainer.check_now();
-        Ok(View::Moves(MovesView { moves: self.moves_of(&subjects, &carried)? }))
+        Ok(View::Moves(MovesView {
+            moves: self.moves_of(&subjects, &carried)?,
+        }))
     }
 
     fn pin(&self, name: &str, pool: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
         let pool = self.pool_named(pool)?;
-        let before =
-            self.lock_moves().pins.insert(subject.name.clone(), pool.name().to_owned());
-        let want =
-            Want { model: subject.id, kind: WantKind::Promote { pool: Some(TierId(pool.id().0)) } };
+        let before = self
+            .lock_moves()
+            .pins
+            .insert(subject.name.clone(), pool.name().to_owned());
+        let want = Want {
+            model: subject.id,
+            kind: WantKind::Promote {
+                pool: Some(TierId(pool.id().0)),
+            },
+        };
         let moved = self
             .plan_and_move(std::slice::from_ref(&subject), vec![want], "pin")
             .and_then(|carried| self.moves_of(std::slice::from_ref(&subject), &carried));
@@ -323,8 +376,16 @@ impl Coordinator {
         let name = subject.map_or_else(|| name.to_owned(), |subject| subject.name);
         let removed = self.lock_moves().pins.remove(&name);
         self.save_pins()?;
-        let outcome = if removed.is_some() { Outcome::Done } else { Outcome::Already };
-        let text = if removed.is_some() { "" } else { "it was not pinned" };
+        let outcome = if removed.is_some() {
+            Outcome::Done
+        } else {
+            Outcome::Already
+        };
+        let text = if removed.is_some() {
+            ""
+        } else {
+            "it was not pinned"
+        };
         Ok(View::Moves(MovesView {
             moves: vec![MoveView {
                 name: escape(name.as_bytes()),
@@ -339,14 +400,24 @@ impl Coordinator {
     fn save_pins(&self) -> Result<(), Message> {
         let pins = self.lock_moves().pins.clone();
         self.journal.save_pins(&pins).map_err(|error| {
-            Message::new(Code::Failed, format!("the pins hold, but not across a restart: {error}"))
+            Message::new(
+                Code::Failed,
+                format!("the pins hold, but not across a restart: {error}"),
+            )
         })
     }
 
     fn tier_moved(name: &str, outcome: Outcome, bytes: u64, text: String) -> View {
         let (name, pool) = (name.to_owned(), name.to_owned());
         View::Moves(MovesView {
-            moves: vec![MoveView { name, outcome, pool, files: 0, bytes, text }],
+            moves: vec![MoveView {
+                name,
+                outcome,
+                pool,
+                files: 0,
+                bytes,
+                text,
+            }],
         })
     }
 
@@ -363,14 +434,22 @@ impl Coordinator {
         };
         let seam: Arc<dyn Seam> = Arc::new(NoSeam);
         self.connect_pool(pool, &seam)?;
-        Ok(Coordinator::tier_moved(name, Outcome::Done, 0, "connected".to_owned()))
+        Ok(Coordinator::tier_moved(
+            name,
+            Outcome::Done,
+            0,
+            "connected".to_owned(),
+        ))
     }
 
     fn tier_disconnect(&self, name: &str, force: bool) -> Result<View, Message> {
         let free = self.disconnect_pool(name, force)?;
         let (outcome, text) = match free {
             true => (Outcome::Done, "disconnected, its memory is free"),
-            false => (Outcome::Draining, "its memory is free when the last reader lets go"),
+            false => (
+                Outcome::Draining,
+                "its memory is free when the last reader lets go",
+            ),
         };
         Ok(Coordinator::tier_moved(name, outcome, 0, text.to_owned()))
     }
@@ -382,7 +461,10 @@ impl Coordinator {
     }
 
     fn cancel_transfer(&self, id: u64) -> Result<View, Message> {
-        let cancelled = self.mover.get().is_some_and(|mover| mover.cancel(TransferId(id)));
+        let cancelled = self
+            .mover
+            .get()
+            .is_some_and(|mover| mover.cancel(TransferId(id)));
         if !cancelled {
             let text = format!("no transfer has the number {id}, or it has ended");
             return Err(Message::new(Code::NoSuchTransfer, text)
@@ -390,7 +472,11 @@ impl Coordinator {
         }
         let name = format!("transfer {id}");
         Ok(View::Moves(MovesView {
-            moves: vec![MoveView { name, outcome: Outcome::Done, ..MoveView::default() }],
+            moves: vec![MoveView {
+                name,
+                outcome: Outcome::Done,
+                ..MoveView::default()
+            }],
         }))
     }
 
@@ -416,20 +502,30 @@ impl Coordinator {
         until: Option<Instant>,
         progress: Progress<'_>,
     ) -> Result<(), Message> {
-        let mut seen = self.events.since(0).events.last().map_or(0, |event| event.seq);
+        let mut seen = self
+            .events
+            .since(0)
+            .events
+            .last()
+            .map_or(0, |event| event.seq);
         loop {
             let missing: Vec<&Subject> = subjects
                 .iter()
                 .filter(|subject| subject.files.iter().any(|file| !file.is_resident()))
                 .collect();
-            let Some(first) = missing.first() else { return Ok(()) };
+            let Some(first) = missing.first() else {
+                return Ok(());
+            };
             let transfers = self.transfers_of(&missing);
             let moving = transfers.iter().any(|transfer| !transfer.state.is_final());
             let name = escape(first.name.as_bytes());
             if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
                 let failed = transfers.iter().find(|transfer| transfer.state.is_final());
                 let why = failed.map_or("its copy was ended", |transfer| transfer.why.as_str());
-                return Err(Message::new(Code::Failed, format!("{name} is not resident: {why}")));
+                return Err(Message::new(
+                    Code::Failed,
+                    format!("{name} is not resident: {why}"),
+                ));
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 let text = format!("{name} is not resident yet");
@@ -448,12 +544,16 @@ impl Coordinator {
     fn transfers_of(&self, subjects: &[&Subject]) -> Vec<crate::view::TransferView> {
         let union = self.fs.union();
         let files = subjects.iter().flat_map(|subject| &subject.files);
-        let paths: HashSet<String> =
-            files.filter_map(|file| union.path_of(file)).map(|path| path.to_string()).collect();
+        let paths: HashSet<String> = files
+            .filter_map(|file| union.path_of(file))
+            .map(|path| path.to_string())
+            .collect();
         let mut newest: HashMap<String, crate::view::TransferView> = HashMap::new();
         for transfer in self.transfer_views() {
             if paths.contains(&transfer.file) {
-                let known = newest.entry(transfer.file.clone()).or_insert_with(|| transfer.clone());
+                let known = newest
+                    .entry(transfer.file.clone())
+                    .or_insert_with(|| transfer.clone());
                 if known.id < transfer.id {
                     *known = transfer;
                 }
@@ -477,7 +577,9 @@ impl Coordinator {
                 text: "resident".to_owned(),
             }
         };
-        Ok(View::Moves(MovesView { moves: subjects.iter().map(row).collect() }))
+        Ok(View::Moves(MovesView {
+            moves: subjects.iter().map(row).collect(),
+        }))
     }
 
     fn which(&self, name: &str) -> Result<View, Message> {
@@ -487,7 +589,10 @@ impl Coordinator {
             [subject] => escape(subject.name.as_bytes()),
             _ => name.to_owned(),
         };
-        Ok(View::Which(WhichView { name, files: files.map(|f| self.place_view(f)).collect() }))
+        Ok(View::Which(WhichView {
+            name,
+            files: files.map(|f| self.place_view(f)).collect(),
+        }))
     }
 
     fn rescan(&self) -> Result<View, Message> {
@@ -506,7 +611,11 @@ impl Coordinator {
             let text = "a home does not answer; the rescan goes on when it does";
             return Err(Message::new(Code::TimedOut, text).with_hint("speedloader status names it"));
         }
-        let changed = |id| before.get(id).is_some_and(|old| !old.same_contents(&after[id]));
+        let changed = |id| {
+            before
+                .get(id)
+                .is_some_and(|old| !old.same_contents(&after[id]))
+        };
         Ok(View::Scan(ScanView {
             homes: self.fs.homes().len() as u64,
             files_added: after.keys().filter(|id| !before.contains_key(id)).count() as u64,
@@ -546,7 +655,11 @@ impl Coordinator {
             origin: entry.origin.to_string(),
         };
         ConfigView {
-            path: self.sources.file.as_ref().map(|file| file.path.display().to_string()),
+            path: self
+                .sources
+                .file
+                .as_ref()
+                .map(|file| file.path.display().to_string()),
             settings: config.entries().into_iter().map(setting).collect(),
             toml: speedloader_config::show(&config, false),
         }
@@ -568,11 +681,18 @@ impl Coordinator {
         merged.policy = new.policy.clone();
         merged.placement = new.placement.clone();
         merged.pins = new.pins.clone();
-        *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
+        *self
+            .config
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
         {
             let mut moves = self.lock_moves();
             moves.pins.retain(|model, _| !old.pins.contains_key(model));
-            moves.pins.extend(new.pins.iter().map(|(m, pool)| (m.clone(), pool.to_string())));
+            moves.pins.extend(
+                new.pins
+                    .iter()
+                    .map(|(m, pool)| (m.clone(), pool.to_string())),
+            );
         }
         self.think();
         let applied = |key: &str| key.starts_with("policy.") || key.starts_with("placement.");
@@ -582,7 +702,9 @@ impl Coordinator {
             after: change.new.unwrap_or_default(),
             key: change.key,
         });
-        Ok(View::Reload(ReloadView { changes: shown.collect() }))
+        Ok(View::Reload(ReloadView {
+            changes: shown.collect(),
+        }))
     }
 
     fn explain(&self, name: &str) -> Result<View, Message> {
@@ -594,7 +716,10 @@ impl Coordinator {
             percent => format!("{percent} % of it are resident in {}", keys(&view)),
         }];
         reasons.extend(self.explanation(&subject)?);
-        Ok(View::Explain(ExplainView { name: view.name, reasons }))
+        Ok(View::Explain(ExplainView {
+            name: view.name,
+            reasons,
+        }))
     }
 
     fn plan_view(&self) -> Result<View, Message> {
@@ -603,17 +728,26 @@ impl Coordinator {
             tier.map_or_else(|| "home".to_owned(), |tier| self.pool_name(PoolId(tier.0)))
         };
         let row = |step: &speedloader_policy::Move| PlannedView {
-            model: names.get(&step.model).map(|n| escape(n.as_bytes())).unwrap_or_default(),
+            model: names
+                .get(&step.model)
+                .map(|n| escape(n.as_bytes()))
+                .unwrap_or_default(),
             from: place(step.from),
             to: place(step.to),
             bytes: step.bytes,
             planned: true,
             why: step.reason.to_string(),
         };
-        Ok(View::Plan(PlanView { moves: plan.moves.iter().map(row).collect() }))
+        Ok(View::Plan(PlanView {
+            moves: plan.moves.iter().map(row).collect(),
+        }))
     }
 }
 
 fn keys(view: &crate::view::ModelView) -> String {
-    view.resident_bytes.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    view.resident_bytes
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -15,7 +15,11 @@ use super::{Coordinator, Wakeup};
 pub struct Host(pub Weak<Coordinator>);
 
 impl Host {
-    fn file(&self, operation: &'static str, id: FileId) -> FsResult<(Arc<Coordinator>, Arc<HomeFile>)> {
+    fn file(
+        &self,
+        operation: &'static str,
+        id: FileId,
+    ) -> FsResult<(Arc<Coordinator>, Arc<HomeFile>)> {
         let gone = || FsError::new(operation, ErrorKind::NotFound);
         let coordinator = self.0.upgrade().ok_or_else(gone)?;
         let found = {
@@ -31,7 +35,10 @@ impl MoverHost for Host {
     fn open_source(&self, id: FileId) -> FsResult<Box<dyn Source>> {
         let (coordinator, file) = self.file("promote", id)?;
         if file.with_live(|live| live.writers > 0) {
-            return Err(FsError::new("promote", ErrorKind::Busy("the file is being written")));
+            return Err(FsError::new(
+                "promote",
+                ErrorKind::Busy("the file is being written"),
+            ));
         }
         let gone = || FsError::new("promote", ErrorKind::NotFound);
         let path = coordinator.fs.union().path_of(&file).ok_or_else(gone)?;
@@ -45,7 +52,10 @@ impl MoverHost for Host {
                 let published = coordinator.fs.publish(&file, replica);
                 published.map_err(|(error, replica)| Refused { error, replica })
             }
-            Err(error) => Err(Refused { error, replica: Box::new(replica) }),
+            Err(error) => Err(Refused {
+                error,
+                replica: Box::new(replica),
+            }),
         }
     }
 

@@ -30,12 +30,17 @@ impl Journal {
     /// When it cannot be made.
     pub fn open(directory: &Path) -> io::Result<Journal> {
         fs::create_dir_all(directory)?;
-        Ok(Journal { directory: directory.to_owned(), writing: Mutex::new(()) })
+        Ok(Journal {
+            directory: directory.to_owned(),
+            writing: Mutex::new(()),
+        })
     }
 
     /// What was learned before; nothing when it cannot be read.
     pub fn learned(&self) -> Learned {
-        let Some(bytes) = self.read(LEARNED) else { return Learned::new() };
+        let Some(bytes) = self.read(LEARNED) else {
+            return Learned::new();
+        };
         Learned::from_bytes(&bytes).unwrap_or_else(|fault| {
             self.set_aside(LEARNED, &fault.to_string());
             Learned::new()
@@ -44,7 +49,9 @@ impl Journal {
 
     /// Pins made at run time: model and pool.
     pub fn pins(&self) -> BTreeMap<String, String> {
-        let Some(bytes) = self.read(PINS) else { return BTreeMap::new() };
+        let Some(bytes) = self.read(PINS) else {
+            return BTreeMap::new();
+        };
         serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             self.set_aside(PINS, &error.to_string());
             BTreeMap::new()
@@ -78,7 +85,10 @@ impl Journal {
     }
 
     fn set_aside(&self, name: &str, why: &str) {
-        let (path, aside) = (self.directory.join(name), self.directory.join(format!("{name}.bad")));
+        let (path, aside) = (
+            self.directory.join(name),
+            self.directory.join(format!("{name}.bad")),
+        );
         tracing::warn!(path = %path.display(), aside = %aside.display(), why, "unreadable: set aside");
         if let Err(error) = fs::rename(&path, &aside) {
             tracing::warn!(%error, "it could not even be renamed");
@@ -86,7 +96,10 @@ impl Journal {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let _one = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = self
+            .writing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let temporary = self.directory.join(format!("{name}.new"));
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
@@ -108,7 +121,9 @@ mod tests {
         let pins = BTreeMap::from([("a".to_owned(), "local".to_owned())]);
         journal.save_pins(&pins).expect("saved");
         assert_eq!(journal.pins(), pins);
-        journal.save_learned(&Learned::new().to_bytes()).expect("saved");
+        journal
+            .save_learned(&Learned::new().to_bytes())
+            .expect("saved");
         assert_eq!(journal.learned(), Learned::new());
     }
 

@@ -58,7 +58,15 @@ impl Loads {
     ) {
         let ignored = command.is_some_and(|command| ignored.contains(command));
         if !ignored && self.open.len() < WATCHED_MAX {
-            self.open.insert(handle, Watched { file, process, opened: now, counted: false });
+            self.open.insert(
+                handle,
+                Watched {
+                    file,
+                    process,
+                    opened: now,
+                    counted: false,
+                },
+            );
         }
     }
 
@@ -76,7 +84,10 @@ impl Loads {
         let held = now.saturating_duration_since(watched.opened);
         let counts = held >= time_to_read(watched.file.attr().identity.size)
             || is_mapped(&watched.file, watched.process);
-        counts.then_some(Reading { file: watched.file, process: watched.process })
+        counts.then_some(Reading {
+            file: watched.file,
+            process: watched.process,
+        })
     }
 
     /// Handles that have been open long enough to count now.
@@ -92,6 +103,17 @@ impl Loads {
         readings
     }
 
+    /// The file was demoted on request: handles that were open then are no reason to bring it back.
+    pub fn settle(&mut self, file: &HomeFile) {
+        for watched in self
+            .open
+            .values_mut()
+            .filter(|watched| watched.file.id == file.id)
+        {
+            watched.counted = true;
+        }
+    }
+
     /// Whether any open handle may still turn out to be a load.
     pub fn is_waiting(&self) -> bool {
         self.open.values().any(|watched| !watched.counted)
@@ -99,7 +121,8 @@ impl Loads {
 
     /// Whether this reading begins a load of the model, rather than going on with one.
     pub fn begins(&mut self, model: u64, process: u32, now: Instant) -> bool {
-        self.lately.retain(|_, last| now.saturating_duration_since(*last) < SAME_LOAD);
+        self.lately
+            .retain(|_, last| now.saturating_duration_since(*last) < SAME_LOAD);
         self.lately.insert((model, process), now).is_none()
     }
 }
@@ -124,7 +147,13 @@ mod tests {
     use super::*;
 
     fn file(size: u64) -> Arc<HomeFile> {
-        let identity = Identity { dev: 1, ino: 2, size, mtime_ns: 0, ctime_ns: 0 };
+        let identity = Identity {
+            dev: 1,
+            ino: 2,
+            size,
+            mtime_ns: 0,
+            ctime_ns: 0,
+        };
         let attr = Attr {
             identity,
             atime_ns: 0,
@@ -166,7 +195,11 @@ mod tests {
     fn a_mapping_that_outlives_its_handle_is_a_load() {
         let (mut loads, now) = (Loads::default(), Instant::now());
         open(&mut loads, 1, "llama-server", now);
-        assert!(loads.closed(HandleId(1), now, |_, process| process == 7).is_some());
+        assert!(
+            loads
+                .closed(HandleId(1), now, |_, process| process == 7)
+                .is_some()
+        );
     }
 
     #[test]
@@ -174,7 +207,11 @@ mod tests {
         let (mut loads, now) = (Loads::default(), Instant::now());
         open(&mut loads, 1, "sha256sum", now);
         assert!(loads.held(now + Duration::from_secs(60)).is_empty());
-        assert!(loads.closed(HandleId(1), now + Duration::from_secs(60), |_, _| true).is_none());
+        assert!(
+            loads
+                .closed(HandleId(1), now + Duration::from_secs(60), |_, _| true)
+                .is_none()
+        );
     }
 
     #[test]
@@ -186,7 +223,23 @@ mod tests {
         assert_eq!(loads.held(now + Duration::from_secs(2)).len(), 1);
         assert!(!loads.is_waiting());
         assert!(loads.held(now + Duration::from_secs(3)).is_empty());
-        assert!(loads.closed(HandleId(1), now + Duration::from_secs(4), |_, _| true).is_none());
+        assert!(
+            loads
+                .closed(HandleId(1), now + Duration::from_secs(4), |_, _| true)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_handle_open_at_a_demotion_does_not_undo_it() {
+        let (mut loads, now) = (Loads::default(), Instant::now());
+        open(&mut loads, 1, "python3", now);
+        loads.settle(&file(GIB));
+        assert!(
+            loads
+                .closed(HandleId(1), now + Duration::from_secs(4), |_, _| true)
+                .is_none()
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::Job;
 use speedloader_fs::replica::{Digest, DigestKind};
 use speedloader_policy::{
-    FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome, Params, Plan, PoolState,
-    Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain, plan,
+    FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome, Params, Plan,
+    PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain, plan,
 };
 
 use super::world::Known;
@@ -42,7 +42,10 @@ pub(super) struct Subject {
 impl Subject {
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.attr().identity.size).sum()
+        self.files
+            .iter()
+            .map(|file| file.attr().identity.size)
+            .sum()
     }
 }
 
@@ -70,7 +73,9 @@ impl Coordinator {
             message.suggestions = none.suggestions;
             message
         })?;
-        let subjects = found.into_iter().filter_map(|reference| self.subject(known, reference));
+        let subjects = found
+            .into_iter()
+            .filter_map(|reference| self.subject(known, reference));
         Ok(subjects.collect())
     }
 
@@ -78,25 +83,39 @@ impl Coordinator {
         let model = known.catalog.model(reference)?;
         let mut files: Vec<Arc<HomeFile>> = Vec::with_capacity(model.files.len());
         for part in &model.files {
-            let file = known.files.get(&part.file).cloned().or_else(|| self.world.file_at(&part.path));
+            let file = known
+                .files
+                .get(&part.file)
+                .cloned()
+                .or_else(|| self.world.file_at(&part.path));
             if let Some(file) = file.filter(|file| files.iter().all(|other| other.id != file.id)) {
                 files.push(file);
             }
         }
         let (name, kind) = (model.name, model.kind.as_str());
-        Some(Subject { id: model_id(&name), name, kind, files })
+        Some(Subject {
+            id: model_id(&name),
+            name,
+            kind,
+            files,
+        })
     }
 
     /// All models of the catalog.
     pub(super) fn all_subjects(&self, known: &Known) -> Vec<Subject> {
         let indices = known.catalog.indices();
-        indices.filter_map(|index| self.subject(known, ModelRef::Model(index))).collect()
+        indices
+            .filter_map(|index| self.subject(known, ModelRef::Model(index)))
+            .collect()
     }
 
     /// Whether somebody has the file's replica in a pool open or mapped.
     pub(super) fn is_in_use(&self, file: &HomeFile, pool: PoolId) -> bool {
         file.with_live(|live| {
-            let replica = live.replicas.iter().find(|replica| replica.pool().id() == pool);
+            let replica = live
+                .replicas
+                .iter()
+                .find(|replica| replica.pool().id() == pool);
             let in_use = replica.is_some_and(|replica| replica.is_in_use().unwrap_or(false));
             in_use || (live.opens > 0 && replica.is_some())
         })
@@ -107,7 +126,9 @@ impl Coordinator {
         let mut files = Vec::new();
         self.fs.union().for_each_file(|file| {
             let here = |live: &mut speedloader_fs::file::Live| {
-                live.replicas.iter().any(|replica| replica.pool().id() == pool)
+                live.replicas
+                    .iter()
+                    .any(|replica| replica.pool().id() == pool)
             };
             if file.is_resident() && file.with_live(here) {
                 files.push(Arc::clone(file));
@@ -136,7 +157,11 @@ impl Coordinator {
         for pool in self.pools() {
             let Ok(usage) = pool.usage() else { continue };
             spare = spare.saturating_sub(usage.reserved_bytes);
-            let free = if pool.is_memory() { usage.free_bytes.min(spare) } else { usage.free_bytes };
+            let free = if pool.is_memory() {
+                usage.free_bytes.min(spare)
+            } else {
+                usage.free_bytes
+            };
             states.push(PoolState {
                 id: TierId(pool.id().0),
                 speed_bytes_per_sec: pool.speed_bytes_per_sec().max(1),
@@ -153,16 +178,26 @@ impl Coordinator {
         let config = self.config();
         let pools = self.pool_states();
         let connected = |pool: PoolId| pools.iter().any(|state| state.id == TierId(pool.0));
-        let mut scene =
-            Scene { snapshot: Snapshot::default(), files: HashMap::new(), names: BTreeMap::new() };
+        let mut scene = Scene {
+            snapshot: Snapshot::default(),
+            files: HashMap::new(),
+            names: BTreeMap::new(),
+        };
         let moving: HashMap<FileId, PoolId> = self.moving(moves);
         for subject in subjects {
-            if scene.names.insert(subject.id, subject.name.clone()).is_some() {
+            if scene
+                .names
+                .insert(subject.id, subject.name.clone())
+                .is_some()
+            {
                 continue;
             }
             let mut to = None;
             for file in &subject.files {
-                let target = moving.get(&file.id).copied().filter(|pool| connected(*pool));
+                let target = moving
+                    .get(&file.id)
+                    .copied()
+                    .filter(|pool| connected(*pool));
                 to = to.or(target);
                 let reference = FileRef(file.id.0);
                 if scene.files.insert(reference, Arc::clone(file)).is_none() {
@@ -170,10 +205,17 @@ impl Coordinator {
                     scene.snapshot.files.push(state);
                 }
             }
-            let pin = moves.pins.get(&subject.name).and_then(|pool| self.pool_named(pool).ok());
+            let pin = moves
+                .pins
+                .get(&subject.name)
+                .and_then(|pool| self.pool_named(pool).ok());
             scene.snapshot.models.push(ModelState {
                 id: subject.id,
-                files: subject.files.iter().map(|file| FileRef(file.id.0)).collect(),
+                files: subject
+                    .files
+                    .iter()
+                    .map(|file| FileRef(file.id.0))
+                    .collect(),
                 pin: pin.map(|pool| TierId(pool.id().0)),
                 rule: rule_of(&config, &subject.name),
                 priority: priority_of(&config, &subject.name),
@@ -193,7 +235,10 @@ impl Coordinator {
         connected: &dyn Fn(PoolId) -> bool,
     ) -> FileState {
         let (resident, writers) = file.with_live(|live| {
-            (live.replicas.first().map(|replica| replica.pool().id()), live.writers)
+            (
+                live.replicas.first().map(|replica| replica.pool().id()),
+                live.writers,
+            )
         });
         let resident = resident.filter(|pool| connected(*pool));
         let place = target.or(resident);
@@ -209,12 +254,16 @@ impl Coordinator {
     /// What the file takes in a pool.
     fn footprint_bytes(&self, file: &HomeFile) -> u64 {
         let size = file.attr().identity.size;
-        self.pools().first().map_or(size, |pool| pool.footprint_bytes(size))
+        self.pools()
+            .first()
+            .map_or(size, |pool| pool.footprint_bytes(size))
     }
 
     /// Files that are being copied, and where to.
     fn moving(&self, moves: &Moves) -> HashMap<FileId, PoolId> {
-        let Some(mover) = self.mover.get() else { return HashMap::new() };
+        let Some(mover) = self.mover.get() else {
+            return HashMap::new();
+        };
         let mut moving = HashMap::new();
         for (id, errand) in &moves.errands {
             if let Some(transfer) = mover.transfer(*id).filter(|t| !t.phase.has_ended()) {
@@ -227,13 +276,20 @@ impl Coordinator {
     /// All models, and the single files that are resident or asked for beside them.
     fn everything(&self, known: &Known, asked: &[Subject]) -> Vec<Subject> {
         let mut subjects = self.all_subjects(known);
-        let owned: std::collections::HashSet<FileId> =
-            subjects.iter().flat_map(|subject| subject.files.iter().map(|file| file.id)).collect();
+        let owned: std::collections::HashSet<FileId> = subjects
+            .iter()
+            .flat_map(|subject| subject.files.iter().map(|file| file.id))
+            .collect();
         self.fs.union().for_each_path(|path, file| {
             if file.is_resident() && !owned.contains(&file.id) {
                 let name = crate::view::human::escape(path);
                 let (id, kind) = (model_id(&name), "file");
-                subjects.push(Subject { name, kind, id, files: vec![Arc::clone(file)] });
+                subjects.push(Subject {
+                    name,
+                    kind,
+                    id,
+                    files: vec![Arc::clone(file)],
+                });
             }
         });
         for subject in asked {
@@ -294,7 +350,9 @@ impl Coordinator {
         let params = Coordinator::params(&self.config());
         let found = explain(&params, &moves.learned, &scene.snapshot, subject.id)
             .map_err(|fault| Message::new(Code::Internal, fault.to_string()))?;
-        let Some(found) = found else { return Ok(Vec::new()) };
+        let Some(found) = found else {
+            return Ok(Vec::new());
+        };
         let mut reasons = vec![format!(
             "heat {:.2}, rank {} of {} models (rule {:?})",
             found.heat, found.rank, found.models, found.expert
@@ -319,7 +377,9 @@ impl Coordinator {
                 }
             }
             Outcome::Demoted { .. } => "if it were loaded now it would be demoted".to_owned(),
-            Outcome::Refused(refusal) => format!("if it were loaded now it would not move: {refusal}"),
+            Outcome::Refused(refusal) => {
+                format!("if it were loaded now it would not move: {refusal}")
+            }
         });
         if let Some(loads) = found.loads_needed.filter(|loads| *loads > 1) {
             reasons.push(format!("{loads} loads in a row would make it resident"));
@@ -328,9 +388,14 @@ impl Coordinator {
     }
 
     fn carry_out(&self, moves: &mut Moves, scene: &Scene, plan: Plan, why: &str) -> Carried {
-        let mut carried = Carried { names: scene.names.clone(), ..Carried::default() };
+        let mut carried = Carried {
+            names: scene.names.clone(),
+            ..Carried::default()
+        };
         for step in &plan.moves {
-            let Some(file) = scene.files.get(&step.file) else { continue };
+            let Some(file) = scene.files.get(&step.file) else {
+                continue;
+            };
             match step.to {
                 None => {
                     let pool = step.from.map(|pool| PoolId(pool.0));
@@ -341,15 +406,20 @@ impl Coordinator {
                     match self.submit(moves, file, &name, PoolId(to.0), step, why) {
                         Ok(id) => carried.transfers.push(id),
                         Err(error) => {
-                            self.events.add(Level::Error, "failed", &name, error.to_string());
+                            self.events
+                                .add(Level::Error, "failed", &name, error.to_string());
                             carried.faults.push(error);
                         }
                     }
                 }
             }
         }
-        carried.outcomes =
-            plan.report.findings.into_iter().map(|f| (f.model, f.outcome)).collect();
+        carried.outcomes = plan
+            .report
+            .findings
+            .into_iter()
+            .map(|f| (f.model, f.outcome))
+            .collect();
         carried
     }
 
@@ -363,25 +433,44 @@ impl Coordinator {
         why: &str,
     ) -> Result<TransferId, Message> {
         let gone = |text: &str| Message::new(Code::Failed, format!("{name}: {text}"));
-        let mover = self.mover.get().ok_or_else(|| gone("the mover is not there yet"))?;
+        let mover = self
+            .mover
+            .get()
+            .ok_or_else(|| gone("the mover is not there yet"))?;
         let pool = self.pool(pool).ok_or_else(|| gone("its pool is gone"))?;
-        let path =
-            self.fs.union().path_of(file).ok_or_else(|| gone("one of its files is gone"))?;
+        let path = self
+            .fs
+            .union()
+            .path_of(file)
+            .ok_or_else(|| gone("one of its files is gone"))?;
         let verify = self.config().mover.verify;
-        let expected = self.world.known().catalog.expected_digest(path.as_bytes()).filter(|_| verify);
+        let expected = self
+            .world
+            .known()
+            .catalog
+            .expected_digest(path.as_bytes())
+            .filter(|_| verify);
         let job = Job {
             file: file.id,
             label: path.to_string(),
             home: self.fs.home_of(file).path().to_owned(),
             size_bytes: file.attr().identity.size,
             pool,
-            expected: expected.map(|bytes| Digest { kind: DigestKind::Sha256, bytes }),
+            expected: expected.map(|bytes| Digest {
+                kind: DigestKind::Sha256,
+                bytes,
+            }),
             priority: i32::from(why == "request"),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
         let why = format!("{why}: {}", step.reason);
-        let errand = Errand { model: name.to_owned(), why, file: Arc::clone(file), alone: true };
+        let errand = Errand {
+            model: name.to_owned(),
+            why,
+            file: Arc::clone(file),
+            alone: true,
+        };
         moves.errands.insert(id, errand);
         Ok(id)
     }
@@ -390,11 +479,16 @@ impl Coordinator {
     pub(super) fn reading(&self, reading: &Reading) {
         let known = self.world.known();
         for index in known.catalog.models_of(reading.file.id.0) {
-            let Some(subject) = self.subject(&known, ModelRef::Model(*index)) else { continue };
+            let Some(subject) = self.subject(&known, ModelRef::Model(*index)) else {
+                continue;
+            };
             if !counts_as_weights(&known, *index, reading.file.id.0) {
                 continue;
             }
-            if self.lock_loads().begins(subject.id.0, reading.process, Instant::now()) {
+            if self
+                .lock_loads()
+                .begins(subject.id.0, reading.process, Instant::now())
+            {
                 self.load(&known, subject);
             }
         }
@@ -418,17 +512,30 @@ impl Coordinator {
                 cold_bytes_per_sec: COLD_BYTES_PER_SEC,
                 ..Snapshot::default()
             });
-            let load = Load { model: subject.id, bytes, family: 0, resident_models };
+            let load = Load {
+                model: subject.id,
+                bytes,
+                family: 0,
+                resident_models,
+            };
             let params = Coordinator::params(&self.config());
             moves.learned.observe(&params, &tiers, load);
             moves.learned_changed = true;
         }
-        let from = if resident { "from a pool" } else { "from its home" };
-        self.events.add(Level::Info, "load", &subject.name, format!("loaded {from}"));
+        let from = if resident {
+            "from a pool"
+        } else {
+            "from its home"
+        };
+        self.events
+            .add(Level::Info, "load", &subject.name, format!("loaded {from}"));
         if !self.config().policy.enabled {
             return;
         }
-        let wants = vec![Want { model: subject.id, kind: WantKind::Loaded }];
+        let wants = vec![Want {
+            model: subject.id,
+            kind: WantKind::Loaded,
+        }];
         if let Err(error) = self.plan_and_move(&[subject], wants, "load") {
             tracing::warn!(%error, "nothing was planned for a load");
         }
@@ -471,7 +578,9 @@ fn counts_as_weights(known: &Known, index: crate::models::ModelIndex, file: u64)
     let tensors = |role: Role| role.is_tensors();
     let files: Vec<(u64, u64, Role)> = known.catalog.files(index).collect();
     match files.iter().any(|(_, _, role)| tensors(*role)) {
-        true => files.iter().any(|(known, _, role)| *known == file && tensors(*role)),
+        true => files
+            .iter()
+            .any(|(known, _, role)| *known == file && tensors(*role)),
         false => true,
     }
 }

@@ -34,16 +34,25 @@ impl Coordinator {
         for pool in &self.config().pools {
             if let Err(error) = self.connect_pool(pool, seam) {
                 let text = format!("{error}; `speedloader tiers connect` tries again");
-                self.events.add(Level::Error, "pool", pool.name.as_str(), text);
+                self.events
+                    .add(Level::Error, "pool", pool.name.as_str(), text);
             }
         }
     }
 
-    fn settings_of(&self, pool: &PoolConfig, seam: &Arc<dyn Seam>) -> Result<PoolSettings, Message> {
+    fn settings_of(
+        &self,
+        pool: &PoolConfig,
+        seam: &Arc<dyn Seam>,
+    ) -> Result<PoolSettings, Message> {
         let ram = Bytes(machine::memory().total_bytes);
         let capacity_bytes = pool.capacity.resolve(ram).0;
         let kind = if pool.mount {
-            let mpol = pool.mpol.as_ref().map(|text| MemoryPolicy::new(text.as_str())).transpose();
+            let mpol = pool
+                .mpol
+                .as_ref()
+                .map(|text| MemoryPolicy::new(text.as_str()))
+                .transpose();
             PoolKind::Tmpfs(TmpfsSettings {
                 capacity_bytes,
                 huge_pages: match pool.huge_pages {
@@ -69,10 +78,17 @@ impl Coordinator {
     }
 
     /// Connects one pool, measures it, and takes over the replicas in it.
-    pub(super) fn connect_pool(&self, config: &PoolConfig, seam: &Arc<dyn Seam>) -> Result<(), Message> {
+    pub(super) fn connect_pool(
+        &self,
+        config: &PoolConfig,
+        seam: &Arc<dyn Seam>,
+    ) -> Result<(), Message> {
         let name = config.name.as_str();
         if self.pools().iter().any(|pool| pool.name() == name) {
-            return Err(Message::new(Code::AlreadyRunning, format!("{name} is connected already")));
+            return Err(Message::new(
+                Code::AlreadyRunning,
+                format!("{name} is connected already"),
+            ));
         }
         let settings = self.settings_of(config, seam)?;
         if usize::from(settings.id.0) >= speedloader_fs::tiered_fs::POOLS_MAX {
@@ -81,7 +97,10 @@ impl Coordinator {
         }
         let pool = Pool::connect(settings).map_err(|error| failed(name, &error))?;
         for dropped in pool.dropped_options() {
-            let text = format!("this kernel refuses the option `{}`; it was left out", dropped.option);
+            let text = format!(
+                "this kernel refuses the option `{}`; it was left out",
+                dropped.option
+            );
             self.events.add(Level::Warning, "pool", name, text);
         }
         if config.speed.is_none()
@@ -89,20 +108,29 @@ impl Coordinator {
         {
             tracing::debug!(%error, "the pool could not be measured");
         }
-        self.fs.set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
+        self.fs
+            .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
         let adopted = self.adopt_into(&pool)?;
         self.write_pools(|pools| {
             pools.push(Arc::clone(&pool));
             pools.sort_by_key(|pool| std::cmp::Reverse(pool.speed_bytes_per_sec()));
         });
-        let text = format!("connected at {}; {adopted} replicas taken over", pool.path().display());
+        let text = format!(
+            "connected at {}; {adopted} replicas taken over",
+            pool.path().display()
+        );
         self.events.add(Level::Info, "pool", name, text);
         self.think();
         Ok(())
     }
 
     fn write_pools(&self, change: impl FnOnce(&mut Vec<Arc<Pool>>)) {
-        change(&mut self.pools.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        change(
+            &mut self
+                .pools
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
     }
 
     /// Takes over complete replicas whose originals are unchanged; everything else of ours goes.
@@ -144,7 +172,10 @@ impl Coordinator {
         let pool = self.pool_named(name)?;
         let files = self.files_in(pool.id());
         if !force {
-            let open = files.iter().filter(|file| self.is_in_use(file, pool.id())).count();
+            let open = files
+                .iter()
+                .filter(|file| self.is_in_use(file, pool.id()))
+                .count();
             if open > 0 {
                 let text = format!("{name}: {open} of its replicas are being read");
                 return Err(Message::new(Code::Busy, text).with_hint(
@@ -156,11 +187,13 @@ impl Coordinator {
         self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
         self.cancel_into(pool.id());
         for file in &files {
-            self.fs.drop_replicas(file, Some(pool.id()), "its pool is disconnected");
+            self.fs
+                .drop_replicas(file, Some(pool.id()), "its pool is disconnected");
         }
         self.drainer.check_now();
         let done = self.release_pool(&pool);
-        self.events.add(Level::Info, "pool", name, "disconnected".to_owned());
+        self.events
+            .add(Level::Info, "pool", name, "disconnected".to_owned());
         done.map_err(|error| failed(name, &error))
     }
 
@@ -171,7 +204,9 @@ impl Coordinator {
     }
 
     fn cancel_into(&self, pool: PoolId) {
-        let Some(mover) = self.mover.get() else { return };
+        let Some(mover) = self.mover.get() else {
+            return;
+        };
         for transfer in mover.transfers() {
             if transfer.pool == pool && !transfer.phase.has_ended() {
                 mover.cancel(transfer.id);
@@ -189,7 +224,8 @@ impl Coordinator {
             Message::new(Code::Usage, text)
         })?;
         let bytes = wanted.resolve(Bytes(machine::memory().total_bytes)).0;
-        pool.resize(bytes).map_err(|error| failed(name, &error).with_hint("demote models first"))?;
+        pool.resize(bytes)
+            .map_err(|error| failed(name, &error).with_hint("demote models first"))?;
         let text = format!("may hold {bytes} bytes now");
         self.events.add(Level::Info, "pool", name, text);
         self.think();
@@ -216,7 +252,8 @@ impl Coordinator {
                 continue;
             }
             for file in self.files_in(pool.id()) {
-                self.fs.drop_replicas(&file, Some(pool.id()), "speedloader ends");
+                self.fs
+                    .drop_replicas(&file, Some(pool.id()), "speedloader ends");
             }
             if let Err(error) = pool.disconnect() {
                 tracing::warn!(pool = pool.name(), error = chain(&error), "the pool stays");

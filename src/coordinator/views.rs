@@ -38,7 +38,10 @@ impl Coordinator {
         let memory = machine::memory();
         let transfers = self.transfer_views();
         let count = |state: TransferState| {
-            transfers.iter().filter(|transfer| transfer.state == state).count() as u64
+            transfers
+                .iter()
+                .filter(|transfer| transfer.state == state)
+                .count() as u64
         };
         let (contents, open) = self.contents();
         let total = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -89,11 +92,18 @@ impl Coordinator {
 
     fn passthrough_view(&self) -> PassthroughView {
         match self.passthrough.get() {
-            Some(Passthrough::Active) => {
-                PassthroughView { active: true, why: "FUSE passthrough".to_owned() }
-            }
-            Some(Passthrough::Off(why)) => PassthroughView { active: false, why: why.clone() },
-            None => PassthroughView { active: false, why: "the mount does not answer yet".to_owned() },
+            Some(Passthrough::Active) => PassthroughView {
+                active: true,
+                why: "FUSE passthrough".to_owned(),
+            },
+            Some(Passthrough::Off(why)) => PassthroughView {
+                active: false,
+                why: why.clone(),
+            },
+            None => PassthroughView {
+                active: false,
+                why: "the mount does not answer yet".to_owned(),
+            },
         }
     }
 
@@ -122,7 +132,10 @@ impl Coordinator {
         let mut warnings = Vec::new();
         let connected = self.pools();
         for pool in &self.config().pools {
-            if connected.iter().all(|known| known.name() != pool.name.as_str()) {
+            if connected
+                .iter()
+                .all(|known| known.name() != pool.name.as_str())
+            {
                 let name = &pool.name;
                 warnings.push(format!(
                     "pool {name} is not connected; `speedloader tiers connect {name}` tries again"
@@ -139,7 +152,10 @@ impl Coordinator {
         let connected = self.pools();
         let mut views: Vec<TierView> = connected.iter().map(|pool| self.tier_view(pool)).collect();
         for pool in &self.config().pools {
-            if connected.iter().all(|known| known.name() != pool.name.as_str()) {
+            if connected
+                .iter()
+                .all(|known| known.name() != pool.name.as_str())
+            {
                 views.push(TierView {
                     name: pool.name.to_string(),
                     state: TierState::Disconnected,
@@ -158,7 +174,11 @@ impl Coordinator {
         TierView {
             name: pool.name().to_owned(),
             kind: TierKind::Local,
-            state: if lost { TierState::Lost } else { TierState::Connected },
+            state: if lost {
+                TierState::Lost
+            } else {
+                TierState::Connected
+            },
             path: pool.path().display().to_string(),
             speed_bytes_per_sec: pool.speed_bytes_per_sec(),
             capacity_bytes: usage.capacity_bytes,
@@ -177,17 +197,27 @@ impl Coordinator {
         let view = |(home, state): (&Arc<speedloader_fs::home::Home>, _)| {
             let state: speedloader_fs::tiered_fs::HomeState = state;
             let content = contents.get(&home.id()).copied().unwrap_or_default();
-            let waiting_ms = state.waiting.map_or(0, |waiting| millis(waiting));
+            let waiting_ms = state.waiting.map_or(0, millis);
             let shown = match (&state.error, waiting_ms) {
-                (_, waited) if waited > HUNG_AFTER_MS => HomeState::Hung { since_ms: now - waited },
-                (Some(error), _) => HomeState::Failed { error: error.clone() },
+                (_, waited) if waited > HUNG_AFTER_MS => HomeState::Hung {
+                    since_ms: now - waited,
+                },
+                (Some(error), _) => HomeState::Failed {
+                    error: error.clone(),
+                },
                 (None, 0) if state.scanned => HomeState::Ok,
                 _ => HomeState::Scanning,
             };
-            let cold = usize::from(home.id().0).checked_sub(1).and_then(|at| config.cold.get(at));
+            let cold = usize::from(home.id().0)
+                .checked_sub(1)
+                .and_then(|at| config.cold.get(at));
             HomeView {
                 path: home.path().display().to_string(),
-                role: if home.is_models() { HomeRole::Writable } else { HomeRole::Cold },
+                role: if home.is_models() {
+                    HomeRole::Writable
+                } else {
+                    HomeRole::Cold
+                },
                 kind: cold.map_or("local", |cold| cold.kind.word()).to_owned(),
                 state: shown,
                 write_protected: home.has_read_only_mount(),
@@ -205,7 +235,10 @@ impl Coordinator {
         for file in &subject.files {
             let size = file.attr().identity.size;
             let pools = file.with_live(|live| {
-                live.replicas.iter().map(|r| r.pool().name().to_owned()).collect::<Vec<_>>()
+                live.replicas
+                    .iter()
+                    .map(|r| r.pool().name().to_owned())
+                    .collect::<Vec<_>>()
             });
             total += if pools.is_empty() { 0 } else { size };
             open += u64::from(file.is_open());
@@ -234,12 +267,23 @@ impl Coordinator {
 
     pub(super) fn place_view(&self, file: &Arc<speedloader_fs::file::HomeFile>) -> PlaceView {
         let path = self.fs.union().path_of(file).unwrap_or_default();
-        let home = self.fs.home_of(file).path().join(path.as_os_str()).display().to_string();
+        let home = self
+            .fs
+            .home_of(file)
+            .path()
+            .join(path.as_os_str())
+            .display()
+            .to_string();
         let (replicas, opens) = file.with_live(|live| {
             let views = live.replicas.iter().map(|replica| ReplicaView {
                 pool: replica.pool().name().to_owned(),
-                path: replica.pool().path().join("replicas").join(replica.id().data_name())
-                    .display().to_string(),
+                path: replica
+                    .pool()
+                    .path()
+                    .join("replicas")
+                    .join(replica.id().data_name())
+                    .display()
+                    .to_string(),
                 state: ReplicaState::Serving,
             });
             (views.collect::<Vec<_>>(), live.opens)
@@ -247,7 +291,9 @@ impl Coordinator {
         PlaceView {
             file: path.to_string(),
             size_bytes: file.attr().identity.size,
-            serving: replicas.first().map_or_else(|| home.clone(), |replica| replica.path.clone()),
+            serving: replicas
+                .first()
+                .map_or_else(|| home.clone(), |replica| replica.path.clone()),
             home,
             replicas,
             open: opens.into(),
@@ -255,9 +301,14 @@ impl Coordinator {
     }
 
     pub(super) fn transfer_views(&self) -> Vec<TransferView> {
-        let Some(mover) = self.mover.get() else { return Vec::new() };
-        let mut views: Vec<TransferView> =
-            mover.transfers().iter().map(|transfer| self.transfer_view(transfer)).collect();
+        let Some(mover) = self.mover.get() else {
+            return Vec::new();
+        };
+        let mut views: Vec<TransferView> = mover
+            .transfers()
+            .iter()
+            .map(|transfer| self.transfer_view(transfer))
+            .collect();
         views.sort_by_key(|view| (view.state.is_final(), std::cmp::Reverse(view.id)));
         views
     }
@@ -271,20 +322,29 @@ impl Coordinator {
             Phase::Cancelled => (TransferState::Cancelled, None),
             Phase::Failed(error) => (TransferState::Failed, Some(super::chain(error.as_ref()))),
         };
-        let from = errand.as_ref().map(|errand| self.fs.home_of(&errand.file).path());
+        let from = errand
+            .as_ref()
+            .map(|errand| self.fs.home_of(&errand.file).path());
         let progress = &transfer.progress;
         TransferView {
             id: transfer.id.0,
-            model: errand.as_ref().map(|e| escape(e.model.as_bytes())).unwrap_or_default(),
+            model: errand
+                .as_ref()
+                .map(|e| escape(e.model.as_bytes()))
+                .unwrap_or_default(),
             file: transfer.label.clone(),
-            from: from.map(|path| path.display().to_string()).unwrap_or_default(),
+            from: from
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
             to: self.pool_name(transfer.pool),
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
             rate_bytes_per_sec: progress.rate_bytes_per_sec,
             eta_s: progress.eta.map(|eta| eta.as_secs()),
             state,
-            why: failure.or(errand.map(|errand| errand.why)).unwrap_or_default(),
+            why: failure
+                .or(errand.map(|errand| errand.why))
+                .unwrap_or_default(),
         }
     }
 }

@@ -47,7 +47,11 @@ impl World {
             catalog: Catalog::default(),
             files: HashMap::new(),
         };
-        World { fs, known: RwLock::new(Arc::new(nothing)), building: Mutex::new(()) }
+        World {
+            fs,
+            known: RwLock::new(Arc::new(nothing)),
+            building: Mutex::new(()),
+        }
     }
 
     /// What is known, perhaps not of the newest files.
@@ -63,7 +67,10 @@ impl World {
         if before.generation == generation {
             return before;
         }
-        let tree = FsTree { fs: &self.fs, silent: RefCell::default() };
+        let tree = FsTree {
+            fs: &self.fs,
+            silent: RefCell::default(),
+        };
         let catalog = Catalog::build(&tree, Some(&before.catalog));
         let owned: HashSet<u64> = catalog
             .indices()
@@ -75,7 +82,11 @@ impl World {
                 files.insert(file.id.0, Arc::clone(file));
             }
         });
-        let known = Arc::new(Known { generation, catalog, files });
+        let known = Arc::new(Known {
+            generation,
+            catalog,
+            files,
+        });
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&known);
         known
     }
@@ -135,7 +146,9 @@ impl Tree for FsTree<'_> {
         }
         let (sender, answer) = crossbeam_channel::bounded(1);
         // Nobody waits for an answer that comes too late.
-        self.fs.offload(file.home).run(Box::new(move || drop(sender.send(read()))));
+        self.fs
+            .offload(file.home)
+            .run(Box::new(move || drop(sender.send(read()))));
         answer.recv_timeout(HEADER_PATIENCE).unwrap_or_else(|_| {
             self.silent.borrow_mut().insert(file.home);
             Err(io::ErrorKind::TimedOut.into())

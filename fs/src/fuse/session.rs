@@ -1,12 +1,15 @@
 //! A mounted file system: options, threads, stale mounts, unmounting.
 
+use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Receiver;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-use rustix::mount::UnmountFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::held::HeldReplies;
 use super::{Adapter, Passthrough, notify};
@@ -49,19 +52,7 @@ pub fn mount(
     // Permissions of what is created are those that the caller asked for, not ours.
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("speedloader".to_owned()),
-        MountOption::Subtype("speedloader".to_owned()),
-        MountOption::DefaultPermissions,
-    ];
-    if !settings.allow_suid_dev {
-        config
-            .mount_options
-            .extend([MountOption::NoSuid, MountOption::NoDev]);
-    }
-    if fs.settings.read_only {
-        config.mount_options.push(MountOption::RO);
-    }
+    config.mount_options = options(settings, fs.settings.read_only);
     config.acl = if settings.allow_other {
         SessionACL::All
     } else {
@@ -77,7 +68,15 @@ pub fn mount(
         held: Arc::clone(&held),
         passthrough: Arc::clone(&passthrough),
     };
-    let session = Session::new(adapter, &settings.mountpoint, &config)?;
+    let session = if rustix::process::geteuid().is_root() {
+        let device = mount_as_root(settings, fs.settings.read_only)?;
+        let acl = config.acl;
+        Session::from_fd(adapter, device, acl, config)
+            // Nothing of a mount that does not answer is left behind.
+            .inspect_err(|_| drop(detach(&settings.mountpoint)))?
+    } else {
+        Session::new(adapter, &settings.mountpoint, &config)?
+    };
     let notifier = session.notifier();
     let session = session.spawn()?;
     std::thread::Builder::new()
@@ -93,6 +92,56 @@ pub fn mount(
     let stat = rustix::fs::stat(&settings.mountpoint)?;
     fs.set_mount_dev(stat.st_dev);
     Ok(mounted)
+}
+
+/// For fusermount3, which an ordinary user needs.
+fn options(settings: &MountSettings, read_only: bool) -> Vec<MountOption> {
+    let mut options = vec![
+        MountOption::FSName("speedloader".to_owned()),
+        MountOption::Subtype("speedloader".to_owned()),
+        MountOption::DefaultPermissions,
+    ];
+    if !settings.allow_suid_dev {
+        options.extend([MountOption::NoSuid, MountOption::NoDev]);
+    }
+    if read_only {
+        options.push(MountOption::RO);
+    }
+    options
+}
+
+/// Mounts by the system call itself: needs no helper program, and the type shown is
+/// `fuse.speedloader`, which the library would show as `fuse`.
+fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let device = rustix::fs::open("/dev/fuse", flags, Mode::empty())?;
+    let allow_other = if settings.allow_other {
+        ",allow_other"
+    } else {
+        ""
+    };
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions{allow_other}",
+        device.as_raw_fd()
+    );
+    let data = CString::new(data).map_err(io::Error::other)?;
+    let mut mount_flags = MountFlags::empty();
+    if !settings.allow_suid_dev {
+        mount_flags |= MountFlags::NOSUID | MountFlags::NODEV;
+    }
+    if read_only {
+        mount_flags |= MountFlags::RDONLY;
+    }
+    let mountpoint = &settings.mountpoint;
+    let data = Some(data.as_c_str());
+    rustix::mount::mount(
+        "speedloader",
+        mountpoint,
+        "fuse.speedloader",
+        mount_flags,
+        data,
+    )?;
+    Ok(device)
 }
 
 /// Takes away a mount whose daemon is dead: whatever is asked of it answers ENOTCONN.
@@ -171,8 +220,8 @@ impl Mounted {
             detach(&self.mountpoint)
         };
         // The session thread ends when the kernel lets go, which open files may delay for long: it is
-        // not waited for. Dropping the session would unmount again.
-        std::mem::forget(session);
+        // not waited for.
+        drop(session);
         unmounted
     }
 }

@@ -120,8 +120,13 @@ impl TieredFs {
             Target::Virtual(_) if !may_wait => Ok(OpenReply::Waits(HomeId::MODELS)),
             Target::Virtual(index) => {
                 let contents = self.virtual_files.read(self.virtual_name(index));
-                let handle = self.handles.insert(Handle::Virtual(index, Arc::new(contents)));
-                Ok(OpenReply::Ready(Opened { handle, served: Served::Direct }))
+                let handle = self
+                    .handles
+                    .insert(Handle::Virtual(index, Arc::new(contents)));
+                Ok(OpenReply::Ready(Opened {
+                    handle,
+                    served: Served::Direct,
+                }))
             }
             _ => Err(FsError::new("open", ErrorKind::IsDirectory)),
         }
@@ -442,7 +447,9 @@ impl TieredFs {
 
     /// Whether writing to this node may take time: a command of the control file.
     pub fn write_waits(&self, node: NodeId) -> bool {
-        self.nodes.get(node).is_some_and(|node| matches!(node.target(), Target::Virtual(_)))
+        self.nodes
+            .get(node)
+            .is_some_and(|node| matches!(node.target(), Target::Virtual(_)))
     }
 
     /// Whether reading this handle may wait for a cold home, and for which.
@@ -465,11 +472,14 @@ impl TieredFs {
     /// # Errors
     /// The kernel's answer, with the offset.
     pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
-        if let Some(contents) = self.handles.virtual_contents(handle) {
-            let from = usize::try_from(offset)
-                .unwrap_or(usize::MAX)
-                .min(contents.len());
-            let rest = &contents[from..];
+        if let Some((index, mut contents)) = self.handles.virtual_contents(handle) {
+            let name = self.virtual_name(index);
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            if from >= contents.len() && self.virtual_files.size_bytes(name) > offset {
+                // A file that grows and is followed.
+                contents = Arc::new(self.virtual_files.read(name));
+            }
+            let rest = contents.get(from..).unwrap_or_default();
             let length = rest.len().min(buffer.len());
             buffer[..length].copy_from_slice(&rest[..length]);
             return Ok(length);
@@ -530,13 +540,10 @@ impl TieredFs {
         pid: u32,
     ) -> FsResult<usize> {
         if let Target::Virtual(index) = self.node(node)?.target() {
-            let name = self
+            return match self
                 .virtual_files
-                .names()
-                .get(index)
-                .copied()
-                .unwrap_or_default();
-            return match self.virtual_files.write(name, bytes, pid) {
+                .write(self.virtual_name(index), bytes, pid)
+            {
                 Ok(()) => Ok(bytes.len()),
                 Err(message) => {
                     tracing::info!(%message, pid, "refused a write to the control file");

@@ -49,7 +49,11 @@ fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Listens at `path`, replacing a socket that nobody serves.
-pub(super) fn listen(path: &Path, group_id: Option<u32>) -> Result<(UnixListener, Claim), Message> {
+pub(super) fn listen(
+    path: &Path,
+    mode: u32,
+    group_id: Option<u32>,
+) -> Result<(UnixListener, Claim), Message> {
     if !path.is_absolute() || path.file_name().is_none() {
         let text = format!(
             "`{}` cannot be the control socket: its path must be absolute",
@@ -68,7 +72,7 @@ pub(super) fn listen(path: &Path, group_id: Option<u32>) -> Result<(UnixListener
     make_directory(path)?;
     let lock = lock(path)?;
     check_replaceable(path)?;
-    let listener = bind(path, group_id)?;
+    let listener = bind(path, mode, group_id)?;
     let identity = identity_of(path).map_err(|error| failed("looking at", path, &error))?;
     Ok((
         listener,
@@ -143,10 +147,10 @@ fn socket() -> rustix::io::Result<OwnedFd> {
 }
 
 /// Binds beside `path`, sets mode and group, listens, and only then moves the socket to `path`.
-fn bind(path: &Path, group_id: Option<u32>) -> Result<UnixListener, Message> {
+fn bind(path: &Path, mode: u32, group_id: Option<u32>) -> Result<UnixListener, Message> {
     let beside = with_suffix(path, ".new");
     let _ = fs::remove_file(&beside);
-    let made = bind_at(&beside, group_id)
+    let made = bind_at(&beside, mode, group_id)
         .and_then(|socket| fs::rename(&beside, path).map(|()| socket))
         .map_err(|error| failed("making", path, &error));
     if made.is_err() {
@@ -155,13 +159,13 @@ fn bind(path: &Path, group_id: Option<u32>) -> Result<UnixListener, Message> {
     made.map(UnixListener::from)
 }
 
-fn bind_at(beside: &Path, group_id: Option<u32>) -> io::Result<OwnedFd> {
+fn bind_at(beside: &Path, mode: u32, group_id: Option<u32>) -> io::Result<OwnedFd> {
     let socket = socket()?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(beside)?)?;
     if let Some(group_id) = group_id {
         rustix::fs::chown(beside, None, Some(Gid::from_raw(group_id)))?;
     }
-    fs::set_permissions(beside, Permissions::from_mode(0o660))?;
+    fs::set_permissions(beside, Permissions::from_mode(mode))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
