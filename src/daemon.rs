@@ -267,7 +267,10 @@ fn watch_of(cold: &Cold) -> Watch {
             let (sender, answer) = bounded(1);
             let path = cold.path.clone();
             // A file system that hangs is asked by a thread that nobody waits for.
-            std::thread::spawn(move || drop(sender.send(rustix::fs::statfs(&path))));
+            std::thread::spawn(move || {
+                // Nobody waits for an answer that comes too late.
+                let _ = sender.send(rustix::fs::statfs(&path));
+            });
             match answer.recv_timeout(STATFS_PATIENCE) {
                 Ok(Ok(found)) if is_local(u64::try_from(found.f_type).unwrap_or(0)) => {
                     Watch::Inotify
