@@ -70,20 +70,14 @@ impl<'a> Context<'a> {
 
     /// A connection to the daemon.
     pub(super) fn connect(&self) -> Result<Client, Message> {
-        Client::connect(&self.socket()?)
-    }
-
-    /// The daemon's socket.
-    pub(super) fn socket(&self) -> Result<PathBuf, Message> {
-        settings::socket(
-            self.console,
-            self.global.socket.as_deref(),
-            self.global.config.as_deref(),
-        )
+        let (socket, config) = (self.global.socket.as_deref(), self.global.config.as_deref());
+        Client::connect(&settings::socket(self.console, socket, config)?)
     }
 
     /// What `command` comes to.
     pub(super) fn ask(&self, command: Command) -> Result<View, Message> {
+        // What is wrong in itself is wrong also where no daemon answers.
+        command.check()?;
         self.connect()?.call(command, &mut |_| ())
     }
 

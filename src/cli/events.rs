@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         since: arguments.since,
         follow: arguments.follow,
     };
+    command.check()?;
     let mut client = context.connect()?;
     let mut printed = Ok(());
     let view = client.call(command, &mut |view| {

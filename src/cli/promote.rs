@@ -41,6 +41,7 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
         pool: pool.as_deref().map(name),
         wait,
     };
+    command.check()?;
     let mut client = context.connect()?;
     let mut progress = if context.global.quiet || context.global.json {
         Progress::Silent
