@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 use super::console::Console;
+use super::progress::{Bars, Lines, Progress};
 use super::settings;
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
@@ -78,7 +79,26 @@ impl<'a> Context<'a> {
     pub(super) fn ask(&self, command: Command) -> Result<View, Message> {
         // What is wrong in itself is wrong also where no daemon answers.
         command.check()?;
-        self.connect()?.call(command, &mut |_| ())
+        self.connect()?.call(command)
+    }
+
+    /// The same, showing how far it is.
+    pub(super) fn ask_with_progress(&mut self, command: Command) -> Result<View, Message> {
+        command.check()?;
+        let mut client = self.connect()?;
+        let mut progress = if self.global.quiet || self.global.json {
+            Progress::Silent
+        } else if self.console.interactive {
+            Progress::Bars(Bars::new())
+        } else {
+            Progress::Lines(Lines::new(self.console.err.as_mut()))
+        };
+        let answer = client.call_with_progress(command, &mut |view| {
+            progress.show(view);
+            Ok(())
+        });
+        progress.finish();
+        answer
     }
 
     /// Asks and shows.
