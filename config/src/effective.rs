@@ -5,6 +5,7 @@
 //! tmpfs) is not checked here.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -12,16 +13,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::choice::{
+    ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy, Transport,
+};
 use crate::fault::Fault;
 use crate::field::DefaultValue::{Computed, Required, Unset, Value};
 use crate::field::Effect::{Live, Refused, Remount};
 use crate::field::{Field, Reader, Section, section};
 use crate::name::{Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
 use crate::origin::Origin;
-use crate::setting::{
-    ColdKind, Filesystem, HugePages, Kind, LogFormat, LogLevel, Passthrough, Setting, Strategy,
-    Transport,
-};
+use crate::setting::{Kind, Setting};
 use crate::units::{Bytes, Capacity};
 
 section! {
@@ -77,7 +78,8 @@ section! {
 }
 
 section! {
-    /// A place in another machine's RAM for copies, reached by NVMe over Fabrics; `*` is its name.
+    /// A place in another machine's RAM for copies, reached by NVMe over Fabrics; its
+    /// name is in the header: `[remote.NAME]`.
     pub struct Remote in "remote.*." {
         /// How the other machine is asked to make it; it needs a key and no password.
         pub ssh: SshTarget = Required("service@meadowlark.example.com"), Remount;
@@ -124,8 +126,8 @@ section! {
 pub(crate) const PIN: Field = Field {
     key: "placement.pins.*",
     doc_lines: &[
-        "A model and the pool that it stays in, such as `\"llama3.2-vision:90b\" = \"meadowlark\"`;",
-        "`*` is the model's name.",
+        "The pool that a model stays in; the key is the model's name:",
+        "`\"llama3.2-vision:90b\" = \"meadowlark\"`, for example.",
     ],
     kind: Kind::Text,
     default: Unset("no model is pinned"),
@@ -142,13 +144,14 @@ section! {
         pub memory_reserve: Capacity = Value("10%"), Live, from "0B" to "90%";
         /// After how many loads, for each model that fits into the pools, a load counts half.
         pub half_life: u32 = Value("16"), Live, from "1" to "1000000";
-        /// Programs whose reading does not count as a load, by the name of their command.
+        /// Programs whose reading does not count as a load, by the name of their command; the kernel keeps 15
+        /// characters of it, so of longer names the rest does not count.
         pub ignore_commands: Vec<String> = Value(
             "sha256sum,sha1sum,sha512sum,md5sum,b2sum,b3sum,cksum,sum,xxhsum,rhash,updatedb,\
-             updatedb.plocate,updatedb.mlocat,locate,plocate,rsync,cp,mv,tar,cpio,zip,7z,find,fd,\
+             updatedb.plocate,updatedb.mlocate,locate,plocate,rsync,cp,mv,tar,cpio,zip,7z,find,fd,\
              grep,rg,du,ncdu,ls,stat,file,diff,cmp,fdupes,rdfind,jdupes,restic,borg,rclone,duplicity,\
-             kopia,bup,scp,sftp-server,clamscan,clamd,clamdscan,freshclam,tracker-extract,\
-             baloo_file_extr"), Live;
+             kopia,bup,scp,sftp-server,clamscan,clamd,clamdscan,freshclam,tracker-extract-3,localsearch-3,\
+             baloo_file_extractor"), Live;
         /// How long the first open of a model that is on its way may wait for it; then it reads from the copy as it comes.
         pub max_wait: Duration = Value("30s"), Live, from "0s" to "1h";
         /// Models that win over others when there is not room for all, the first before the second; names, paths or
@@ -301,9 +304,17 @@ pub struct Entry {
     pub(crate) field: &'static Field,
     #[serde(skip)]
     pub(crate) item: String,
+    /// Tells two values apart of which neither may be shown.
+    #[serde(skip)]
+    fingerprint: u64,
 }
 
 impl Entry {
+    /// True if the values are the same, shown or not.
+    pub(crate) fn has_value_of(&self, other: &Entry) -> bool {
+        self.value == other.value && self.fingerprint == other.fingerprint
+    }
+
     /// The field whose value this is.
     pub fn field(&self) -> &'static Field {
         self.field
@@ -419,6 +430,8 @@ impl Config {
     fn entry(&self, field: &'static Field, item: &str, value: Option<String>) -> Entry {
         let key = field.key_of(item);
         let origin = self.origins.get(&key).cloned().unwrap_or(Origin::Default);
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
         let value = match (field.kind, value) {
             (Kind::Secret, Some(_)) => Some(BLANKED.to_owned()),
             (_, value) => value,
@@ -429,6 +442,7 @@ impl Config {
             origin,
             field,
             item: item.to_owned(),
+            fingerprint: hasher.finish(),
         }
     }
 }

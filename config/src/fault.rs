@@ -34,7 +34,10 @@ impl fmt::Display for Fault {
             wanted,
             hint,
         } = self;
-        write!(f, "{at}: ")?;
+        // What nobody wrote has no place.
+        if *at != Origin::Default {
+            write!(f, "{at}: ")?;
+        }
         if !key.is_empty() {
             write!(f, "{key}: ")?;
         }
@@ -80,6 +83,11 @@ impl Faults {
         } else {
             self.unlisted += 1;
         }
+    }
+
+    /// True if further faults are only counted, so that none need be worded.
+    pub(crate) fn is_full(&self) -> bool {
+        self.faults.len() >= Faults::LISTED_MAX
     }
 
     pub(crate) fn absorb(&mut self, other: Faults) {
@@ -192,11 +200,8 @@ mod tests {
             hint: Some("did you mean `y`?".to_owned()),
             ..fault("")
         };
-        assert_eq!(
-            whole.to_string(),
-            "default: found x, wanted y; did you mean `y`?"
-        );
-        assert_eq!(fault("a.b").to_string(), "default: a.b: found x, wanted y");
+        assert_eq!(whole.to_string(), "found x, wanted y; did you mean `y`?");
+        assert_eq!(fault("a.b").to_string(), "a.b: found x, wanted y");
     }
 
     #[test]

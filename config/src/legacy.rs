@@ -3,12 +3,14 @@
 //! What it has no word for keeps its default. `backend` is accepted and not needed: models are recognised by
 //! themselves. Duplicate and unknown keys are faults, as in TOML.
 
+use std::collections::BTreeSet;
+
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::effective::{Config, PIN};
 use crate::fault::{Fault, Faults, did_you_mean, quoted};
-use crate::field::Field;
+use crate::field::{Field, key_of};
 use crate::origin::{Lines, Origin};
 use crate::raw::{COLD, POOL, REMOTE, Raw};
 use crate::value::Value;
@@ -110,7 +112,7 @@ impl Walk<'_, '_> {
         match serde_json::from_str::<Members<'_>>(value.get()) {
             Ok(Members(members)) => self.object(path, item, &members),
             Err(_) => {
-                let (key, at, found) = (path.to_owned(), self.at(value), scalar(value).shown());
+                let (key, at, found) = (key_of(path, item), self.at(value), scalar(value).shown());
                 self.faults.push(Fault {
                     key,
                     at,
@@ -129,15 +131,18 @@ impl Walk<'_, '_> {
             format!("{path}.")
         };
         let names = names_after(&place);
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = BTreeSet::new();
         if names == ["*"] && path == "remoteTiers.hosts" {
-            for (name, host) in members {
+            for (name, host) in members
+                .iter()
+                .filter(|(_, host)| host.get().starts_with('{'))
+            {
                 self.raw.add_item(REMOTE, name, self.at(host));
                 self.rdma(name, host);
             }
         }
         for (name, value) in members {
-            let fault = if seen.contains(&name.as_str()) {
+            let fault = if !seen.insert(name.as_str()) {
                 Some((
                     format!("{} a second time", quoted(name)),
                     "each key once".to_owned(),
@@ -150,10 +155,9 @@ impl Walk<'_, '_> {
                 let wanted = format!("one of {}", names.join(", "));
                 Some((found, wanted, did_you_mean(name, names.iter().copied())))
             };
-            seen.push(name);
             match fault {
                 Some((found, wanted, hint)) => {
-                    let (key, at) = (path.to_owned(), self.at(value));
+                    let (key, at) = (key_of(&format!("{place}{name}"), item), self.at(value));
                     self.faults.push(Fault {
                         key,
                         at,

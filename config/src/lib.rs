@@ -7,6 +7,16 @@
 //! [`Config::fields`] is the table of everything that can be set; the structs, the reading, the sample file, the manual
 //! and the web form are made from it.
 //!
+//! ```
+//! use speedloader_config::{Sources, load};
+//!
+//! let option = |key: &str, text: &str| (key.to_owned(), text.to_owned());
+//! let options = vec![option("models_dir", "/srv/models"), option("pool", "fast:64GiB")];
+//! let config = load(&Sources { options, ..Sources::default() })?;
+//! assert_eq!(config.pools[0].name.as_str(), "fast");
+//! # Ok::<(), speedloader_config::Faults>(())
+//! ```
+//!
 //! The crate is pure: it does no I/O but for [`load_path`], which reads one file; it knows no other crate of ours.
 //!
 //! The order of the modules is the layering: each names only those above it.
@@ -15,31 +25,41 @@
 
 mod units;
 mod origin;
+mod account;
 mod fault;
 mod value;
 mod setting;
+mod choice;
 mod name;
 mod field;
 mod effective;
 mod raw;
+mod overlay;
 mod legacy;
 mod validate;
+mod options;
+mod change;
+mod sample;
 mod load;
 
+pub use account::Account;
+pub use change::{Change, changes};
+pub use choice::{
+    ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy, Transport,
+};
 pub use effective::{
     Cache, Cold, Config, Control, Entry, Http, Log, Mount, Mover, Placement, Policy, Pool, Remote,
     Union,
 };
 pub use fault::{Fault, Faults};
 pub use field::{DefaultValue, Effect, Field};
-pub use load::{FILE_LEN_MAX, File, Sources, load, load_path};
+pub use load::{FILE_LEN_MAX, File, Sources, load, load_path, standard_paths};
 pub use name::{Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
+pub use options::{MountOptions, parse_mount_options};
 pub use origin::Origin;
-pub use setting::{
-    ColdKind, Filesystem, HugePages, Kind, LogFormat, LogLevel, Passthrough, Strategy, Transport,
-};
+pub use sample::{sample, show, to_toml};
+pub use setting::Kind;
 pub use units::{Bytes, Capacity, format_duration, parse_duration};
-pub use validate::Account;
 
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,14 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::account::Account;
 use crate::effective::Config;
 use crate::fault::{Fault, Faults, did_you_mean, quoted};
 use crate::legacy;
 use crate::origin::{Lines, Origin};
+use crate::overlay::set_option;
 use crate::raw::{self, Raw};
-use crate::validate::{Account, validate};
+use crate::validate::{MISSING, validate};
 
 /// A configuration file is not larger than this, in bytes.
 pub const FILE_LEN_MAX: u64 = 1 << 20;
@@ -34,7 +36,7 @@ pub struct File {
 pub struct Sources {
     /// The file, if there is one.
     pub file: Option<File>,
-    /// The environment; only `SPEEDLOADER_*` is looked at.
+    /// The environment; only `SPEEDLOADER_*` is looked at, and only what is not empty.
     pub environment: Vec<(OsString, OsString)>,
     /// Flags and mount options, in their order: a key, its text.
     pub options: Vec<(String, String)>,
@@ -82,6 +84,24 @@ fn read_file(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
     Ok(contents)
 }
 
+/// Where a configuration is looked for when nobody names one, the first that exists; `config.json` is the original's.
+pub fn standard_paths(account: &Account) -> Vec<PathBuf> {
+    let system = PathBuf::from("/etc/speedloader");
+    let own = account
+        .home
+        .as_ref()
+        .map(|home| home.join(".config/speedloader"));
+    let mut directories: Vec<PathBuf> = [Some(system), own].into_iter().flatten().collect();
+    if account.uid != 0 {
+        directories.reverse();
+    }
+    let files = ["config.toml", "config.json"];
+    directories
+        .iter()
+        .flat_map(|directory| files.map(|file| directory.join(file)))
+        .collect()
+}
+
 /// Loads a configuration from its sources.
 ///
 /// # Errors
@@ -102,6 +122,7 @@ pub fn load(sources: &Sources) -> Result<Config, Faults> {
         .faults
         .retain(|fault| line_of(&fault.at).is_none_or(|line| !broken.contains(&line)));
     faults.absorb(judged);
+    drop_consequences(&mut faults, &broken);
     faults.sort();
     match config {
         Some(config) if faults.is_empty() => Ok(Config { warnings, ..config }),
@@ -151,6 +172,24 @@ fn broken_lines(faults: &Faults) -> BTreeSet<u32> {
         .collect()
 }
 
+/// A mistake is one fault: what is guessed of a line that is no TOML is not worth a second one, nor is a key that is
+/// missing because the text is broken or because it is misspelt.
+fn drop_consequences(faults: &mut Faults, broken: &BTreeSet<u32>) {
+    let is_broken = faults.faults.iter().any(|fault| fault.key.is_empty());
+    let hints: Vec<String> = faults
+        .faults
+        .iter()
+        .filter_map(|f| f.hint.clone())
+        .collect();
+    faults.faults.retain(|fault| {
+        let name = fault.key.rsplit('.').next().unwrap_or(&fault.key);
+        let misspelt = || hints.contains(&format!("did you mean `{name}`?"));
+        let on_broken_line = line_of(&fault.at).is_some_and(|line| broken.contains(&line));
+        let missing = fault.found == MISSING;
+        fault.key.is_empty() || !(on_broken_line || missing && (is_broken || misspelt()))
+    });
+}
+
 /// Sets what the variables say; returns warnings about those that nobody knows, because others (Kubernetes, for a
 /// service of our name) invent some.
 fn apply_environment(
@@ -177,6 +216,10 @@ fn apply_environment(
             warnings.push(unknown_variable(name, at));
             continue;
         };
+        // As is the custom, an empty variable is one that is not set.
+        if value.is_empty() {
+            continue;
+        }
         let Some(text) = value.to_str() else {
             let (key, found) = (key.to_owned(), "bytes that are not UTF-8".to_owned());
             faults.push(Fault {
@@ -188,8 +231,8 @@ fn apply_environment(
             });
             continue;
         };
-        if let Err(fault) = raw::set_option(raw, key, text, &at, &mut lists_of) {
-            faults.push(fault);
+        if let Err(fault) = set_option(raw, key, text, &at, &mut lists_of) {
+            faults.push(*fault);
         }
     }
     warnings
@@ -224,8 +267,8 @@ fn apply_options(raw: &mut Raw, options: &[(String, String)], faults: &mut Fault
     let mut lists_of = Vec::new();
     for (key, text) in options {
         let at = Origin::Option { name: key.clone() };
-        if let Err(fault) = raw::set_option(raw, key, text, &at, &mut lists_of) {
-            faults.push(fault);
+        if let Err(fault) = set_option(raw, key, text, &at, &mut lists_of) {
+            faults.push(*fault);
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::setting::{Kind, Setting, Unfit, toml_quoted};
 
@@ -14,7 +14,7 @@ use crate::setting::{Kind, Setting, Unfit, toml_quoted};
 macro_rules! name {
     ($(#[doc = $about:literal])+ $name:ident, $kind:expr, $wanted:literal, $check:expr) => {
         $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
@@ -26,7 +26,22 @@ macro_rules! name {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                match $kind {
+                    Kind::Secret => f.write_str("(secret)"),
+                    _ => f.write_str(&self.0),
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.to_string(), f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
             }
         }
 
@@ -118,7 +133,7 @@ name! {
 }
 
 name! {
-    /// A word that only those know who may do more.
+    /// A word that only those know who may do more; only `as_str` gives it away, it is never printed.
     Token, Kind::Secret,
     "16 to 256 of A-Z, a-z, 0-9, -, _ and .",
     |text| (16..=256).contains(&text.len()) && all(text, "-_.")

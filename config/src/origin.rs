@@ -74,18 +74,42 @@ fn printable(path: &Path) -> String {
 pub(crate) struct Lines<'t> {
     file: Arc<Path>,
     text: &'t str,
+    /// Where each line starts.
     starts: Vec<usize>,
+    /// How many characters begin before each multiple of [`MARK_BYTES`], so that a place deep in an endless line is
+    /// found without counting the whole line.
+    marks: Vec<usize>,
+}
+
+const MARK_BYTES: usize = 1024;
+
+/// True for the first byte of a character of UTF-8.
+fn begins_char(byte: &u8) -> bool {
+    byte & 0xc0 != 0x80
 }
 
 impl<'t> Lines<'t> {
     /// An index of the text that was read from this file.
     pub(crate) fn new(file: &Path, text: &'t str) -> Lines<'t> {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1));
+        let mut marks = vec![0];
+        for piece in text.as_bytes().chunks(MARK_BYTES) {
+            let before = marks.last().copied().unwrap_or(0);
+            marks.push(before + piece.iter().filter(|byte| begins_char(byte)).count());
+        }
         Lines {
             file: PathBuf::from(file).into(),
             text,
             starts: starts.collect(),
+            marks,
         }
+    }
+
+    /// How many characters begin before a byte offset of the text.
+    fn chars_before(&self, offset: usize) -> usize {
+        let mark = offset / MARK_BYTES;
+        let rest = &self.text.as_bytes()[mark * MARK_BYTES..offset];
+        self.marks[mark] + rest.iter().filter(|byte| begins_char(byte)).count()
     }
 
     /// The text itself.
@@ -116,7 +140,7 @@ impl<'t> Lines<'t> {
         }
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts[line - 1];
-        let column = self.text[start..offset].chars().count() + 1;
+        let column = self.chars_before(offset) - self.chars_before(start) + 1;
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Origin::File {
             file: Arc::clone(&self.file),
@@ -146,6 +170,16 @@ mod tests {
             Lines::new(Path::new("/\x1b[2J"), "").at(7).to_string(),
             "/?[2J:1:1"
         );
+    }
+
+    #[test]
+    fn columns_of_long_lines_are_counted_too() {
+        let text = format!("x\n{}", "äb".repeat(5_000));
+        let lines = Lines::new(Path::new("/f"), &text);
+        for (i, (offset, _)) in text.char_indices().enumerate().skip(2) {
+            assert_eq!(lines.at(offset).to_string(), format!("/f:2:{}", i - 1));
+        }
+        assert_eq!(lines.at(text.len()).to_string(), "/f:2:10001");
     }
 
     #[test]

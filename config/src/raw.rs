@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::effective::{Config, PIN};
-use crate::fault::{Fault, Faults, did_you_mean, nearest, quoted};
+use crate::fault::{Fault, Faults, nearest, quoted};
 use crate::field::{Field, key_of};
 use crate::origin::{Lines, Origin};
 use crate::value::{Located, Value};
@@ -21,9 +21,14 @@ pub(crate) struct Raw {
     entries: BTreeMap<(&'static str, String), Located>,
     /// The items of each place that repeats, in order, and where each begins.
     items: BTreeMap<&'static str, Vec<(String, Origin)>>,
+    /// Where there were more items than [`ITEMS_MAX`].
+    pub(crate) too_many: Option<(&'static str, Origin)>,
     /// Where something is missing that nobody wrote: the file, or nothing.
     pub(crate) whole: Origin,
 }
+
+/// So many pools or cold directories are enough; each is compared with each.
+pub(crate) const ITEMS_MAX: usize = 64;
 
 pub(crate) const COLD: &str = "cold[].";
 pub(crate) const POOL: &str = "pool[].";
@@ -35,6 +40,7 @@ impl Raw {
         Raw {
             entries: BTreeMap::new(),
             items: BTreeMap::new(),
+            too_many: None,
             whole,
         }
     }
@@ -61,12 +67,14 @@ impl Raw {
         self.items.get(place).map_or(&[], Vec::as_slice)
     }
 
-    /// Adds an item.
+    /// Adds an item; what is too much is left out and remembered.
     pub(crate) fn add_item(&mut self, place: &'static str, item: &str, at: Origin) {
-        self.items
-            .entry(place)
-            .or_default()
-            .push((item.to_owned(), at));
+        let items = self.items.entry(place).or_default();
+        if items.len() < ITEMS_MAX {
+            items.push((item.to_owned(), at));
+        } else if self.too_many.is_none() {
+            self.too_many = Some((place, at));
+        }
     }
 
     /// Forgets all items of a place, because a later source has a list of its own.
@@ -89,7 +97,11 @@ impl Raw {
 pub(crate) fn from_toml(lines: &Lines<'_>, faults: &mut Faults) -> Raw {
     let (table, errors) = DeTable::parse_recoverable(lines.text());
     for error in errors {
-        faults.push(syntax_fault(lines, &error));
+        if faults.is_full() {
+            faults.unlisted += 1;
+        } else {
+            faults.push(syntax_fault(lines, &error));
+        }
     }
     let mut raw = Raw::new(lines.whole());
     let mut walk = Walk {
@@ -152,7 +164,7 @@ impl Walk<'_> {
                 }
             } else {
                 let at = self.lines.at(key.span().start);
-                self.faults.push(unknown_key(place, item, name, at));
+                self.unknown(place, item, name, at);
             }
         }
     }
@@ -210,6 +222,15 @@ impl Walk<'_> {
         }
     }
 
+    /// Wording thousands of guesses would take long.
+    fn unknown(&mut self, place: &str, item: &str, name: &str, at: Origin) {
+        if self.faults.is_full() {
+            self.faults.unlisted += 1;
+        } else {
+            self.faults.push(unknown_key(place, item, name, at));
+        }
+    }
+
     fn not_a_section(&mut self, key: &str, at: &Spanned<DeValue<'_>>, value: &DeValue<'_>) {
         let hint = match value {
             DeValue::Array(_) => format!("write `[{key}]`, with one bracket"),
@@ -246,16 +267,19 @@ fn located(lines: &Lines<'_>, value: &Spanned<DeValue<'_>>) -> Located {
         DeValue::Float(_) => Value::Other("a number with a fraction"),
         DeValue::Boolean(on) => Value::Boolean(*on),
         DeValue::Datetime(_) => Value::Other("a date"),
-        DeValue::Array(items) => {
-            Value::List(items.iter().map(|item| located(lines, item)).collect())
-        }
+        DeValue::Array(items) => Value::List(
+            items
+                .iter()
+                .map(|item| located(lines, item).value)
+                .collect(),
+        ),
         DeValue::Table(_) => Value::Other("a section"),
     };
     Located { value, at }
 }
 
 /// The field with exactly this pattern, if it is written with its own name.
-fn field_at(pattern: &str) -> Option<&'static Field> {
+pub(crate) fn field_at(pattern: &str) -> Option<&'static Field> {
     Config::fields()
         .iter()
         .find(|field| field.key == pattern && !field.key.ends_with('*'))
@@ -287,7 +311,7 @@ fn names_after(place: &str) -> Vec<&'static str> {
 }
 
 /// What to say of a key that the table does not have.
-fn unknown_key(place: &str, item: &str, name: &str, at: Origin) -> Fault {
+pub(crate) fn unknown_key(place: &str, item: &str, name: &str, at: Origin) -> Fault {
     let names = names_after(place);
     let hint = match nearest(name, names.iter().copied()) {
         Some(meant) => Some(format!("did you mean `{meant}`?")),
@@ -323,178 +347,10 @@ fn elsewhere(place: &str, name: &str) -> Option<String> {
 }
 
 /// A key that a stranger wrote, short and without control characters.
-fn printable_key(key: &str) -> String {
+pub(crate) fn printable_key(key: &str) -> String {
     const SHOWN_MAX: usize = 80;
     key.chars()
         .take(SHOWN_MAX)
         .flat_map(char::escape_debug)
-        .collect()
-}
-
-/// Sets what an option or variable says: `http.listen`, `cold`, `pool`, `pool.NAME.capacity`, `placement.pins.MODEL`.
-///
-/// A `cold` or `pool` given for the first time by this source replaces the lists of earlier ones; `lists_of` remembers.
-pub(crate) fn set_option(
-    raw: &mut Raw,
-    key: &str,
-    text: &str,
-    at: &Origin,
-    lists_of: &mut Vec<&'static str>,
-) -> Result<(), Fault> {
-    let word = || Value::Word(text.to_owned());
-    if let Some(field) = field_at(key) {
-        if !field.repeats() {
-            raw.set(field, "", word(), at.clone());
-            return Ok(());
-        }
-    }
-    match key.split_once('.') {
-        None if key == "cold" => {
-            replace_once(raw, COLD, lists_of);
-            for path in text.split(':').filter(|path| !path.is_empty()) {
-                add_to_list(raw, COLD, &[("cold[].path", path)], at);
-            }
-            Ok(())
-        }
-        None if key == "pool" => {
-            replace_once(raw, POOL, lists_of);
-            let (name, rest) = match text.split_once(':') {
-                Some((name, rest)) => (name, rest),
-                None => ("local", text),
-            };
-            let (capacity, path) = match rest.split_once(':') {
-                Some((capacity, path)) => (capacity, Some(path)),
-                None => (rest, None),
-            };
-            let mut values = vec![("pool[].name", name), ("pool[].capacity", capacity)];
-            values.extend(path.map(|path| ("pool[].path", path)));
-            add_to_list(raw, POOL, &values, at);
-            Ok(())
-        }
-        Some(("pool", rest)) => set_in_pool(raw, key, rest, word(), at),
-        Some(("remote", rest)) => set_in_remote(raw, key, rest, word(), at),
-        Some(("placement", rest)) if rest.starts_with("pins.") => {
-            raw.set(&PIN, &rest["pins.".len()..], word(), at.clone());
-            Ok(())
-        }
-        _ => Err(unknown_option(key, at)),
-    }
-}
-
-fn replace_once(raw: &mut Raw, place: &'static str, lists_of: &mut Vec<&'static str>) {
-    if !lists_of.contains(&place) {
-        lists_of.push(place);
-        raw.clear_items(place);
-    }
-}
-
-fn add_to_list(raw: &mut Raw, place: &'static str, values: &[(&str, &str)], at: &Origin) {
-    let item = raw.items(place).len().to_string();
-    raw.add_item(place, &item, at.clone());
-    for (key, text) in values {
-        if let Some(field) = field_at(key) {
-            raw.set(field, &item, Value::Word((*text).to_owned()), at.clone());
-        }
-    }
-}
-
-/// `pool.NAME.FIELD`: changes a pool that an earlier source named.
-fn set_in_pool(
-    raw: &mut Raw,
-    key: &str,
-    rest: &str,
-    value: Value,
-    at: &Origin,
-) -> Result<(), Fault> {
-    let Some((name, leaf)) = rest.split_once('.') else {
-        return Err(unknown_option(key, at));
-    };
-    let field =
-        field_at(&format!("{POOL}{leaf}")).ok_or_else(|| unknown_leaf(POOL, key, leaf, at))?;
-    let names: Vec<(String, String)> = raw
-        .items(POOL)
-        .iter()
-        .map(|(item, _)| {
-            let name = raw
-                .text("pool[].name", item)
-                .map_or("local", |(name, _)| name);
-            (name.to_owned(), item.clone())
-        })
-        .collect();
-    match names.iter().find(|(known, _)| known == name) {
-        Some((_, item)) => {
-            raw.set(field, item, value, at.clone());
-            Ok(())
-        }
-        None => Err(Fault {
-            key: printable_key(key),
-            at: at.clone(),
-            found: format!("no pool {}", quoted(name)),
-            wanted: "the name of a pool of the configuration".to_owned(),
-            hint: did_you_mean(name, names.iter().map(|(known, _)| known.as_str())),
-        }),
-    }
-}
-
-/// `remote.NAME.FIELD`: changes or makes a remote pool.
-fn set_in_remote(
-    raw: &mut Raw,
-    key: &str,
-    rest: &str,
-    value: Value,
-    at: &Origin,
-) -> Result<(), Fault> {
-    let Some((name, leaf)) = rest.split_once('.') else {
-        return Err(unknown_option(key, at));
-    };
-    let field =
-        field_at(&format!("{REMOTE}{leaf}")).ok_or_else(|| unknown_leaf(REMOTE, key, leaf, at))?;
-    if !raw.items(REMOTE).iter().any(|(item, _)| item == name) {
-        raw.add_item(REMOTE, name, at.clone());
-    }
-    raw.set(field, name, value, at.clone());
-    Ok(())
-}
-
-fn unknown_leaf(place: &str, key: &str, leaf: &str, at: &Origin) -> Fault {
-    Fault {
-        key: printable_key(key),
-        ..unknown_key(place, "", leaf, at.clone())
-    }
-}
-
-/// What to say of an option that there is not.
-pub(crate) fn unknown_option(key: &str, at: &Origin) -> Fault {
-    let known = option_keys();
-    Fault {
-        key: String::new(),
-        at: at.clone(),
-        found: format!("the unknown option {}", quoted(key)),
-        wanted: "an option of mount(8) or a key of the configuration, such as `pool=64GiB`"
-            .to_owned(),
-        hint: did_you_mean(key, known.iter().copied()).or_else(|| elsewhere_option(key)),
-    }
-}
-
-/// "did you mean `policy.enabled`?" for `enabled`, if only one key ends so.
-fn elsewhere_option(key: &str) -> Option<String> {
-    let mut with_name = Config::fields()
-        .iter()
-        .filter(|f| !f.repeats() && f.name() == key);
-    match (with_name.next(), with_name.next()) {
-        (Some(only), None) => Some(format!("did you mean `{}`?", only.key)),
-        _ => None,
-    }
-}
-
-/// Every key that can be given as an option as it is.
-pub(crate) fn option_keys() -> Vec<&'static str> {
-    let fields = Config::fields()
-        .iter()
-        .filter(|field| !field.repeats())
-        .map(|field| field.key);
-    ["cold", "pool", "models", "config", "ro", "allow_other"]
-        .into_iter()
-        .chain(fields)
         .collect()
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::account::Account;
 use crate::effective::{
     Cache, Cold, Config, Control, Http, Log, Mount, Mover, PIN, Placement, Places, Policy, Pool,
     Remote, Union,
@@ -14,50 +15,12 @@ use crate::fault::{Fault, Faults, did_you_mean, quoted};
 use crate::field::{DefaultValue, Field, Reader, Section, key_of};
 use crate::name::PoolName;
 use crate::origin::Origin;
-use crate::raw::{COLD, POOL, REMOTE, Raw};
+use crate::raw::{COLD, ITEMS_MAX, POOL, REMOTE, Raw};
 use crate::setting::{Kind, Setting, Unfit};
 use crate::units::Bytes;
 
-/// Who runs the program; some defaults depend on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// The user's number; 0 is root.
-    pub uid: u32,
-    /// The home directory, if there is one.
-    pub home: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`, if it is set.
-    pub runtime_dir: Option<PathBuf>,
-}
-
-impl Account {
-    /// The administrator.
-    pub fn root() -> Account {
-        Account::default()
-    }
-
-    fn is_root(&self) -> bool {
-        self.uid == 0
-    }
-
-    /// The computed default of a field, as text; `None` if it does not follow from what is known.
-    fn default_of(&self, key: &str, pool: &str) -> Option<String> {
-        let under = |dir: &Option<PathBuf>, rest: &str| {
-            dir.as_ref()
-                .and_then(|dir| dir.join(rest).to_str().map(str::to_owned))
-        };
-        match key {
-            "state_dir" if self.is_root() => Some("/var/lib/speedloader/state".to_owned()),
-            "state_dir" => under(&self.home, ".local/state/speedloader"),
-            "control.socket" if self.is_root() => Some("/run/speedloader/control.sock".to_owned()),
-            "control.socket" => under(&self.runtime_dir, "speedloader/control.sock")
-                .or_else(|| Some(format!("/tmp/speedloader-{}/control.sock", self.uid))),
-            "pool[].path" if self.is_root() => Some(format!("/run/speedloader/pools/{pool}")),
-            "pool[].path" => Some(format!("/dev/shm/speedloader-{}/{pool}", self.uid)),
-            "pool[].mount" | "mount.allow_other" => Some(self.is_root().to_string()),
-            _ => None,
-        }
-    }
-}
+/// What is found where a key is missing.
+pub(crate) const MISSING: &str = "nothing";
 
 /// Reads the fields one by one and keeps a record of faults and origins.
 struct Checker<'c> {
@@ -145,7 +108,7 @@ impl Checker<'_> {
         self.faults.push(Fault {
             key: field.key_of(item),
             at: at.unwrap_or(&self.raw.whole).clone(),
-            found: "nothing".to_owned(),
+            found: MISSING.to_owned(),
             wanted,
             hint: None,
         });
@@ -169,6 +132,18 @@ impl Checker<'_> {
                 (item, section)
             })
             .collect()
+    }
+
+    /// Puts a fault on record.
+    fn fault_at(&mut self, at: &Origin, key: &str, found: String, wanted: &str) {
+        let (key, at, wanted) = (key.to_owned(), at.clone(), wanted.to_owned());
+        self.faults.push(Fault {
+            key,
+            at,
+            found,
+            wanted,
+            hint: None,
+        });
     }
 
     /// Puts a fault on record at the place where the field was written.
@@ -217,6 +192,7 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
         (c.section(), c.section(), c.section());
     let (http, control, log): (Option<Http>, Option<Control>, Option<Log>) =
         (c.section(), c.section(), c.section());
+    check_number_of_items(c);
     let names = pool_names(c);
     let pins = pins(c, &names);
     if let Some(mover) = &mover {
@@ -263,50 +239,46 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
     })
 }
 
+fn check_number_of_items(c: &mut Checker<'_>) {
+    if let Some((place, at)) = &c.raw.too_many {
+        let wanted = format!("at most {ITEMS_MAX}");
+        c.fault_at(at, &key_of(place, "*"), "one more".to_owned(), &wanted);
+    }
+}
+
 /// Words that commands use for something else than a pool.
 const RESERVED: [&str; 4] = ["cold", "models", "all", "auto"];
 
 /// The names of all pools; each may be there once.
 fn pool_names(c: &mut Checker<'_>) -> Vec<String> {
-    let mut names: Vec<(String, String)> = Vec::new();
+    let mut names: Vec<(String, String, Origin)> = Vec::new();
     let raw = c.raw;
-    for (item, at) in raw.items(POOL) {
-        let name = raw
-            .text("pool[].name", item)
-            .map_or("local", |(name, _)| name);
-        let key = key_of("pool[].name", item);
-        c.origins.entry(key.clone()).or_insert_with(|| at.clone());
-        names.push((name.to_owned(), key));
+    for (item, section) in raw.items(POOL) {
+        let (name, at) = raw.text("pool[].name", item).unwrap_or(("local", section));
+        names.push((name.to_owned(), key_of("pool[].name", item), at.clone()));
     }
     for (name, at) in raw.items(REMOTE) {
         let key = key_of(REMOTE, name);
-        c.origins.insert(key.clone(), at.clone());
         if let Err(Unfit { wanted, .. }) = PoolName::from_text(name) {
-            c.fault(
-                key.clone(),
-                format!("the name {}", quoted(name)),
-                &wanted,
-                None,
+            c.fault_at(at, &key, format!("the name {}", quoted(name)), &wanted);
+        }
+        names.push((name.clone(), key, at.clone()));
+    }
+    for (i, (name, key, at)) in names.iter().enumerate() {
+        if RESERVED.contains(&name.as_str()) {
+            c.fault_at(
+                at,
+                key,
+                format!("the reserved name {}", quoted(name)),
+                "another name",
             );
         }
-        names.push((name.clone(), key));
-    }
-    for (i, (name, key)) in names.iter().enumerate() {
-        if RESERVED.contains(&name.as_str()) {
-            let found = format!("the reserved name {}", quoted(name));
-            c.fault(key.clone(), found, "another name", None);
-        }
-        if let Some((_, first)) = names[..i].iter().find(|(earlier, _)| earlier == name) {
-            let first = c
-                .origins
-                .get(first)
-                .map(Origin::to_string)
-                .unwrap_or_default();
+        if let Some((_, _, first)) = names[..i].iter().find(|(earlier, _, _)| earlier == name) {
             let found = format!("a second pool {} (the first: {first})", quoted(name));
-            c.fault(key.clone(), found, "a name of its own for each pool", None);
+            c.fault_at(at, key, found, "a name of its own for each pool");
         }
     }
-    names.into_iter().map(|(name, _)| name).collect()
+    names.into_iter().map(|(name, _, _)| name).collect()
 }
 
 fn pins(c: &mut Checker<'_>, names: &[String]) -> Option<BTreeMap<String, PoolName>> {
@@ -437,7 +409,7 @@ fn relation(later: &Directory, earlier: &Directory) -> Option<(&'static str, &'s
     };
     let wanted = match (earlier.role, later.role) {
         (Mountpoint, Socket | State) if relation == "around" => return None,
-        (Mountpoint, Home) => "a directory outside of the mount, which would hide it",
+        (Mountpoint, _) if relation == "around" => "a directory without the mountpoint in it",
         (Mountpoint, _) => "a directory outside of the mount",
         (Home, Home) => "directories that do not overlap, so that each file has one home",
         (Home, Pool) => {

@@ -17,7 +17,7 @@ pub(crate) enum Value {
     /// `true` or `false` of a file.
     Boolean(bool),
     /// An array of a file.
-    List(Vec<Located>),
+    List(Vec<Value>),
     /// Anything else, by its name: "a table", "a date", "a number with a fraction".
     Other(&'static str),
 }
