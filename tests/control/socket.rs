@@ -56,12 +56,9 @@ fn a_connection_serves_many_requests_and_survives_refusals() {
     for _ in 0..20 {
         assert!(client.call(Command::Status {}).is_ok());
         let error = client
-            .call(
-                Command::Unpin {
-                    name: "lama3.2:3b".to_owned(),
-                },
-                &mut |_| (),
-            )
+            .call(Command::Unpin {
+                name: "lama3.2:3b".to_owned(),
+            })
             .unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -49,8 +49,9 @@ fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Listens at `path`, replacing a socket that nobody serves.
-pub(super) fn listen(path: &Path, group_id: Option<u32>) -> Result<(UnixListener, Claim), Message> {
+/// Listens where `settings` say, replacing a socket that nobody serves.
+pub(super) fn listen(settings: &SocketSettings) -> Result<(UnixListener, Claim), Message> {
+    let path = settings.path.as_path();
     if !path.is_absolute() || path.file_name().is_none() {
         let text = format!(
             "`{}` cannot be the control socket: its path must be absolute",
