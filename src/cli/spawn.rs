@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message
         )
     };
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(own_program())
         .arg0("speedloader")
         .arg("serve")
         .arg(READY_FLAG)
@@ -49,6 +50,12 @@ pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message
         Err(Silence::Ended) => Err(ended(&mut child)),
         Err(Silence::Late) => Err(late(&mut child)),
     }
+}
+
+/// Our own file by its path, which gives the process its name; by its link if it has been replaced.
+fn own_program() -> PathBuf {
+    let own = std::env::current_exe().ok().filter(|path| path.exists());
+    own.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 enum Silence {
