@@ -2,22 +2,22 @@
 
 use std::process::ExitCode;
 
-use speedloader::command::{Code, Message};
+use speedloader::command::Message;
 use speedloader::program::{Demo, Program, Ready, Start};
 
-/// A build without the file system: everything but what mounts.
-struct Unmounted;
+/// The whole program: everything that the command line can ask for.
+struct Speedloader;
 
-impl Program for Unmounted {
-    fn serve(&self, _start: Start, _ready: &mut Ready) -> Result<(), Message> {
-        Err(Message::new(Code::Unsupported, "this build has no mount"))
+impl Program for Speedloader {
+    fn serve(&self, start: Start, ready: &mut Ready) -> Result<(), Message> {
+        speedloader::daemon::serve(start, ready)
     }
 
-    fn demo(&self, _demo: Demo) -> Result<(), Message> {
-        Err(Message::new(Code::Unsupported, "this build has no mount"))
+    fn demo(&self, demo: Demo) -> Result<(), Message> {
+        speedloader::demo::run(&demo)
     }
 }
 
 fn main() -> ExitCode {
-    speedloader::cli::main(&Unmounted)
+    speedloader::cli::main(&Speedloader)
 }
