@@ -175,6 +175,8 @@ impl Stage {
             let value = value.display().to_string().replace('\\', "\\\\").replace(',', "\\,");
             format!("{key}={value}")
         };
+        fs::write(self.directory.join("config.toml"), "")
+            .map_err(|error| failed("writing a configuration", &error))?;
         let mut options = vec![
             option("state_dir", &self.directory.join("state")),
             option("models_dir", &self.directory.join("models")),
@@ -196,7 +198,7 @@ impl Stage {
             // A configuration of this machine has no part in the demo.
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("SPEEDLOADER_CONFIG", "/dev/null")
+            .env("SPEEDLOADER_CONFIG", self.directory.join("config.toml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -366,7 +368,7 @@ fn say(out: &mut dyn Write, demo: &Demo, text: &str) {
 }
 
 fn ask(socket: &Path, command: Command) -> Result<View, Message> {
-    Client::connect(socket)?.call(command, &mut |_| {})
+    Client::connect(socket)?.call(command)
 }
 
 fn write_models(directory: &Path, bytes: u64) -> Result<u64, Message> {
