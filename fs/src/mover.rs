@@ -424,3 +424,6 @@ fn discard(replica: Replica) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
