@@ -593,3 +593,6 @@ pub(crate) fn open_unnamed(directory: &OwnedFd) -> io::Result<Option<File>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
