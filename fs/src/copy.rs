@@ -1,0 +1,423 @@
+//! One copy: all bytes of a source into a partial replica, by several threads, hashed on the way.
+//!
+//! Into a pool in memory the source is read straight into the mapped destination, by direct I/O
+//! where the source can; into any other pool through a buffer, since a mapping of a device that
+//! vanishes ends in SIGBUS. A copy that returns a digest has read every byte, and its source was
+//! the same file before and after. This module neither opens sources nor names replicas.
+
+mod control;
+mod hash;
+mod source;
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+pub use control::{CopyControl, Pace, Progress};
+pub use source::{FileSource, Source};
+
+use crate::errno;
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::identity::Identity;
+use crate::replica::{Digest, DigestKind, Partial};
+use crate::sys::map::{FileMap, HugeBuffer, PAGE_BYTES};
+use hash::{Blake3Parts, Sequential};
+
+/// How to copy.
+#[derive(Clone, Debug)]
+pub struct CopySettings {
+    /// Threads that read; 8 keep far storage busy, more gain nothing (measured).
+    pub threads: NonZeroUsize,
+    /// Bytes read at a time, a power of two of at least 64 KiB; 2 MiB is one huge page.
+    pub chunk_bytes: u64,
+    /// What the bytes must be, where the file's name promises it. Otherwise their BLAKE3 is
+    /// recorded.
+    pub expected: Option<Digest>,
+}
+
+impl Default for CopySettings {
+    fn default() -> Self {
+        CopySettings {
+            threads: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
+            chunk_bytes: 2 << 20,
+            expected: None,
+        }
+    }
+}
+
+const CHUNK_BYTES_MIN: u64 = 64 << 10;
+const CHUNK_BYTES_MAX: u64 = 64 << 20;
+
+/// Copies all of `source` into `partial` and returns the digest of the bytes, compared with the
+/// expected one.
+///
+/// # Errors
+/// SourceChanged when the source is not the file that `partial` is a copy of, before or after;
+/// DigestMismatch; Cancelled; Io with the offset; NoSpace; what the seam injects. The partial is
+/// worth nothing then.
+pub fn copy(
+    source: &dyn Source,
+    partial: &Partial,
+    settings: &CopySettings,
+    control: &CopyControl,
+) -> FsResult<Digest> {
+    let path = &partial.origin().path;
+    let valid = settings.chunk_bytes.is_power_of_two()
+        && (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&settings.chunk_bytes);
+    if !valid {
+        let why = "a copy's chunk must be a power of two from 64 KiB to 64 MiB";
+        return Err(FsError::new("copy", ErrorKind::Invalid(why)).at(path));
+    }
+    partial.pool().step("copy.begin")?;
+    check_identity(source, partial)?;
+    control.begin(partial.size_bytes(), settings.chunk_bytes);
+    let found = copy_bytes(source, partial, settings, control)?;
+    partial.pool().step("copy.compare")?;
+    check_identity(source, partial)?;
+    match settings.expected {
+        Some(wanted) if wanted != found => {
+            let (wanted, found) = (wanted.to_string(), found.to_string());
+            Err(FsError::new("verify", ErrorKind::DigestMismatch { wanted, found }).at(path))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The source must be the very file, unchanged in every respect, that the partial is a copy of.
+fn check_identity(source: &dyn Source, partial: &Partial) -> FsResult<()> {
+    let path = &partial.origin().path;
+    let now: Identity = source
+        .identity()
+        .map_err(|error| FsError::io("copy", path, error))?;
+    let wanted = &partial.origin().source;
+    if now.same_contents(wanted) && now.ctime_ns == wanted.ctime_ns {
+        return Ok(());
+    }
+    Err(FsError::new("copy", ErrorKind::SourceChanged).at(path))
+}
+
+fn copy_bytes(
+    source: &dyn Source,
+    partial: &Partial,
+    settings: &CopySettings,
+    control: &CopyControl,
+) -> FsResult<Digest> {
+    let size_bytes = partial.size_bytes();
+    let chunk_bytes = settings.chunk_bytes;
+    let chunks = usize::try_from(size_bytes.div_ceil(chunk_bytes)).unwrap_or(usize::MAX);
+    let mut map = None;
+    if partial.pool().is_memory() && chunks > 0 {
+        let mapped = FileMap::of_private_file(partial.file(), 0, round_to_page(size_bytes));
+        map = Some(mapped.map_err(|error| FsError::io("map", &partial.origin().path, error))?);
+    }
+    let parts = map.as_mut().map(|map| {
+        let step = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
+        map.bytes_mut()
+            .chunks_mut(step)
+            .map(Part::new)
+            .collect::<Vec<_>>()
+    });
+    let kind = settings
+        .expected
+        .map_or(DigestKind::Blake3, |digest| digest.kind);
+    let run = Run {
+        source,
+        partial,
+        control,
+        chunk_bytes,
+        parts,
+        blake3: (kind == DigestKind::Blake3).then(|| Blake3Parts::new(size_bytes, chunk_bytes)),
+        failure: Mutex::new(None),
+        finished: Condvar::new(),
+    };
+    let threads = settings.threads.get().min(chunks);
+    let followed = std::thread::scope(|scope| {
+        // One chunk, or a digest in parts: this thread does it alone.
+        if chunks == 1 || (threads == 1 && run.blake3.is_some()) {
+            run.work();
+        } else {
+            for number in 0..threads {
+                let started = std::thread::Builder::new()
+                    .name(format!("copy-{number}"))
+                    .spawn_scoped(scope, || run.work());
+                if let Err(error) = started {
+                    run.fail(FsError::io("start a copying thread", run.path(), error));
+                }
+            }
+        }
+        if run.blake3.is_none() {
+            run.follow(chunks)
+        } else {
+            None
+        }
+    });
+    if let Some(failure) = lock(&run.failure).take() {
+        return Err(failure);
+    }
+    let hashed_in_parts = || {
+        run.blake3.as_ref().map(|parts| Digest {
+            kind,
+            bytes: parts.root(),
+        })
+    };
+    followed
+        .or_else(hashed_in_parts)
+        .ok_or_else(|| FsError::new("copy", ErrorKind::Cancelled).at(run.path()))
+}
+
+/// One chunk of the mapped destination: first to be filled by one thread, then readable by all.
+struct Part<'a> {
+    empty: Mutex<Option<&'a mut [u8]>>,
+    full: OnceLock<&'a [u8]>,
+}
+
+impl<'a> Part<'a> {
+    fn new(bytes: &'a mut [u8]) -> Self {
+        Part {
+            empty: Mutex::new(Some(bytes)),
+            full: OnceLock::new(),
+        }
+    }
+}
+
+/// What the threads of one copy share.
+struct Run<'a> {
+    source: &'a dyn Source,
+    partial: &'a Partial,
+    control: &'a CopyControl,
+    chunk_bytes: u64,
+    /// `None` where the destination is written instead of mapped.
+    parts: Option<Vec<Part<'a>>>,
+    /// `None` where a sequential digest follows the copy.
+    blake3: Option<Blake3Parts>,
+    failure: Mutex<Option<FsError>>,
+    finished: Condvar,
+}
+
+impl Run<'_> {
+    fn path(&self) -> &crate::rel_path::RelPath {
+        &self.partial.origin().path
+    }
+
+    /// One thread's share: chunks until there is none left or somebody failed.
+    fn work(&self) {
+        let _stop = StopOnPanic(self);
+        if let Err(error) = self.copy_chunks() {
+            self.fail(error);
+        }
+    }
+
+    fn copy_chunks(&self) -> FsResult<()> {
+        let mut buffer = None;
+        while !self.has_failed() {
+            if !self.control.pass_gate(self.chunk_bytes) {
+                return Err(FsError::new("copy", ErrorKind::Cancelled).at(self.path()));
+            }
+            let Some(index) = self.control.next_chunk() else {
+                return Ok(());
+            };
+            let range = self.control.chunk_range(index);
+            self.partial.pool().step("copy.chunk")?;
+            match &self.parts {
+                Some(parts) => self.fill_part(&parts[index], &range)?,
+                None => self.fill_file(&mut buffer, &range)?,
+            }
+            self.control.finish_chunk(index, self.blake3.is_some());
+            self.notify();
+        }
+        Ok(())
+    }
+
+    fn fill_part(&self, part: &Part, range: &Range<u64>) -> FsResult<()> {
+        // The claim of the chunk by `next_chunk` was exclusive; a second taker finds nothing.
+        let Some(bytes) = lock(&part.empty).take() else {
+            return Ok(());
+        };
+        let wanted = length(range);
+        self.fill(bytes, range)?;
+        bytes[wanted..].fill(0);
+        let bytes: &[u8] = bytes;
+        self.hash(&bytes[..wanted], range);
+        // Set once: the chunk was taken out of `empty` only here.
+        let _ = part.full.set(&bytes[..wanted]);
+        Ok(())
+    }
+
+    fn fill_file(&self, buffer: &mut Option<HugeBuffer>, range: &Range<u64>) -> FsResult<()> {
+        let failed = |error| FsError::io("copy", self.path(), error).at_offset(range.start);
+        let wanted = length(range);
+        let page = usize::try_from(PAGE_BYTES).unwrap_or(1);
+        let bytes = &mut self.buffer(buffer).map_err(failed)?[..wanted.next_multiple_of(page)];
+        self.fill(bytes, range)?;
+        let written = self
+            .partial
+            .file()
+            .write_all_at(&bytes[..wanted], range.start);
+        written.map_err(|error| {
+            if errno::is_out_of_space(&error) {
+                let kind = ErrorKind::NoSpace {
+                    needed_bytes: self.partial.size_bytes(),
+                    free_bytes: 0,
+                };
+                FsError::new("copy", kind)
+                    .at(self.path())
+                    .at_offset(range.start)
+            } else {
+                failed(error)
+            }
+        })?;
+        self.hash(&bytes[..wanted], range);
+        Ok(())
+    }
+
+    /// Reads `range` to the start of `bytes`, which is as long as that or ends with its page.
+    fn fill(&self, bytes: &mut [u8], range: &Range<u64>) -> FsResult<()> {
+        let wanted = length(range);
+        let mut done = 0;
+        while done < wanted {
+            let at = range.start + done as u64;
+            if self.control.is_cancelled() {
+                return Err(FsError::new("copy", ErrorKind::Cancelled).at(self.path()));
+            }
+            match self.source.read_at(&mut bytes[done..], at) {
+                // Shorter than it said.
+                Ok(0) => return Err(self.changed(at)),
+                Ok(count) if count > bytes.len() - done => return Err(self.changed(range.end)),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(FsError::io("read", self.path(), error).at_offset(at)),
+            }
+        }
+        if done > wanted {
+            Err(self.changed(range.end))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn changed(&self, offset: u64) -> FsError {
+        FsError::new("copy", ErrorKind::SourceChanged)
+            .at(self.path())
+            .at_offset(offset)
+    }
+
+    fn hash(&self, bytes: &[u8], range: &Range<u64>) {
+        if let Some(parts) = &self.blake3 {
+            parts.hash(bytes, range.start);
+        }
+    }
+
+    /// Hashes the finished prefix while the rest is being copied; `None` when somebody failed.
+    fn follow(&self, chunks: usize) -> Option<Digest> {
+        let mut hasher = Sequential::new();
+        let mut buffer = None;
+        for index in 0..chunks {
+            if !self.wait_for(index) {
+                return None;
+            }
+            let range = self.control.chunk_range(index);
+            match self
+                .parts
+                .as_ref()
+                .and_then(|parts| parts[index].full.get())
+            {
+                Some(bytes) => hasher.update(bytes),
+                None => match self.read_back(&mut buffer, &range) {
+                    Ok(bytes) => hasher.update(bytes),
+                    Err(error) => {
+                        let error = FsError::io("read back", self.path(), error);
+                        self.fail(error.at_offset(range.start));
+                        return None;
+                    }
+                },
+            }
+            self.control.add_done(range.end - range.start);
+        }
+        Some(hasher.finish())
+    }
+
+    fn read_back<'b>(
+        &self,
+        buffer: &'b mut Option<HugeBuffer>,
+        range: &Range<u64>,
+    ) -> std::io::Result<&'b [u8]> {
+        let buffer = self.buffer(buffer)?;
+        let bytes = &mut buffer[..length(range)];
+        self.partial.file().read_exact_at(bytes, range.start)?;
+        Ok(bytes)
+    }
+
+    /// A thread's own buffer of one chunk, made when it is first needed.
+    fn buffer<'b>(&self, buffer: &'b mut Option<HugeBuffer>) -> std::io::Result<&'b mut [u8]> {
+        let buffer = match buffer {
+            Some(buffer) => buffer,
+            None => {
+                let len = usize::try_from(self.chunk_bytes).unwrap_or(usize::MAX);
+                buffer.insert(HugeBuffer::new(len)?)
+            }
+        };
+        Ok(buffer.bytes_mut())
+    }
+
+    /// Waits until the chunk is there; false when it will never be.
+    fn wait_for(&self, index: usize) -> bool {
+        let mut failure = lock(&self.failure);
+        while !self.control.is_chunk_complete(index) {
+            if failure.is_some() {
+                return false;
+            }
+            failure = self
+                .finished
+                .wait(failure)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        failure.is_none()
+    }
+
+    fn has_failed(&self) -> bool {
+        lock(&self.failure).is_some()
+    }
+
+    /// Keeps the first failure and lets everybody see it.
+    fn fail(&self, error: FsError) {
+        lock(&self.failure).get_or_insert(error);
+        self.control.stop();
+        self.finished.notify_all();
+    }
+
+    fn notify(&self) {
+        if self.blake3.is_none() {
+            // Under the lock, or a wake-up between the follower's look and its wait is lost.
+            let _held = lock(&self.failure);
+            self.finished.notify_all();
+        }
+    }
+}
+
+/// A thread that panics must not leave the others waiting for its chunk.
+struct StopOnPanic<'a, 'b>(&'a Run<'b>);
+
+impl Drop for StopOnPanic<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let kind = ErrorKind::Invalid("a copying thread panicked");
+            self.0.fail(FsError::new("copy", kind).at(self.0.path()));
+        }
+    }
+}
+
+fn length(range: &Range<u64>) -> usize {
+    usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+}
+
+fn round_to_page(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What is copied: a trait, which is also where tests inject faults, and a file of a home.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::OFlags;
+
+use crate::errno;
+use crate::identity::Identity;
+use crate::sys::map::PAGE_BYTES;
+
+/// A file that can be read at any offset by several threads.
+pub trait Source: Send + Sync {
+    /// What the file is now.
+    ///
+    /// # Errors
+    /// Whatever `fstat` reports.
+    fn identity(&self) -> io::Result<Identity>;
+
+    /// Reads to the start of `bytes` from `offset`, possibly less than fits; 0 is the end of the
+    /// file. `bytes` may reach beyond the end up to the end of its page, so that direct I/O of the
+    /// tail is possible.
+    ///
+    /// # Errors
+    /// Whatever `pread` reports.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+/// An open file, read by direct I/O where its file system can.
+#[derive(Debug)]
+pub struct FileSource {
+    file: File,
+    direct: Option<File>,
+    direct_refused: AtomicBool,
+}
+
+impl FileSource {
+    /// Takes a file that is open for reading. It is opened a second time for direct I/O, through
+    /// the same mount; where that is refused all is read through the page cache.
+    pub fn new(file: File) -> Self {
+        let flags = OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = flags.bits().cast_signed();
+        let direct = File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .ok();
+        FileSource {
+            file,
+            direct,
+            direct_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// The same without direct I/O.
+    pub fn buffered(file: File) -> Self {
+        FileSource {
+            file,
+            direct: None,
+            direct_refused: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether direct I/O is used, as far as is known by now.
+    pub fn is_direct(&self) -> bool {
+        self.direct.is_some() && !self.direct_refused.load(Ordering::Relaxed)
+    }
+}
+
+impl Source for FileSource {
+    fn identity(&self) -> io::Result<Identity> {
+        Identity::of_fd(&self.file)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let page = usize::try_from(PAGE_BYTES).unwrap_or(1);
+        let aligned = offset.is_multiple_of(PAGE_BYTES)
+            && bytes.len().is_multiple_of(page)
+            && bytes.as_ptr().align_offset(page) == 0;
+        if let Some(direct) = self.direct.as_ref().filter(|_| aligned && self.is_direct()) {
+            match direct.read_at(bytes, offset) {
+                Err(error) if errno::refuses_direct_io(&error) => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        self.file.read_at(bytes, offset)
+    }
+}

@@ -1,0 +1,78 @@
+//! `FsError` to errno: the one place with errno constants.
+
+use rustix::io::Errno;
+
+use crate::error::{ErrorKind, FsError};
+use crate::rel_path::BadPath;
+
+/// The number that a system call on the mount shall fail with.
+pub fn to_errno(error: &FsError) -> i32 {
+    let errno = match &error.kind {
+        ErrorKind::Io(io) => return io.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
+        ErrorKind::NotFound => Errno::NOENT,
+        ErrorKind::Exists => Errno::EXIST,
+        ErrorKind::NotDirectory => Errno::NOTDIR,
+        ErrorKind::IsDirectory => Errno::ISDIR,
+        ErrorKind::NotEmpty => Errno::NOTEMPTY,
+        ErrorKind::BadPath(BadPath::TooLong) => Errno::NAMETOOLONG,
+        ErrorKind::BadPath(_) | ErrorKind::Invalid(_) => Errno::INVAL,
+        ErrorKind::ColdReadOnly | ErrorKind::ReadOnly => Errno::ROFS,
+        ErrorKind::CrossDevice => Errno::XDEV,
+        ErrorKind::NotPermitted => Errno::PERM,
+        ErrorKind::Busy(_) => Errno::BUSY,
+        ErrorKind::TooLarge { .. } => Errno::FBIG,
+        ErrorKind::NoSpace { .. } => Errno::NOSPC,
+        ErrorKind::Cancelled => Errno::INTR,
+        ErrorKind::SourceChanged | ErrorKind::DigestMismatch { .. } => Errno::IO,
+        ErrorKind::PoolGone | ErrorKind::HomeGone => Errno::IO,
+        ErrorKind::Unsupported(_) => Errno::OPNOTSUPP,
+    };
+    errno.raw_os_error()
+}
+
+/// The operation is not implemented: the kernel stops asking.
+pub const NOT_IMPLEMENTED: i32 = Errno::NOSYS.raw_os_error();
+/// An extended attribute that does not exist.
+pub const NO_ATTRIBUTE: i32 = Errno::NODATA.raw_os_error();
+/// A wait was ended by a signal.
+pub const INTERRUPTED: i32 = Errno::INTR.raw_os_error();
+/// A plain input or output error.
+pub const INPUT_OUTPUT: i32 = Errno::IO.raw_os_error();
+
+/// Whether the file system refuses direct I/O here: copy buffered then.
+pub fn refuses_direct_io(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)
+    )
+}
+
+/// Whether the file system or the memory behind it is full. A mapping that cannot be populated
+/// answers EFAULT, because the fault would have been a SIGBUS.
+pub fn is_out_of_space(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::NOMEM | Errno::FAULT)
+    )
+}
+
+/// Whether the kernel or the file system does not know the call or its flag at all.
+pub fn is_unsupported(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY | Errno::ISDIR)
+    )
+}
+
+/// Whether a lease was refused because somebody else has the file open or mapped.
+pub fn lease_refused(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())
+}
+
+/// Whether this is the answer of a mount whose daemon is dead.
+pub fn is_stale_mount(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOTCONN | Errno::CONNABORTED)
+    )
+}

@@ -1,0 +1,216 @@
+//! The books of the mover: what waits, what runs, what ended. No threads, no I/O.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Job;
+use super::transfer::{Phase, TransferState};
+use crate::copy::{CopyControl, Progress};
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::ids::{FileId, PoolId, TransferId};
+
+/// Transfers that are still shown after they ended.
+const ENDED_MAX: usize = 100;
+
+struct Transfer {
+    job: Job,
+    control: Arc<CopyControl>,
+    running: bool,
+    queued_at: Instant,
+    started_at: Instant,
+}
+
+/// A job that was taken out of the queue to be run.
+pub(super) struct Claimed {
+    pub(super) id: TransferId,
+    pub(super) job: Job,
+    pub(super) control: Arc<CopyControl>,
+}
+
+pub(super) struct Queue {
+    waiting_max: usize,
+    next_id: u64,
+    /// By priority, then by age.
+    waiting: BTreeSet<(Reverse<i32>, TransferId)>,
+    active: BTreeMap<TransferId, Transfer>,
+    by_target: HashMap<(FileId, PoolId), TransferId>,
+    ended: VecDeque<TransferState>,
+}
+
+impl Queue {
+    pub(super) fn new(waiting_max: usize) -> Self {
+        Queue {
+            waiting_max,
+            next_id: 1,
+            waiting: BTreeSet::new(),
+            active: BTreeMap::new(),
+            by_target: HashMap::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// Adds a job, or finds the transfer that does the same.
+    pub(super) fn submit(&mut self, job: Job, control: CopyControl) -> FsResult<TransferId> {
+        let target = (job.file, job.pool.id());
+        if let Some(id) = self.by_target.get(&target).copied() {
+            self.raise(id, job.priority);
+            return Ok(id);
+        }
+        if self.waiting.len() >= self.waiting_max {
+            let why = "too many copies are waiting already";
+            return Err(FsError::new("promote", ErrorKind::Busy(why)).at(&job.path));
+        }
+        let id = TransferId(self.next_id);
+        self.next_id += 1;
+        self.waiting.insert((Reverse(job.priority), id));
+        self.by_target.insert(target, id);
+        let now = Instant::now();
+        let control = Arc::new(control);
+        let transfer = Transfer {
+            job,
+            control,
+            running: false,
+            queued_at: now,
+            started_at: now,
+        };
+        self.active.insert(id, transfer);
+        Ok(id)
+    }
+
+    fn raise(&mut self, id: TransferId, priority: i32) {
+        let Some(transfer) = self.active.get_mut(&id) else {
+            return;
+        };
+        let before = transfer.job.priority;
+        if priority > before && self.waiting.remove(&(Reverse(before), id)) {
+            transfer.job.priority = priority;
+            self.waiting.insert((Reverse(priority), id));
+        }
+    }
+
+    /// Takes the first waiting job; it runs from now on.
+    pub(super) fn claim(&mut self) -> Option<Claimed> {
+        let (_, id) = self.waiting.pop_first()?;
+        let transfer = self.active.get_mut(&id)?;
+        transfer.running = true;
+        transfer.started_at = Instant::now();
+        let (job, control) = (transfer.job.clone(), Arc::clone(&transfer.control));
+        Some(Claimed { id, job, control })
+    }
+
+    /// The transfer ended so.
+    pub(super) fn end(&mut self, id: TransferId, result: FsResult<()>) -> Option<TransferState> {
+        let transfer = self.active.remove(&id)?;
+        self.waiting.remove(&(Reverse(transfer.job.priority), id));
+        self.by_target
+            .remove(&(transfer.job.file, transfer.job.pool.id()));
+        let phase = match result {
+            Ok(()) => Phase::Done,
+            Err(FsError {
+                kind: ErrorKind::Cancelled,
+                ..
+            }) => Phase::Cancelled,
+            Err(error) => Phase::Failed(Arc::new(error)),
+        };
+        let mut state = transfer.state(id);
+        state.phase = phase;
+        state.ended_at = Some(Instant::now());
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(state.clone());
+        Some(state)
+    }
+
+    /// Ends it if it waits, asks it to end if it runs. Whether it was there, and what ended.
+    pub(super) fn cancel(&mut self, id: TransferId) -> (bool, VecDeque<TransferState>) {
+        let Some(transfer) = self.active.get(&id) else {
+            return (false, VecDeque::new());
+        };
+        transfer.control.cancel();
+        if transfer.running {
+            return (true, VecDeque::new());
+        }
+        let cancelled = Err(FsError::new("promote", ErrorKind::Cancelled));
+        (true, self.end(id, cancelled).into_iter().collect())
+    }
+
+    pub(super) fn cancel_all(&mut self) -> VecDeque<TransferState> {
+        let ids: Vec<TransferId> = self.active.keys().copied().collect();
+        ids.into_iter().flat_map(|id| self.cancel(id).1).collect()
+    }
+
+    pub(super) fn of_file(&self, file: FileId) -> Vec<TransferId> {
+        let of_file = self
+            .active
+            .iter()
+            .filter(|(_, transfer)| transfer.job.file == file);
+        of_file.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn control(&self, id: TransferId) -> Option<Arc<CopyControl>> {
+        self.active
+            .get(&id)
+            .map(|transfer| Arc::clone(&transfer.control))
+    }
+
+    pub(super) fn state(&self, id: TransferId) -> Option<TransferState> {
+        let ended = || self.ended.iter().find(|state| state.id == id).cloned();
+        self.active
+            .get(&id)
+            .map(|transfer| transfer.state(id))
+            .or_else(ended)
+    }
+
+    pub(super) fn states(&self) -> Vec<TransferState> {
+        let active = self.active.iter().map(|(id, transfer)| transfer.state(*id));
+        self.ended.iter().cloned().chain(active).collect()
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Number of running transfers without progress for so long.
+    pub(super) fn stalled(&self, after: Duration) -> usize {
+        let stalled = |transfer: &&Transfer| {
+            let progress = transfer.control.progress();
+            let idle = if progress.elapsed.is_zero() {
+                transfer.started_at.elapsed()
+            } else {
+                progress.since_last_chunk
+            };
+            transfer.running && idle >= after
+        };
+        self.active.values().filter(stalled).count()
+    }
+}
+
+impl Transfer {
+    fn state(&self, id: TransferId) -> TransferState {
+        let mut progress = self.control.progress();
+        if progress.elapsed.is_zero() {
+            progress = Progress {
+                total_bytes: self.job.size_bytes,
+                ..Progress::default()
+            };
+        }
+        TransferState {
+            id,
+            file: self.job.file,
+            label: self.job.label.clone(),
+            pool: self.job.pool.id(),
+            phase: if self.running {
+                Phase::Running
+            } else {
+                Phase::Queued
+            },
+            progress,
+            queued_at: self.queued_at,
+            ended_at: None,
+        }
+    }
+}

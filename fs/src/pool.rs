@@ -1,0 +1,598 @@
+//! A pool: a directory for copies, on a tmpfs of our own or an existing one, and its space.
+//!
+//! Space is what the file system says (`statfs`), less what is promised: every byte of a pool is
+//! reserved by a [`Reservation`] before it is allocated, and that guard stays with the copy
+//! through its whole life, so that nothing is counted twice or forgotten. The pool knows nothing
+//! of files and replicas; dropping it unmounts nothing, since replicas outlive the daemon.
+//!
+//! Layout: `replicas/` holds complete copies with their metadata, `partial/` what has no name yet
+//! where the file system has no `O_TMPFILE`. All directories have mode 0700 and belong to us; no
+//! symlink is ever followed.
+
+mod speed;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, StatFs};
+
+use crate::errno;
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::ids::PoolId;
+use crate::seam::Seam;
+use crate::tmpfs::{self, DroppedOption, TmpfsSettings};
+
+/// `f_type` of a tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// What a pool is made of.
+#[derive(Clone, Debug)]
+pub enum PoolKind {
+    /// A tmpfs that we mount, or find mounted by an earlier run.
+    Tmpfs(TmpfsSettings),
+    /// A directory on a file system that exists already; of it at most so many bytes.
+    Directory {
+        /// The limit in bytes.
+        capacity_bytes: u64,
+    },
+}
+
+/// What it takes to connect a pool.
+#[derive(Clone)]
+pub struct PoolSettings {
+    /// Its number.
+    pub id: PoolId,
+    /// Its name, for people.
+    pub name: String,
+    /// Where it is; an absolute path.
+    pub path: PathBuf,
+    /// What it is made of.
+    pub kind: PoolKind,
+    /// Speed in bytes per second; measured by [`Pool::measure_speed`] where it is not configured.
+    pub speed_bytes_per_sec: Option<u64>,
+    /// Told of every step of a copy's life in this pool; [`crate::seam::NoSeam`] but for tests.
+    pub seam: Arc<dyn Seam>,
+}
+
+/// The space of a pool at one moment, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All there is.
+    pub capacity_bytes: u64,
+    /// Allocated, draining and unfinished copies included.
+    pub used_bytes: u64,
+    /// The part of `used_bytes` that belongs to dropped replicas which somebody still uses.
+    pub draining_bytes: u64,
+    /// Promised to copies and not allocated yet.
+    pub reserved_bytes: u64,
+    /// What a new reservation can have.
+    pub free_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    reserved_bytes: u64,
+    occupied_bytes: u64,
+    draining_bytes: u64,
+    replicas_serving: usize,
+    claims: usize,
+    closing: bool,
+}
+
+/// A connected pool.
+pub struct Pool {
+    id: PoolId,
+    name: String,
+    path: PathBuf,
+    directory: OwnedFd,
+    replicas: OwnedFd,
+    partial: OwnedFd,
+    is_memory: bool,
+    mounted: bool,
+    adopted: bool,
+    dropped_options: Vec<DroppedOption>,
+    directory_limit_bytes: AtomicU64,
+    speed_bytes_per_sec: AtomicU64,
+    seam: Arc<dyn Seam>,
+    ledger: Mutex<Ledger>,
+}
+
+impl Pool {
+    /// Mounts or finds the pool, checks that it is ours alone, and opens it.
+    ///
+    /// # Errors
+    /// Io; NotPermitted when the directory is not ours or writable by others; Busy when another
+    /// daemon uses the pool, or the directory to mount at is not empty.
+    pub fn connect(settings: PoolSettings) -> FsResult<Arc<Pool>> {
+        let path = settings.path.clone();
+        let prepared = prepare(&path, &settings.kind)?;
+        let opened = Layout::open(&path).inspect_err(|_| {
+            if prepared.mounted && !prepared.adopted {
+                // What we mounted a moment ago is not left behind; the first error counts.
+                let _ = tmpfs::unmount(&path);
+            }
+        })?;
+        let directory_limit_bytes = match settings.kind {
+            PoolKind::Tmpfs(_) => u64::MAX,
+            PoolKind::Directory { capacity_bytes } => capacity_bytes,
+        };
+        Ok(Arc::new(Pool {
+            id: settings.id,
+            name: settings.name,
+            path,
+            is_memory: opened.is_memory,
+            directory: opened.directory,
+            replicas: opened.replicas,
+            partial: opened.partial,
+            mounted: prepared.mounted,
+            adopted: prepared.adopted,
+            dropped_options: prepared.dropped_options,
+            directory_limit_bytes: AtomicU64::new(directory_limit_bytes),
+            speed_bytes_per_sec: AtomicU64::new(settings.speed_bytes_per_sec.unwrap_or(0)),
+            seam: settings.seam,
+            ledger: Mutex::default(),
+        }))
+    }
+
+    /// Its number.
+    pub fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is a tmpfs of our own.
+    pub fn is_mounted_by_us(&self) -> bool {
+        self.mounted
+    }
+
+    /// Whether it existed before it was connected.
+    pub fn was_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Whether it lies on a tmpfs: copies are filled through a mapping then.
+    pub fn is_memory(&self) -> bool {
+        self.is_memory
+    }
+
+    /// Mount options that this kernel refused.
+    pub fn dropped_options(&self) -> &[DroppedOption] {
+        &self.dropped_options
+    }
+
+    /// Rated speed in bytes per second; 0 while it was neither configured nor measured.
+    pub fn speed_bytes_per_sec(&self) -> u64 {
+        self.speed_bytes_per_sec.load(Ordering::Relaxed)
+    }
+
+    /// Rates the pool.
+    pub fn set_speed_bytes_per_sec(&self, speed: u64) {
+        self.speed_bytes_per_sec.store(speed, Ordering::Relaxed);
+    }
+
+    /// The directory of complete replicas.
+    pub fn replicas_directory(&self) -> &OwnedFd {
+        &self.replicas
+    }
+
+    /// The directory in which copies are made.
+    pub fn partial_directory(&self) -> &OwnedFd {
+        &self.partial
+    }
+
+    /// The pool's own directory.
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    /// Announces a step to the seam.
+    pub(crate) fn step(&self, name: &'static str) -> FsResult<()> {
+        self.seam.step(name)
+    }
+
+    /// The space of the pool now.
+    ///
+    /// # Errors
+    /// Io when the file system does not answer.
+    pub fn usage(&self) -> FsResult<Usage> {
+        self.usage_under(&self.ledger())
+    }
+
+    /// Bytes that a copy of `size_bytes` takes in this pool: whole pages, and one for its
+    /// metadata.
+    pub fn footprint_bytes(&self, size_bytes: u64) -> u64 {
+        const PAGE: u64 = crate::sys::map::PAGE_BYTES;
+        size_bytes
+            .div_ceil(PAGE)
+            .saturating_mul(PAGE)
+            .saturating_add(METADATA_BYTES)
+    }
+
+    /// Claims room for a copy of `size_bytes`. Given back when the guard is dropped.
+    ///
+    /// # Errors
+    /// TooLarge when it could never fit, NoSpace when it does not fit now, PoolGone when the pool
+    /// is being disconnected, Io.
+    pub fn try_reserve(self: &Arc<Self>, size_bytes: u64) -> FsResult<Reservation> {
+        let needed_bytes = self.footprint_bytes(size_bytes);
+        let mut ledger = self.ledger();
+        if ledger.closing {
+            return Err(FsError::new("reserve", ErrorKind::PoolGone).at_file(&self.path));
+        }
+        let usage = self.usage_under(&ledger)?;
+        let capacity_bytes = usage.capacity_bytes;
+        let kind = if needed_bytes > capacity_bytes {
+            ErrorKind::TooLarge {
+                needed_bytes,
+                capacity_bytes,
+            }
+        } else if needed_bytes > usage.free_bytes {
+            ErrorKind::NoSpace {
+                needed_bytes,
+                free_bytes: usage.free_bytes,
+            }
+        } else {
+            ledger.reserved_bytes += needed_bytes;
+            ledger.claims += 1;
+            return Ok(Reservation {
+                pool: Arc::clone(self),
+                reserved_bytes: needed_bytes,
+                occupied_bytes: 0,
+                stage: Stage::Copying,
+            });
+        };
+        Err(FsError::new("reserve", kind).at_file(&self.path))
+    }
+
+    /// Claims what a complete replica found in the pool occupies already.
+    pub(crate) fn claim_existing(self: &Arc<Self>, occupied_bytes: u64) -> Reservation {
+        let mut ledger = self.ledger();
+        ledger.claims += 1;
+        ledger.occupied_bytes += occupied_bytes;
+        Reservation {
+            pool: Arc::clone(self),
+            reserved_bytes: 0,
+            occupied_bytes,
+            stage: Stage::Copying,
+        }
+    }
+
+    /// Changes the capacity at run time.
+    ///
+    /// # Errors
+    /// NoSpace below what is used and reserved; Io.
+    pub fn resize(&self, capacity_bytes: u64) -> FsResult<()> {
+        let ledger = self.ledger();
+        let usage = self.usage_under(&ledger)?;
+        let needed_bytes = usage.used_bytes.saturating_add(usage.reserved_bytes);
+        if capacity_bytes < needed_bytes {
+            let kind = ErrorKind::NoSpace {
+                needed_bytes,
+                free_bytes: capacity_bytes,
+            };
+            return Err(FsError::new("resize", kind).at_file(&self.path));
+        }
+        if self.mounted {
+            return tmpfs::resize(&self.path, capacity_bytes);
+        }
+        self.directory_limit_bytes
+            .store(capacity_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes the pool out of use: no new reservation is given, and a tmpfs of ours is unmounted as
+    /// soon as the last draining replica is gone, which may be now. Asking again is harmless.
+    ///
+    /// # Errors
+    /// Busy while replicas serve or copies are being made (they are dropped first); Io.
+    pub fn disconnect(&self) -> FsResult<()> {
+        let mut ledger = self.ledger();
+        let busy = |why| Err(FsError::new("disconnect", ErrorKind::Busy(why)).at_file(&self.path));
+        if ledger.replicas_serving > 0 {
+            return busy("replicas in this pool are in service; demote them first");
+        }
+        if ledger.draining_bytes < ledger.occupied_bytes || ledger.reserved_bytes > 0 {
+            return busy("copies into this pool are being made; cancel them first");
+        }
+        ledger.closing = true;
+        self.unmount_when_empty(&ledger)
+    }
+
+    /// Whether [`Pool::disconnect`] succeeded.
+    pub fn is_disconnected(&self) -> bool {
+        self.ledger().closing
+    }
+
+    /// Number of replicas in service.
+    pub fn replicas_serving(&self) -> usize {
+        self.ledger().replicas_serving
+    }
+
+    fn unmount_when_empty(&self, ledger: &Ledger) -> FsResult<()> {
+        if !(ledger.closing && self.mounted && ledger.claims == 0) {
+            return Ok(());
+        }
+        match tmpfs::unmount(&self.path) {
+            Err(FsError {
+                kind: ErrorKind::NotFound,
+                ..
+            }) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Plain numbers, changed in single statements: true even after a panic elsewhere.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn usage_under(&self, ledger: &Ledger) -> FsResult<Usage> {
+        let stat = rustix::fs::fstatfs(&self.directory).map_err(|error| {
+            FsError::new("statfs", ErrorKind::Io(error.into())).at_file(&self.path)
+        })?;
+        let block_bytes = u64::try_from(stat.f_bsize).unwrap_or(0);
+        let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
+        let available_bytes = bytes(stat.f_bavail);
+        let (capacity_bytes, used_bytes) = if self.mounted {
+            (
+                bytes(stat.f_blocks),
+                bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
+            )
+        } else {
+            let limit = self.directory_limit_bytes.load(Ordering::Relaxed);
+            let used = ledger.occupied_bytes;
+            (limit.min(used.saturating_add(available_bytes)), used)
+        };
+        let taken = used_bytes.saturating_add(ledger.reserved_bytes);
+        Ok(Usage {
+            capacity_bytes,
+            used_bytes,
+            draining_bytes: ledger.draining_bytes,
+            reserved_bytes: ledger.reserved_bytes,
+            free_bytes: capacity_bytes.saturating_sub(taken).min(available_bytes),
+        })
+    }
+}
+
+/// What the metadata beside a replica takes at least: one page.
+const METADATA_BYTES: u64 = crate::sys::map::PAGE_BYTES;
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Pool({} `{}` at {})",
+            self.id,
+            self.name,
+            self.path.display()
+        )
+    }
+}
+
+struct Prepared {
+    mounted: bool,
+    adopted: bool,
+    dropped_options: Vec<DroppedOption>,
+}
+
+/// Makes sure that there is a directory, and a tmpfs of ours at it where one is wanted.
+/// Makes the directory to mount at, if it is missing; others may pass its parents.
+fn make_mountpoint(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
+    let failed = |error| FsError::new("connect pool", ErrorKind::Io(error)).at_file(path);
+    if !path.is_absolute() {
+        let kind = ErrorKind::Invalid("the path of a pool must be absolute");
+        return Err(FsError::new("connect pool", kind).at_file(path));
+    }
+    let mut prepared = Prepared {
+        mounted: matches!(kind, PoolKind::Tmpfs(_)),
+        adopted: true,
+        dropped_options: Vec::new(),
+    };
+    match kind {
+        PoolKind::Tmpfs(settings) if tmpfs::find(path)?.is_some() => {
+            // Smaller than what it holds: it stays as it is until replicas were dropped.
+            let _ = tmpfs::resize(path, settings.capacity_bytes);
+        }
+        PoolKind::Tmpfs(settings) => {
+            make_mountpoint(path).map_err(failed)?;
+            prepared.dropped_options = tmpfs::mount(path, settings)?;
+            prepared.adopted = false;
+        }
+        PoolKind::Directory { .. } => match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => prepared.adopted = false,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        },
+    }
+    Ok(prepared)
+}
+
+struct Layout {
+    directory: OwnedFd,
+    replicas: OwnedFd,
+    partial: OwnedFd,
+    is_memory: bool,
+}
+
+impl Layout {
+    fn open(path: &Path) -> FsResult<Self> {
+        let failed = |error: rustix::io::Errno| {
+            FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(path)
+        };
+        let directory = open_own_directory(CWD, path, path)?;
+        // Two daemons in one pool would each remove the other's copies.
+        let lock = FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&directory, lock).map_err(|error| {
+            if errno::lease_refused(&error.into()) {
+                let kind = ErrorKind::Busy("another speedloader uses this pool");
+                FsError::new("connect pool", kind).at_file(path)
+            } else {
+                failed(error)
+            }
+        })?;
+        let below = |name: &str| {
+            match rustix::fs::mkdirat(&directory, name, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            open_own_directory(&directory, Path::new(name), &path.join(name))
+        };
+        let replicas = below("replicas")?;
+        let partial = below("partial")?;
+        let stat: StatFs = rustix::fs::fstatfs(&directory).map_err(failed)?;
+        let is_memory = u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC);
+        Ok(Layout {
+            directory,
+            replicas,
+            partial,
+            is_memory,
+        })
+    }
+}
+
+/// Opens a directory that must belong to us and be writable by nobody else.
+fn open_own_directory(at: impl AsFd, name: &Path, shown: &Path) -> FsResult<OwnedFd> {
+    let failed = |error: rustix::io::Errno| {
+        FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(shown)
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&directory).map_err(failed)?;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+    if !ours || stat.st_mode & 0o022 != 0 {
+        return Err(FsError::new("connect pool", ErrorKind::NotPermitted).at_file(shown));
+    }
+    Ok(directory)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Copying,
+    Serving,
+    Draining,
+}
+
+/// A claim on a pool's space. It goes with a copy from the first reserved byte until the memory is
+/// free again, and gives everything back when it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    pool: Arc<Pool>,
+    reserved_bytes: u64,
+    occupied_bytes: u64,
+    stage: Stage,
+}
+
+impl Reservation {
+    /// The pool it belongs to.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Bytes still promised and not allocated.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes
+    }
+
+    /// Runs `allocate`, which takes `bytes` of the pool, with the pool's books closed: in no
+    /// [`Pool::usage`] are these bytes both promised and used.
+    pub(crate) fn allocate(
+        &mut self,
+        bytes: u64,
+        allocate: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut ledger = self.pool.ledger();
+        allocate()?;
+        let moved = bytes.min(self.reserved_bytes);
+        self.reserved_bytes -= moved;
+        self.occupied_bytes += bytes;
+        ledger.reserved_bytes -= moved;
+        ledger.occupied_bytes += bytes;
+        Ok(())
+    }
+
+    /// The replica is complete: `occupied_bytes` is what was measured, the rest of the promise is
+    /// given back.
+    pub(crate) fn serve(&mut self, occupied_bytes: u64) {
+        let mut ledger = self.pool.ledger();
+        ledger.reserved_bytes -= std::mem::take(&mut self.reserved_bytes);
+        ledger.occupied_bytes = ledger.occupied_bytes - self.occupied_bytes + occupied_bytes;
+        self.occupied_bytes = occupied_bytes;
+        ledger.replicas_serving += 1;
+        self.stage = Stage::Serving;
+    }
+
+    /// The replica was dropped and somebody may still use it.
+    pub(crate) fn drain(&mut self) {
+        let mut ledger = self.pool.ledger();
+        if self.stage == Stage::Serving {
+            ledger.replicas_serving -= 1;
+        }
+        self.stage = Stage::Draining;
+        ledger.draining_bytes += self.occupied_bytes;
+    }
+
+    /// Bytes allocated under this claim.
+    pub fn occupied_bytes(&self) -> u64 {
+        self.occupied_bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut ledger = self.pool.ledger();
+        ledger.reserved_bytes -= self.reserved_bytes;
+        ledger.occupied_bytes -= self.occupied_bytes;
+        ledger.claims -= 1;
+        match self.stage {
+            Stage::Copying => {}
+            Stage::Serving => ledger.replicas_serving -= 1,
+            Stage::Draining => ledger.draining_bytes -= self.occupied_bytes,
+        }
+        if let Err(error) = self.pool.unmount_when_empty(&ledger) {
+            tracing::warn!(pool = %self.pool.name, %error, "a drained pool could not be unmounted");
+        }
+    }
+}
+
+/// Opens a new file without a name in `directory`, mode 0600; `None` where the file system cannot.
+pub(crate) fn open_unnamed(directory: &OwnedFd) -> io::Result<Option<File>> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => Ok(Some(File::from(fd))),
+        Err(error) => {
+            let error = io::Error::from(error);
+            if errno::is_unsupported(&error) {
+                Ok(None)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Waits in one background thread until the last users of dropped replicas have let go.
+//!
+//! Each replica is asked about again after a pause that doubles from 10 ms to 2 s; releases that
+//! the owner hears of make it ask at once. The thread holds no lock while it reports.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::meta::ReplicaId;
+use super::{Draining, Replica};
+use crate::ids::PoolId;
+use crate::rel_path::RelPath;
+
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// A replica that is waiting for its last user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainingState {
+    /// The number that the replica had.
+    pub id: ReplicaId,
+    /// The pool whose memory it takes.
+    pub pool: PoolId,
+    /// What it was a copy of.
+    pub path: RelPath,
+    /// Bytes that it takes.
+    pub occupied_bytes: u64,
+    /// Since when it has no name.
+    pub since: Instant,
+}
+
+/// A replica whose memory is free.
+pub type Gone = DrainingState;
+
+enum Message {
+    Drain(Box<Draining>, DrainingState),
+    Check,
+}
+
+/// The background thread. Dropping it stops the thread; what still drains is freed by the kernel
+/// when its last user lets go.
+pub struct Drainer {
+    sender: Option<Sender<Message>>,
+    states: Arc<Mutex<Vec<DrainingState>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drainer {
+    /// Starts the thread; `on_gone` is called in it for each replica that is gone.
+    ///
+    /// # Errors
+    /// Io when no thread can be started.
+    pub fn start(on_gone: impl Fn(&Gone) + Send + 'static) -> std::io::Result<Self> {
+        let (sender, receiver) = unbounded();
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&states);
+        let thread = std::thread::Builder::new()
+            .name("drainer".to_owned())
+            .spawn(move || run(&receiver, &shared, &on_gone))?;
+        Ok(Drainer {
+            sender: Some(sender),
+            states,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes the replica's name away now and waits for its users in the background.
+    pub fn drain(&self, replica: Replica) {
+        let state = DrainingState {
+            id: replica.id(),
+            pool: replica.pool().id(),
+            path: replica.path().clone(),
+            occupied_bytes: replica.occupied_bytes(),
+            since: Instant::now(),
+        };
+        let draining = Box::new(replica.drain());
+        lock(&self.states).push(state.clone());
+        self.send(Message::Drain(draining, state));
+    }
+
+    /// Asks about all draining replicas at once: somebody closed something.
+    pub fn check_now(&self) {
+        self.send(Message::Check);
+    }
+
+    /// What is still used.
+    pub fn draining(&self) -> Vec<DrainingState> {
+        lock(&self.states).clone()
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(sender) = &self.sender {
+            // The thread ends only after the sender is gone.
+            let _ = sender.send(message);
+        }
+    }
+}
+
+impl Drop for Drainer {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Waiting {
+    draining: Box<Draining>,
+    state: DrainingState,
+    pause: Duration,
+    next: Instant,
+}
+
+fn run(receiver: &Receiver<Message>, states: &Mutex<Vec<DrainingState>>, on_gone: &dyn Fn(&Gone)) {
+    let mut waiting: Vec<Waiting> = Vec::new();
+    loop {
+        let now = Instant::now();
+        let next = waiting
+            .iter()
+            .map(|one| one.next.saturating_duration_since(now))
+            .min();
+        let message = match next {
+            Some(pause) => receiver.recv_timeout(pause),
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let now = Instant::now();
+        match message {
+            Ok(Message::Drain(draining, state)) => {
+                waiting.push(Waiting {
+                    draining,
+                    state,
+                    pause: PAUSE_MIN,
+                    next: now,
+                });
+            }
+            Ok(Message::Check) => waiting.iter_mut().for_each(|one| {
+                one.next = now;
+                one.pause = PAUSE_MIN;
+            }),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        waiting = waiting
+            .into_iter()
+            .filter_map(|mut one| {
+                if one.next > now {
+                    return Some(one);
+                }
+                match one.draining.try_finish() {
+                    Err(draining) => {
+                        one.draining = draining;
+                        one.next = now + one.pause;
+                        one.pause = (one.pause * 2).min(PAUSE_MAX);
+                        Some(one)
+                    }
+                    Ok(()) => {
+                        lock(states).retain(|state| state.id != one.state.id);
+                        on_gone(&one.state);
+                        None
+                    }
+                }
+            })
+            .collect();
+    }
+}
+
+fn lock(states: &Mutex<Vec<DrainingState>>) -> std::sync::MutexGuard<'_, Vec<DrainingState>> {
+    states.lock().unwrap_or_else(PoisonError::into_inner)
+}

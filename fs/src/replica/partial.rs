@@ -1,0 +1,313 @@
+//! A copy that is being made: allocated in full, without a name that anybody could open.
+//!
+//! Dropping it at any moment removes it. A crash at any instruction leaves nothing (a file
+//! without a name), or a `.partial` or `.meta` that adoption removes, or a complete replica.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
+
+use super::meta::{Digest, META_BYTES_MAX, ReplicaId, ReplicaMeta, ReplicaOrigin};
+use super::{Replica, allocated_bytes, unlink};
+use crate::errno;
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::pool::{Pool, Reservation, open_unnamed};
+use crate::sys::map::{FileMap, HUGE_PAGE_BYTES, PAGE_BYTES};
+
+/// Bytes allocated at a time: the pool's books are closed meanwhile.
+const ALLOCATION_STEP_BYTES: u64 = 256 << 20;
+
+/// A copy under construction.
+#[derive(Debug)]
+pub struct Partial {
+    id: ReplicaId,
+    origin: ReplicaOrigin,
+    file: File,
+    /// Its name below `partial/`, where the file system has no files without one.
+    name: Option<PartialName>,
+    // Given back after the file is closed.
+    claim: Reservation,
+}
+
+impl Partial {
+    /// Makes the file of `origin.source.size` bytes, all of them allocated: filling it can not
+    /// run out of space. Below one huge page, and in the tail of larger files, small pages are
+    /// used, so that a file of 4 KiB takes 4 KiB also on a tmpfs mounted with `huge=always`.
+    ///
+    /// # Errors
+    /// NoSpace when somebody outside took the room, Io, and what the seam injects.
+    pub fn create(claim: Reservation, origin: ReplicaOrigin) -> FsResult<Self> {
+        let pool = Arc::clone(claim.pool());
+        let id = ReplicaId::random();
+        let failed = |error: io::Error| FsError::io("create replica", &origin.path, error);
+        pool.step("partial.create")?;
+        let (file, name) = match open_unnamed(pool.partial_directory()).map_err(failed)? {
+            Some(file) => (file, None),
+            None => {
+                let name = PartialName {
+                    pool: Arc::clone(&pool),
+                    name: id.partial_name(),
+                };
+                (
+                    create_new(pool.partial_directory(), &name.name).map_err(failed)?,
+                    Some(name),
+                )
+            }
+        };
+        let mut partial = Partial {
+            id,
+            origin,
+            file,
+            name,
+            claim,
+        };
+        pool.step("partial.allocate")?;
+        partial.allocate(&pool)?;
+        Ok(partial)
+    }
+
+    /// What it will be a copy of.
+    pub fn origin(&self) -> &ReplicaOrigin {
+        &self.origin
+    }
+
+    /// Size in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.origin.source.size
+    }
+
+    /// The pool that it is made in.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.claim.pool()
+    }
+
+    /// The file to fill.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn allocate(&mut self, pool: &Pool) -> FsResult<()> {
+        let size_bytes = self.size_bytes();
+        let failed = |error: io::Error| {
+            if errno::is_out_of_space(&error) {
+                let free_bytes = pool.usage().map_or(0, |usage| usage.free_bytes);
+                let kind = ErrorKind::NoSpace {
+                    needed_bytes: size_bytes,
+                    free_bytes,
+                };
+                FsError::new("allocate replica", kind).at(&self.origin.path)
+            } else {
+                FsError::io("allocate replica", &self.origin.path, error)
+            }
+        };
+        self.file.set_len(size_bytes).map_err(failed)?;
+        let head_bytes = if pool.is_memory() {
+            size_bytes - size_bytes % HUGE_PAGE_BYTES
+        } else {
+            size_bytes
+        };
+        let mut at = 0;
+        while at < head_bytes {
+            let step = ALLOCATION_STEP_BYTES.min(head_bytes - at);
+            self.claim
+                .allocate(step, || preallocate(&self.file, at, step))
+                .map_err(failed)?;
+            at += step;
+        }
+        let tail_bytes = size_bytes - head_bytes;
+        if tail_bytes > 0 {
+            let pages = tail_bytes.next_multiple_of(PAGE_BYTES);
+            let populate = || populate_small(&self.file, head_bytes, tail_bytes);
+            self.claim.allocate(pages, populate).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the verified copy its name. Its metadata is on stable storage before.
+    ///
+    /// # Errors
+    /// Io, and what the seam injects; nothing is left of the copy then.
+    pub fn publish(self, digest: Digest) -> FsResult<Replica> {
+        let pool = Arc::clone(self.pool());
+        let meta = ReplicaMeta::new(self.origin.clone(), digest);
+        let mut names = Names {
+            pool: &pool,
+            id: self.id,
+            keep: false,
+        };
+        let (file, occupied_bytes) = self.name_it(&pool, &meta)?;
+        names.keep = true;
+        let Partial {
+            id,
+            file: writable,
+            mut claim,
+            ..
+        } = self;
+        drop(writable);
+        claim.serve(occupied_bytes);
+        Ok(Replica {
+            id,
+            meta,
+            file: Arc::new(file),
+            claim,
+        })
+    }
+
+    /// Returns the file as it was opened by its new name, and the bytes that the replica takes.
+    fn name_it(&self, pool: &Pool, meta: &ReplicaMeta) -> FsResult<(File, u64)> {
+        let failed = |error: io::Error| FsError::io("publish replica", &self.origin.path, error);
+        pool.step("publish.sync")?;
+        if !pool.is_memory() {
+            self.file.sync_all().map_err(failed)?;
+        }
+        pool.step("publish.metadata")?;
+        let meta_bytes = write_metadata(pool, self.id, meta).map_err(failed)?;
+        pool.step("publish.link")?;
+        self.link(pool).map_err(failed)?;
+        pool.step("publish.open")?;
+        let file = self.open_published(pool).map_err(failed)?;
+        pool.step("publish.sync_directory")?;
+        if !pool.is_memory() {
+            rustix::fs::fsync(pool.replicas_directory()).map_err(|error| failed(error.into()))?;
+        }
+        let data_bytes = allocated_bytes(&file).map_err(|error| failed(error.into()))?;
+        pool.step("publish.done")?;
+        Ok((file, data_bytes.saturating_add(meta_bytes)))
+    }
+
+    fn link(&self, pool: &Pool) -> io::Result<()> {
+        let to = pool.replicas_directory();
+        let name = self.id.data_name();
+        if let Some(partial) = &self.name {
+            let from = pool.partial_directory();
+            let flags = RenameFlags::NOREPLACE;
+            return Ok(rustix::fs::renameat_with(
+                from,
+                &partial.name,
+                to,
+                &name,
+                flags,
+            )?);
+        }
+        match rustix::fs::linkat(&self.file, "", to, &name, AtFlags::EMPTY_PATH) {
+            // Without CAP_DAC_READ_SEARCH the way through procfs is left.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => {
+                let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                Ok(rustix::fs::linkat(
+                    CWD,
+                    from,
+                    to,
+                    &name,
+                    AtFlags::SYMLINK_FOLLOW,
+                )?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Opens by name what was just linked, read-only, and makes sure that it is the same file.
+    fn open_published(&self, pool: &Pool) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = self.id.data_name();
+        let directory = pool.replicas_directory();
+        let file = File::from(rustix::fs::openat(directory, &name, flags, Mode::empty())?);
+        let (ours, theirs) = (rustix::fs::fstat(&self.file)?, rustix::fs::fstat(&file)?);
+        if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) {
+            return Err(io::Error::other(
+                "the replica was replaced while it was published",
+            ));
+        }
+        Ok(file)
+    }
+}
+
+/// A name below `partial/`, removed on drop; after a rename there is nothing left to remove.
+#[derive(Debug)]
+struct PartialName {
+    pool: Arc<Pool>,
+    name: String,
+}
+
+impl Drop for PartialName {
+    fn drop(&mut self) {
+        let directory = self.pool.partial_directory();
+        // Gone when it was renamed; what cannot be removed now is removed at adoption.
+        let _ = rustix::fs::unlinkat(directory, &self.name, AtFlags::empty());
+    }
+}
+
+/// The names of a replica that is being published: removed on drop unless kept.
+struct Names<'a> {
+    pool: &'a Pool,
+    id: ReplicaId,
+    keep: bool,
+}
+
+impl Drop for Names<'_> {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        for name in [self.id.data_name(), self.id.meta_name()] {
+            if let Err(error) = unlink(self.pool, &name) {
+                tracing::warn!(%error, "a copy that failed keeps its name until the next start");
+            }
+        }
+    }
+}
+
+fn create_new(directory: &std::os::fd::OwnedFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    Ok(File::from(rustix::fs::openat(
+        directory, name, flags, mode,
+    )?))
+}
+
+/// Allocates a range; a file system that cannot is not an error, it fails at the write.
+fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let error = io::Error::from(error);
+            if errno::is_unsupported(&error) {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Allocates `len` bytes at `offset`, which lies on a huge page, in small pages.
+fn populate_small(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let map = FileMap::of_private_file(file, offset, len.next_multiple_of(PAGE_BYTES))?;
+    match map.use_small_pages().and_then(|()| map.populate()) {
+        // A kernel without huge pages, or before 5.14.
+        Err(error) if errno::is_unsupported(&error) => preallocate(file, offset, len),
+        other => other,
+    }
+}
+
+/// Writes the metadata under its name, durably; returns the bytes that it takes.
+fn write_metadata(pool: &Pool, id: ReplicaId, meta: &ReplicaMeta) -> io::Result<u64> {
+    let bytes = meta.to_bytes()?;
+    let len = bytes.len() as u64;
+    if len > META_BYTES_MAX {
+        return Err(io::Error::other("the metadata of the replica is too long"));
+    }
+    let file = create_new(pool.replicas_directory(), &id.meta_name())?;
+    if pool.is_memory() {
+        file.set_len(len)?;
+        populate_small(&file, 0, len)?;
+    }
+    file.write_all_at(&bytes, 0)?;
+    if !pool.is_memory() {
+        file.sync_all()?;
+    }
+    Ok(allocated_bytes(&file)?)
+}
