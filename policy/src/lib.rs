@@ -40,6 +40,7 @@ pub use report::{Explanation, Finding, Move, MoveKind, Outcome, Plan, Reason, Re
 pub use rule::Expert;
 pub use simulate::{Moves, Replay, Totals, replay};
 pub use snapshot::{
-    FileState, ModelRule, ModelState, PoolState, Snapshot, SnapshotFault, Tiers, Want, WantKind,
+    FileState, ModelRule, ModelState, POOLS_MAX, PoolState, Snapshot, SnapshotFault, Tiers, Want,
+    WantKind,
 };
 pub use trace::{HEADER, Trace, TraceFault, TraceFaultKind, TraceLoad, TraceReader};

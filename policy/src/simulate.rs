@@ -4,11 +4,11 @@
 //! Load time is the sum over loads of size / speed of the tier that serves them, and of what
 //! moves cost. Pure: the trace is given, nothing is read or printed.
 
+use crate::ids::ModelId;
 use crate::learned::{Learned, Load, Served};
 use crate::params::Params;
 use crate::snapshot::Tiers;
 use crate::trace::{Trace, TraceLoad};
-use crate::ids::ModelId;
 
 /// What moves cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,13 @@ impl Replay {
     /// Empty pools, nothing learned.
     pub fn new(params: Params, tiers: Tiers, moves: Moves) -> Self {
         let learned = Learned::with_mirror(&tiers);
-        Self { params, tiers, moves, learned, totals: Totals::default() }
+        Self {
+            params,
+            tiers,
+            moves,
+            learned,
+            totals: Totals::default(),
+        }
     }
 
     /// One load.
@@ -89,7 +95,9 @@ impl Replay {
             family: u64::from(load.family),
             resident_models: 0,
         };
-        let served = self.learned.observe_and_serve(&self.params, &self.tiers, load);
+        let served = self
+            .learned
+            .observe_and_serve(&self.params, &self.tiers, load);
         self.totals.add(load.bytes, served, &self.tiers, self.moves);
         served
     }

@@ -78,14 +78,20 @@ impl fmt::Display for TraceFault {
                 write!(f, "{count} fields; there should be 5: {HEADER}")
             }
             TraceFaultKind::Number(field, found) => {
-                write!(f, "{field} is {found:?}; it should be a whole number of 0 or more")
+                write!(
+                    f,
+                    "{field} is {found:?}; it should be a whole number of 0 or more"
+                )
             }
             TraceFaultKind::NoName => write!(f, "the object has no name"),
             TraceFaultKind::Backwards(before, now) => {
                 write!(f, "ts_s is {now}, before the {before} of an earlier line")
             }
             TraceFaultKind::TooMuch => {
-                write!(f, "more objects than 2^24, or sizes beyond 64 bits together")
+                write!(
+                    f,
+                    "more objects than 2^24, or sizes beyond 64 bits together"
+                )
             }
         }
     }
@@ -113,32 +119,50 @@ impl TraceReader {
     pub fn line(&mut self, text: &str) -> Result<(), TraceFault> {
         self.line += 1;
         let text = text.trim_end_matches(['\r', '\n']);
-        self.read(text).map_err(|kind| TraceFault { line: self.line, kind })
+        self.read(text).map_err(|kind| TraceFault {
+            line: self.line,
+            kind,
+        })
     }
 
     fn read(&mut self, text: &str) -> Result<(), TraceFaultKind> {
         if self.line == 1 {
             let right = text.trim_start_matches('\u{feff}') == HEADER;
-            return if right { Ok(()) } else { Err(TraceFaultKind::Header(shortened(text))) };
+            return if right {
+                Ok(())
+            } else {
+                Err(TraceFaultKind::Header(shortened(text)))
+            };
         }
         if text.is_empty() {
             return Ok(());
         }
         let fields = text.split(',').count();
         let mut parts = text.split(',');
-        let (Some(at), Some(_), Some(family), Some(name), Some(size), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(at), Some(_), Some(family), Some(name), Some(size), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(TraceFaultKind::Fields(fields));
         };
         let number = |field, text: &str| {
-            text.parse::<u64>().map_err(|_| TraceFaultKind::Number(field, shortened(text)))
+            text.parse::<u64>()
+                .map_err(|_| TraceFaultKind::Number(field, shortened(text)))
         };
         let (at_secs, bytes) = (number("ts_s", at)?, number("size_bytes", size)?);
         if name.is_empty() {
             return Err(TraceFaultKind::NoName);
         }
-        if let Some(before) = self.trace.loads.last().filter(|before| before.at_secs > at_secs) {
+        if let Some(before) = self
+            .trace
+            .loads
+            .last()
+            .filter(|before| before.at_secs > at_secs)
+        {
             return Err(TraceFaultKind::Backwards(before.at_secs, at_secs));
         }
         let object = self.object(name, bytes)?;
@@ -150,7 +174,12 @@ impl TraceReader {
                 new
             }
         };
-        self.trace.loads.push(TraceLoad { object, family, bytes, at_secs });
+        self.trace.loads.push(TraceLoad {
+            object,
+            family,
+            bytes,
+            at_secs,
+        });
         Ok(())
     }
 
@@ -167,8 +196,10 @@ impl TraceReader {
         }
         let size = &mut self.trace.sizes[object as usize];
         let more = bytes.saturating_sub(*size);
-        self.footprint_bytes =
-            self.footprint_bytes.checked_add(more).ok_or(TraceFaultKind::TooMuch)?;
+        self.footprint_bytes = self
+            .footprint_bytes
+            .checked_add(more)
+            .ok_or(TraceFaultKind::TooMuch)?;
         *size += more;
         Ok(object)
     }
@@ -205,7 +236,15 @@ mod tests {
         let trace = read(&[HEADER, "0,0,g,a,5", "1,1,h,b,7\r", "", "1,2,g,a,6"]).expect("is right");
         assert_eq!(trace.names, ["a", "b"]);
         assert_eq!(trace.footprint_bytes(), 13);
-        assert_eq!(trace.loads[2], TraceLoad { object: 0, family: 1, bytes: 6, at_secs: 1 });
+        assert_eq!(
+            trace.loads[2],
+            TraceLoad {
+                object: 0,
+                family: 1,
+                bytes: 6,
+                at_secs: 1
+            }
+        );
     }
 
     #[test]
@@ -218,7 +257,10 @@ mod tests {
             (&[HEADER, "1,2,g,o,-5"], "line 2: size_bytes is \"-5\""),
             (&[HEADER, "x,2,g,o,5"], "line 2: ts_s is \"x\""),
             (&[HEADER, "1,2,g,,5"], "line 2: the object has no name"),
-            (&[HEADER, "5,2,g,o,5", "4,2,g,o,5"], "line 3: ts_s is 4, before the 5"),
+            (
+                &[HEADER, "5,2,g,o,5", "4,2,g,o,5"],
+                "line 3: ts_s is 4, before the 5",
+            ),
             (
                 &[HEADER, "5,2,g,o,18446744073709551615", "5,2,g,p,1"],
                 "line 3: more objects than 2^24, or sizes",
