@@ -426,4 +426,6 @@ fn discard(replica: Replica) {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
