@@ -450,4 +450,6 @@ fn discard(replica: Replica) {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;

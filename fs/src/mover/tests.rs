@@ -123,8 +123,8 @@ fn a_promotion_ends_in_a_served_replica() {
         replica.file().read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, content(300_001, 7));
         assert_eq!(
-            replica.meta().digest.bytes,
-            *blake3::hash(&bytes).as_bytes()
+            replica.meta().digest.as_bytes(),
+            blake3::hash(&bytes).as_bytes()
         );
         assert!(
             !replica.is_in_use().unwrap(),
