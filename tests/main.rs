@@ -17,5 +17,6 @@ mod cli {
     mod generated;
     mod arguments;
     mod answers;
+    mod process;
     mod wrong;
 }
