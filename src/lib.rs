@@ -1,1 +1,16 @@
-//! The program crate of speedloader.
+//! The program crate of speedloader: the only place where the types of `config`, `policy` and `fs`
+//! meet. The order of the `mod` lines is the layering: a file names only modules declared above
+//! its own, so this list, read downwards, is the map.
+
+pub mod machine;
+pub mod models;
+pub mod view;
+pub mod command;
+pub mod control;
+pub mod coordinator;
+pub mod program;
+pub mod logging;
+pub mod crash;
+pub mod daemon;
+pub mod demo;
+pub mod cli;

@@ -1,2 +1,23 @@
 //! The `speedloader` program; see `lib.rs` for the map.
-fn main() {}
+
+use std::process::ExitCode;
+
+use speedloader::command::Message;
+use speedloader::program::{Demo, Program, Ready, Start};
+
+/// The whole program: everything that the command line can ask for.
+struct Speedloader;
+
+impl Program for Speedloader {
+    fn serve(&self, start: Start, ready: &mut Ready) -> Result<(), Message> {
+        speedloader::daemon::serve(start, ready)
+    }
+
+    fn demo(&self, demo: Demo) -> Result<(), Message> {
+        speedloader::demo::run(&demo)
+    }
+}
+
+fn main() -> ExitCode {
+    speedloader::cli::main(&Speedloader)
+}

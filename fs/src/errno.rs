@@ -68,3 +68,11 @@ pub fn is_unsupported(error: &std::io::Error) -> bool {
 pub fn lease_refused(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())
 }
+
+/// Whether this is the answer of a mount whose daemon is dead.
+pub fn is_stale_mount(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOTCONN | Errno::CONNABORTED)
+    )
+}

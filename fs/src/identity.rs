@@ -28,8 +28,8 @@ impl Identity {
             dev: stat.st_dev,
             ino: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime_ns: nanos(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
-            ctime_ns: nanos(stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
+            mtime_ns: nanos(stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime_ns: nanos(stat.st_ctime, stat.st_ctime_nsec as i64),
         }
     }
 
@@ -51,7 +51,8 @@ impl Identity {
     }
 }
 
-fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
+/// Seconds and nanoseconds as one number; saturates in the year 2262.
+pub fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)

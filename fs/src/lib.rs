@@ -16,6 +16,20 @@ pub mod pool;
 pub mod replica;
 pub mod copy;
 pub mod mover;
+pub mod attr;
+pub mod file;
+pub mod event;
+pub mod settings;
+pub mod stats;
+pub mod virtual_file;
+pub mod home;
+pub mod union;
+pub mod node;
+pub mod handle;
+pub mod residency;
+pub mod offload;
+pub mod tiered_fs;
+pub mod fuse;
 
 #[cfg(test)]
 mod testing;

@@ -24,13 +24,17 @@ pub use transfer::{Phase, TransferState};
 use crate::copy::{CopyControl, CopySettings, Pace, Source, copy};
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::ids::{FileId, TransferId};
-use crate::pool::Pool;
+use crate::pool::{Pool, Reservation};
 use crate::rel_path::RelPath;
 use crate::replica::{Digest, Partial, Replica, ReplicaOrigin};
 use queue::{Claimed, Queue};
 
 /// Threads beyond the configured ones, started while others hang in a home that does not answer.
 const EXTRA_WORKERS_MAX: usize = 8;
+/// How long a copy waits for memory that is draining.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile whether it was cancelled.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
 /// How long dropping a mover waits for copies that were cancelled.
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -286,6 +290,26 @@ impl Mover {
     }
 }
 
+/// Reserves room. What was dropped a moment ago to make it is free as soon as the drainer has
+/// looked: while something drains it is waited for, briefly.
+fn reserve(pool: &Arc<Pool>, bytes: u64, control: &CopyControl) -> FsResult<Reservation> {
+    let until = Instant::now() + DRAIN_PATIENCE;
+    let mut can_grow = true;
+    loop {
+        match pool.try_reserve(bytes) {
+            Err(FsError {
+                kind: ErrorKind::NoSpace { .. },
+                ..
+            }) if can_grow && !control.is_cancelled() => {
+                let left = until.saturating_duration_since(Instant::now());
+                // What drained since the look above is found by one more.
+                can_grow = pool.wait_while_draining(left.min(DRAIN_LOOK)) && !left.is_zero();
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Drop for Mover {
     fn drop(&mut self) {
         self.shutdown(DROP_PATIENCE);
@@ -345,7 +369,7 @@ impl Shared {
             .identity()
             .map_err(|error| FsError::io("promote", &job.path, error))?;
         pool.step("mover.reserve")?;
-        let claim = pool.try_reserve(identity.size)?;
+        let claim = reserve(pool, identity.size, control)?;
         let (home, path) = (job.home.clone(), job.path.clone());
         let partial = Partial::create(
             claim,

@@ -37,7 +37,7 @@ pub struct Replica {
     id: ReplicaId,
     meta: ReplicaMeta,
     // Closed before the claim is given back.
-    file: File,
+    file: Arc<File>,
     claim: Reservation,
 }
 
@@ -56,6 +56,12 @@ impl Replica {
     /// and draining would take it for a user.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The same descriptor, for who reads from it while the replica may be dropped; it counts as a
+    /// user until it is given back.
+    pub fn shared_file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// What it is a copy of, and the digest of its bytes.
@@ -146,7 +152,8 @@ impl Draining {
                 false
             }
         };
-        if in_use || !self.unlinked {
+        let shared = Arc::strong_count(&self.replica.file) > 1;
+        if in_use || shared || !self.unlinked {
             return Err(Box::new(self));
         }
         Ok(())

@@ -1,9 +1,11 @@
-//! The only unsafe code of the crate: mappings of files that are ours alone, and leases.
+//! The only unsafe code of the program: mappings of files that are ours alone, leases, and the one
+//! mount call that rustix does not have.
 //!
 //! Everything else that talks to the kernel does so through rustix. What is exported is safe to
 //! call with any argument.
+#![allow(unsafe_code)]
 
-#[allow(unsafe_code)]
 pub mod lease;
-#[allow(unsafe_code)]
 pub mod map;
+pub mod mount;
+pub mod touch;

@@ -1,1 +1,37 @@
-//! speedloader-policy.
+//! Which model belongs in which pool, decided by pure functions.
+//!
+//! The crate remembers loads ([`Learned::observe`]), plans moves ([`plan`]), says why
+//! ([`Report`], [`explain`]) and judges plans ([`check`]). The same inputs always give the same
+//! answer: there is no clock, thread, randomness, unordered map, or I/O in here, and nothing here
+//! knows what a path or a mount is. The owner translates its world into a [`Snapshot`] and a
+//! [`Plan`] into copies.
+//!
+//! The order of the modules is the layering: a module uses only those above it.
+#![forbid(unsafe_code)]
+
+mod ids;
+mod params;
+mod snapshot;
+mod heat;
+mod rule;
+mod eviction;
+mod decide;
+mod bytes;
+mod learned;
+mod report;
+mod board;
+mod placement;
+mod plan;
+mod check;
+
+pub use check::{Note, NoteKind, Severity, check};
+pub use heat::Heat;
+pub use ids::{FileRef, ModelId, TierId};
+pub use learned::{Learned, LearnedFault, Load};
+pub use params::{Params, Strategy};
+pub use plan::{explain, plan};
+pub use report::{Explanation, Finding, Move, MoveKind, Outcome, Plan, Reason, Refusal, Report};
+pub use rule::Expert;
+pub use snapshot::{
+    FileState, ModelRule, ModelState, PoolState, Snapshot, SnapshotFault, Tiers, Want, WantKind,
+};

@@ -41,6 +41,7 @@ pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
             let _ = tmpfs::resize(path, settings.capacity_bytes);
         }
         PoolKind::Tmpfs(settings) => {
+            make_mountpoint(path).map_err(failed)?;
             prepared.dropped_options = tmpfs::mount(path, settings)?;
             prepared.adopted = false;
         }
@@ -51,6 +52,20 @@ pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
         },
     }
     Ok(prepared)
+}
+
+/// Makes the directory to mount at, if it is missing; others may pass its parents.
+fn make_mountpoint(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 /// The open directories of a pool.

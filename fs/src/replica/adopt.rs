@@ -140,7 +140,7 @@ fn open(pool: &Arc<Pool>, id: ReplicaId) -> Option<Replica> {
     Some(Replica {
         id,
         meta,
-        file,
+        file: Arc::new(file),
         claim,
     })
 }

@@ -40,7 +40,8 @@ impl ReplicaId {
         Some((ReplicaId(u128::from_str_radix(stem, 16).ok()?), ending))
     }
 
-    pub(super) fn data_name(self) -> String {
+    /// The name of its bytes in the pool.
+    pub fn data_name(self) -> String {
         format!("{self}.data")
     }
 

@@ -152,7 +152,7 @@ impl Partial {
         Ok(Replica {
             id,
             meta,
-            file,
+            file: Arc::new(file),
             claim,
         })
     }

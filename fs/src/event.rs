@@ -1,0 +1,75 @@
+//! What the file system tells its owner. Sending never blocks: a full channel drops the event and
+//! counts it.
+
+use std::sync::Arc;
+
+use crate::file::HomeFile;
+use crate::ids::{HandleId, HomeId, PoolId};
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum FsEvent {
+    /// A regular file was opened.
+    Opened {
+        /// The file.
+        file: Arc<HomeFile>,
+        /// The handle, to match the [`FsEvent::Closed`].
+        handle: HandleId,
+        /// The thread that opened it, 0 when unknown.
+        pid: u32,
+        /// Whether it may write.
+        write: bool,
+        /// The pool that serves it; `None`: its home.
+        pool: Option<PoolId>,
+    },
+    /// The last descriptor of a handle was closed; mappings may live on.
+    Closed {
+        /// The file.
+        file: Arc<HomeFile>,
+        /// The handle.
+        handle: HandleId,
+    },
+    /// A change of a file in cold storage was refused.
+    ColdWriteRefused {
+        /// What was tried.
+        operation: &'static str,
+        /// Path below the mount.
+        path: String,
+        /// Who tried.
+        pid: u32,
+    },
+    /// A change was refused because it would have destroyed the file it was made from.
+    SameFileRefused {
+        /// What was tried.
+        operation: &'static str,
+        /// Path below the mount.
+        path: String,
+        /// Who tried.
+        pid: u32,
+    },
+    /// A replica serves new opens.
+    Promoted {
+        /// The file.
+        file: Arc<HomeFile>,
+        /// Where.
+        pool: PoolId,
+    },
+    /// A replica no longer serves new opens.
+    Dropped {
+        /// The file.
+        file: Arc<HomeFile>,
+        /// Where it was.
+        pool: PoolId,
+        /// Why, in words.
+        reason: &'static str,
+    },
+    /// The tree changed: the owner's catalog of models may be out of date.
+    TreeChanged,
+    /// A home was seen hanging (`true`) or answers again.
+    HomeGone {
+        /// Which.
+        home: HomeId,
+        /// Whether it hangs.
+        gone: bool,
+    },
+}

@@ -1,0 +1,144 @@
+//! One file of a home: the record that the union, the nodes and the residency share.
+//!
+//! Hard links share one record. The record outlives its names while a node still holds it, so that a
+//! file unlinked while open goes on working.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::attr::{Attr, Kind};
+use crate::ids::{DirId, FileId, HomeId, NodeId};
+use crate::replica::Replica;
+
+/// A name of a file: the directory and the last component.
+pub type Name = (DirId, Arc<[u8]>);
+
+/// One file (of any kind but a directory) of one home.
+#[derive(Debug)]
+pub struct HomeFile {
+    /// Our own identifier; never re-used.
+    pub id: FileId,
+    /// Where it lives.
+    pub home: HomeId,
+    /// What it is.
+    pub kind: Kind,
+    /// The inode number shown to users; stable for as long as the file exists.
+    pub ino: u64,
+    /// The target, for a symlink.
+    pub target: Option<Box<[u8]>>,
+    attr: Mutex<Attr>,
+    names: Mutex<Vec<Name>>,
+    live: Mutex<Option<Box<Live>>>,
+}
+
+/// What is known of a file that is looked up, open or resident. Most files have none of it.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// The nodeid that new lookups get.
+    pub node: Option<NodeId>,
+    /// Complete copies in pools, fastest first.
+    pub replicas: Vec<Replica>,
+    /// Open handles that may write.
+    pub writers: u32,
+    /// Open handles.
+    pub opens: u32,
+    /// Grows with every change of where new opens go.
+    pub epoch: u64,
+}
+
+impl Live {
+    fn is_idle(&self) -> bool {
+        self.node.is_none() && self.replicas.is_empty() && self.opens == 0
+    }
+}
+
+/// Locks without caring for poison: no invariant here spans two statements that can panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HomeFile {
+    /// A record without names.
+    pub fn new(
+        id: FileId,
+        home: HomeId,
+        ino: u64,
+        attr: Attr,
+        target: Option<Box<[u8]>>,
+    ) -> HomeFile {
+        HomeFile {
+            id,
+            home,
+            kind: attr.kind,
+            ino,
+            target,
+            attr: Mutex::new(attr),
+            names: Mutex::new(Vec::new()),
+            live: Mutex::new(None),
+        }
+    }
+
+    /// Attributes as last seen; for cold files the only ones that are ever shown.
+    pub fn attr(&self) -> Attr {
+        *lock(&self.attr)
+    }
+
+    /// Records attributes just seen; gives the former ones.
+    pub fn set_attr(&self, attr: Attr) -> Attr {
+        std::mem::replace(&mut *lock(&self.attr), attr)
+    }
+
+    /// All names that lead to this file.
+    pub fn names(&self) -> Vec<Name> {
+        lock(&self.names).clone()
+    }
+
+    /// One of its names; `None` when it was unlinked.
+    pub fn any_name(&self) -> Option<Name> {
+        lock(&self.names).first().cloned()
+    }
+
+    pub(crate) fn add_name(&self, directory: DirId, name: &Arc<[u8]>) {
+        let mut names = lock(&self.names);
+        if !names
+            .iter()
+            .any(|known| known.0 == directory && known.1 == *name)
+        {
+            names.reserve_exact(1);
+            names.push((directory, Arc::clone(name)));
+        }
+    }
+
+    /// Takes a name away; `true` when it was the last.
+    pub(crate) fn remove_name(&self, directory: DirId, name: &[u8]) -> bool {
+        let mut names = lock(&self.names);
+        names.retain(|known| known.0 != directory || *known.1 != *name);
+        names.is_empty()
+    }
+
+    /// Whether it lives in cold storage.
+    pub fn is_cold(&self) -> bool {
+        self.home != HomeId::MODELS
+    }
+
+    /// Works on the live state; what is idle afterwards takes no memory.
+    pub fn with_live<R>(&self, work: impl FnOnce(&mut Live) -> R) -> R {
+        let mut live = lock(&self.live);
+        let result = work(live.get_or_insert_default());
+        if live.as_ref().is_some_and(|live| live.is_idle()) {
+            *live = None;
+        }
+        result
+    }
+
+    /// Whether somebody has it open.
+    pub fn is_open(&self) -> bool {
+        lock(&self.live).as_ref().is_some_and(|live| live.opens > 0)
+    }
+
+    /// Whether a copy in a pool serves new opens.
+    pub fn is_resident(&self) -> bool {
+        lock(&self.live)
+            .as_ref()
+            .is_some_and(|live| !live.replicas.is_empty())
+    }
+}

@@ -1,0 +1,690 @@
+//! The FUSE adapter: decode a request, one call into [`TieredFs`], encode the answer. No decision.
+//!
+//! The only room, with `fuse/`, that names types of the FUSE library.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    BackingId, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::attr::Kind;
+use crate::errno::{NOT_IMPLEMENTED, to_errno};
+use crate::error::FsError;
+use crate::ids::{HandleId, NodeId};
+use crate::node::Token;
+use crate::tiered_fs::{
+    CreateRequest, OpenReply, OpenRequest, Opened, RenameMode, Served, SetAttr, Shown, TieredFs,
+    Time,
+};
+
+mod held;
+mod notify;
+pub mod session;
+
+use held::HeldReplies;
+
+/// What the kernel said about passthrough when the mount was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passthrough {
+    /// The kernel moves the bytes.
+    Active,
+    /// The daemon does; the text says why.
+    Off(String),
+}
+
+struct Adapter {
+    fs: Arc<TieredFs>,
+    held: Arc<HeldReplies>,
+    passthrough: Arc<OnceLock<Passthrough>>,
+    ended: crossbeam_channel::Sender<()>,
+}
+
+/// Largest read or write that the kernel is asked to send at once.
+const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Requests of the kernel that may be under way in the background.
+const BACKGROUND_MAX: u16 = 256;
+/// File systems that may lie below a backing file: overlayfs or FUSE as cold storage.
+const STACK_DEPTH: u32 = 2;
+
+fn errno(error: &FsError) -> Errno {
+    let number = to_errno(error);
+    tracing::trace!(%error, number, "answered with an error");
+    Errno::from_i32(number)
+}
+
+fn time(nanos: i64) -> SystemTime {
+    let magnitude = Duration::from_nanos(nanos.unsigned_abs());
+    if nanos >= 0 {
+        UNIX_EPOCH + magnitude
+    } else {
+        UNIX_EPOCH - magnitude
+    }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+/// Attributes under the given number: the nodeid in entries, the inode number in attributes.
+fn file_attr(shown: &Shown, number: u64) -> FileAttr {
+    let attr = &shown.attr;
+    FileAttr {
+        ino: INodeNo(number),
+        size: attr.identity.size,
+        blocks: attr.blocks,
+        atime: time(attr.atime_ns),
+        mtime: time(attr.identity.mtime_ns),
+        ctime: time(attr.identity.ctime_ns),
+        crtime: UNIX_EPOCH,
+        kind: file_type(attr.kind),
+        perm: attr.permissions,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: attr.rdev,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+fn open_request(request: &Request, flags: i32) -> OpenRequest {
+    OpenRequest {
+        flags,
+        pid: request.pid(),
+        uid: request.uid(),
+        gid: request.gid(),
+    }
+}
+
+fn backing(token: &Token) -> Option<&BackingId> {
+    token.downcast_ref::<BackingId>()
+}
+
+fn fopen_flags(served: &Served) -> FopenFlags {
+    match served {
+        Served::Passthrough(_) => FopenFlags::empty(),
+        Served::Cached(true) => FopenFlags::FOPEN_KEEP_CACHE,
+        Served::Cached(false) => FopenFlags::empty(),
+        Served::Direct => FopenFlags::FOPEN_DIRECT_IO,
+    }
+}
+
+impl Adapter {
+    /// Answers with a name. The kernel takes nodeid and inode number from one field here, so it is
+    /// told to ask for the attributes again: getattr shows the stable inode number.
+    fn entry(&self, reply: ReplyEntry, result: Result<Shown, FsError>) {
+        match result {
+            Ok(shown) => {
+                let attr = file_attr(&shown, shown.node.0);
+                let entry_timeout = self.fs.settings.entry_timeout;
+                reply.entry_with_ttls(&Duration::ZERO, &entry_timeout, &attr, Generation(0));
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn attr(reply: ReplyAttr, result: Result<Shown, FsError>) {
+        match result {
+            Ok(shown) => reply.attr(&shown.attr_timeout, &file_attr(&shown, shown.ino)),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn done(reply: ReplyEmpty, result: Result<(), FsError>) {
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    /// Opens on a thread that may wait for the home; the caller may be killed meanwhile.
+    fn open_waiting(
+        &self,
+        home: crate::ids::HomeId,
+        node: NodeId,
+        request: OpenRequest,
+        reply: ReplyOpen,
+    ) {
+        let slot = self
+            .held
+            .hold(request.pid, reply, |reply: ReplyOpen, number| {
+                reply.error(Errno::from_i32(number));
+            });
+        let fs = Arc::clone(&self.fs);
+        let job = move || {
+            let register = |file: &File| {
+                slot.with(|reply| reply.open_backing(file))
+                    .and_then(|id| Ok(Arc::new(id?) as Token))
+            };
+            let result = fs.open(node, &request, &register, true);
+            match (slot.take(), result) {
+                (Some(reply), result) => answer_open(reply, result),
+                (None, Ok(OpenReply::Ready(opened))) => fs.release(opened.handle),
+                (None, _) => {}
+            }
+        };
+        self.fs.offload(home).run(Box::new(job));
+    }
+
+    fn read_waiting(
+        &self,
+        home: crate::ids::HomeId,
+        request: &Request,
+        handle: HandleId,
+        offset: u64,
+        size: u32,
+        reply: ReplyData,
+    ) {
+        let slot = self
+            .held
+            .hold(request.pid(), reply, |reply: ReplyData, number| {
+                reply.error(Errno::from_i32(number));
+            });
+        let fs = Arc::clone(&self.fs);
+        let job = move || {
+            let mut buffer = vec![0; size as usize];
+            let result = fs.read(handle, offset, &mut buffer);
+            if let Some(reply) = slot.take() {
+                answer_read(reply, result, &buffer);
+            }
+        };
+        self.fs.offload(home).run(Box::new(job));
+    }
+}
+
+fn answer_open(reply: ReplyOpen, result: Result<OpenReply, FsError>) {
+    match result {
+        Ok(OpenReply::Ready(Opened { handle, served })) => {
+            let flags = fopen_flags(&served);
+            match &served {
+                Served::Passthrough(token) if let Some(id) = backing(token) => {
+                    reply.opened_passthrough(FileHandle(handle.0), flags, id);
+                }
+                _ => reply.opened(FileHandle(handle.0), flags),
+            }
+        }
+        Ok(OpenReply::Waits(_)) => reply.error(Errno::from_i32(NOT_IMPLEMENTED)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+fn answer_write(reply: ReplyWrite, result: Result<usize, FsError>) {
+    match result {
+        // Never more than was sent, and that was a u32.
+        Ok(length) => reply.written(u32::try_from(length).unwrap_or(u32::MAX)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+fn answer_read(reply: ReplyData, result: Result<usize, FsError>, buffer: &[u8]) {
+    match result {
+        Ok(length) => reply.data(&buffer[..length]),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn destroy(&mut self) {
+        // Nobody may be waiting for the end.
+        let _ = self.ended.try_send(());
+    }
+
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        for wanted in [
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+        ] {
+            // Each of them only makes things faster where the kernel has it.
+            let _ = config.add_capabilities(wanted);
+        }
+        let _ = config.set_max_write(REQUEST_BYTES_MAX);
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        let state = match self.fs.settings.passthrough {
+            false => Passthrough::Off("switched off by the configuration".to_owned()),
+            true if !rustix::process::geteuid().is_root() => {
+                Passthrough::Off("it needs root (CAP_SYS_ADMIN)".to_owned())
+            }
+            true => match config.add_capabilities(InitFlags::FUSE_PASSTHROUGH) {
+                Ok(()) if config.set_max_stack_depth(STACK_DEPTH).is_ok() => Passthrough::Active,
+                _ => Passthrough::Off("this kernel does not offer it (Linux 6.9 does)".to_owned()),
+            },
+        };
+        // Init comes once a session.
+        let _ = self.passthrough.set(state);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.entry(reply, self.fs.lookup(NodeId(parent.0), name.as_bytes()));
+    }
+
+    fn forget(&self, _request: &Request, node: INodeNo, number: u64) {
+        self.fs.forget(NodeId(node.0), number);
+    }
+
+    fn getattr(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        let handle = handle.map(|handle| HandleId(handle.0));
+        Adapter::attr(reply, self.fs.getattr(NodeId(node.0), handle));
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let wanted = |time: TimeOrNow| match time {
+            TimeOrNow::Now => Time::Now,
+            TimeOrNow::SpecificTime(at) => Time::At(at),
+        };
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime: atime.map(wanted),
+            mtime: mtime.map(wanted),
+        };
+        let handle = handle.map(|handle| HandleId(handle.0));
+        let by = open_request(request, 0);
+        Adapter::attr(reply, self.fs.setattr(NodeId(node.0), handle, &set, &by));
+    }
+
+    fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
+        match self.fs.readlink(NodeId(node.0)) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let owner = (request.uid(), request.gid());
+        let made = self
+            .fs
+            .mknod(NodeId(parent.0), name.as_bytes(), mode, rdev, owner);
+        self.entry(reply, made);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (uid, gid) = (request.uid(), request.gid());
+        self.entry(
+            reply,
+            self.fs
+                .mkdir(NodeId(parent.0), name.as_bytes(), mode, uid, gid),
+        );
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self
+            .fs
+            .unlink(NodeId(parent.0), name.as_bytes(), request.pid());
+        Adapter::done(reply, done);
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        Adapter::done(
+            reply,
+            self.fs
+                .rmdir(NodeId(parent.0), name.as_bytes(), request.pid()),
+        );
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (uid, gid) = (request.uid(), request.gid());
+        let target = target.as_os_str().as_bytes();
+        let made = self
+            .fs
+            .symlink(NodeId(parent.0), name.as_bytes(), target, uid, gid);
+        self.entry(reply, made);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+            RenameMode::Exchange
+        } else if flags.contains(RenameFlags::RENAME_NOREPLACE) {
+            RenameMode::NoReplace
+        } else {
+            RenameMode::Replace
+        };
+        let from = (NodeId(parent.0), name.as_bytes());
+        let to = (NodeId(new_parent.0), new_name.as_bytes());
+        Adapter::done(reply, self.fs.rename(from, to, mode, request.pid()));
+    }
+
+    fn link(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let (parent, name) = (NodeId(new_parent.0), new_name.as_bytes());
+        self.entry(
+            reply,
+            self.fs.link(NodeId(node.0), parent, name, request.pid()),
+        );
+    }
+
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let by = open_request(request, flags.0);
+        let register = |file: &File| reply.open_backing(file).map(|id| Arc::new(id) as Token);
+        match self.fs.open(NodeId(node.0), &by, &register, false) {
+            Ok(OpenReply::Waits(home)) => self.open_waiting(home, NodeId(node.0), by, reply),
+            result => answer_open(reply, result),
+        }
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let create = CreateRequest {
+            parent: NodeId(parent.0),
+            name: name.as_bytes(),
+            mode,
+            open: open_request(request, flags),
+        };
+        let register = |file: &File| reply.open_backing(file).map(|id| Arc::new(id) as Token);
+        match self.fs.create(&create, &register) {
+            Ok((shown, Opened { handle, served })) => {
+                let attr = file_attr(&shown, shown.node.0);
+                let (handle, flags) = (FileHandle(handle.0), fopen_flags(&served));
+                let (ttl, generation) = (Duration::ZERO, Generation(0));
+                match &served {
+                    Served::Passthrough(token) if let Some(id) = backing(token) => {
+                        reply.created_passthrough(&ttl, &attr, generation, handle, flags, id);
+                    }
+                    _ => reply.created(&ttl, &attr, generation, handle, flags),
+                }
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let handle = HandleId(handle.0);
+        if let Some(home) = self.fs.read_waits_for(handle) {
+            return self.read_waiting(home, request, handle, offset, size, reply);
+        }
+        let mut buffer = vec![0; size as usize];
+        let result = self.fs.read(handle, offset, &mut buffer);
+        answer_read(reply, result, &buffer);
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let (node, handle, pid) = (NodeId(node.0), HandleId(handle.0), request.pid());
+        if !self.fs.write_waits(node) {
+            return answer_write(reply, self.fs.write(node, handle, offset, data, pid));
+        }
+        let slot = self.held.hold(pid, reply, |reply: ReplyWrite, number| {
+            reply.error(Errno::from_i32(number));
+        });
+        let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
+        let job = move || {
+            let result = fs.write(node, handle, offset, &data, pid);
+            if let Some(reply) = slot.take() {
+                answer_write(reply, result);
+            }
+        };
+        self.fs
+            .offload(crate::ids::HomeId::MODELS)
+            .run(Box::new(job));
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::from_i32(NOT_IMPLEMENTED));
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.release(HandleId(handle.0));
+        reply.ok();
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        Adapter::done(reply, self.fs.fsync(HandleId(handle.0), data_only));
+    }
+
+    fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.fs.opendir(NodeId(node.0)) {
+            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let (listed, own, parent) = match self.fs.readdir(NodeId(node.0), HandleId(handle.0)) {
+            Ok(listed) => listed,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        let dots = [(own, "."), (parent, "..")];
+        let dots = dots
+            .iter()
+            .map(|(ino, name)| (*ino, FileType::Directory, OsStr::new(*name)));
+        let names = listed.iter().map(|entry| {
+            (
+                entry.ino,
+                file_type(entry.kind),
+                OsStr::from_bytes(&entry.name),
+            )
+        });
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (index, (ino, kind, name)) in dots.chain(names).enumerate().skip(from) {
+            if reply.add(INodeNo(ino), index as u64 + 1, kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.releasedir(HandleId(handle.0));
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        _data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        Adapter::done(reply, self.fs.fsync_directory(NodeId(node.0)));
+    }
+
+    fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        match self.fs.statfs() {
+            Ok(space) => reply.statfs(
+                space.f_blocks,
+                space.f_bfree,
+                space.f_bavail,
+                space.f_files,
+                space.f_ffree,
+                u32::try_from(space.f_bsize).unwrap_or(4096),
+                u32::try_from(space.f_namemax).unwrap_or(255),
+                u32::try_from(space.f_frsize).unwrap_or(4096),
+            ),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _name: &OsStr,
+        _size: u32,
+        reply: ReplyXattr,
+    ) {
+        // The kernel stops asking: `ls -l` asks for two attributes of each file otherwise.
+        reply.error(Errno::from_i32(NOT_IMPLEMENTED));
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        Adapter::done(
+            reply,
+            self.fs.fallocate(HandleId(handle.0), mode, offset, length),
+        );
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        match self.fs.lseek(HandleId(handle.0), offset, whence) {
+            Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Nodes: what the kernel's nodeids stand for, and what each is bound to while it is open.
+//!
+//! While a node is held it keeps one binding (the kernel takes one backing id a node). A file that
+//! moves while held gets a new nodeid at its next lookup; the old one is *retired* and goes on with
+//! what it had. Nothing calls back into this table: whoever moves a file retires its node.
+
+use std::any::Any;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use dashmap::DashMap;
+
+use crate::file::{HomeFile, lock};
+use crate::ids::{DirId, NodeId, PoolId};
+
+/// What a FUSE library registered for a node, kept alive while the node is held.
+pub type Token = Arc<dyn Any + Send + Sync>;
+
+/// What a nodeid stands for.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A directory of the union.
+    Directory(DirId),
+    /// A file of a home.
+    File(Arc<HomeFile>),
+    /// The virtual directory.
+    VirtualDirectory,
+    /// A virtual file, by its place in the list of names.
+    Virtual(usize),
+}
+
+/// Where the bytes of an open node come from.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The home file itself.
+    Home(Arc<File>),
+    /// A copy in a pool: the pool and the replica's own descriptor.
+    Pool(PoolId, Arc<File>),
+}
+
+impl Place {
+    /// The descriptor to read from.
+    pub fn file(&self) -> &File {
+        match self {
+            Place::Home(file) | Place::Pool(_, file) => file,
+        }
+    }
+
+    /// The pool, if it is one.
+    pub fn pool(&self) -> Option<PoolId> {
+        match self {
+            Place::Home(_) => None,
+            Place::Pool(pool, _) => Some(*pool),
+        }
+    }
+}
+
+/// What a held node is bound to.
+pub struct Bound {
+    /// The file whose bytes these are; differs from the node's after a shadowing truncation.
+    pub file: Arc<HomeFile>,
+    /// Where they come from.
+    pub place: Place,
+    /// The kernel's registration; `None`: the daemon serves the reads.
+    pub token: Option<Token>,
+}
+
+/// The open side of a node.
+#[derive(Default)]
+pub struct OpenState {
+    /// Open handles.
+    pub handles: u32,
+    /// What they are bound to; `Some` while `handles` is not zero.
+    pub bound: Option<Bound>,
+    /// Lookups give another nodeid now.
+    pub retired: bool,
+    /// Contents of the kernel's page cache for this node: size and modification time.
+    pub cached: Option<(u64, i64)>,
+}
+
+/// One node.
+pub struct Node {
+    /// Its nodeid.
+    pub id: NodeId,
+    target: RwLock<Target>,
+    /// Stands for a file of the models directory even when its name is gone.
+    pub anchor: Option<OwnedFd>,
+    open: Mutex<OpenState>,
+}
+
+impl Node {
+    /// What it stands for.
+    pub fn target(&self) -> Target {
+        self.target
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Makes it stand for another file: one that shadows the former.
+    pub fn set_target(&self, target: Target) {
+        *self.target.write().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<Arc<HomeFile>> {
+        match self.target() {
+            Target::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The open side, locked.
+    pub fn lock_open(&self) -> MutexGuard<'_, OpenState> {
+        lock(&self.open)
+    }
+}
+
+struct Known {
+    node: Arc<Node>,
+    lookups: u64,
+}
+
+/// All nodes.
+pub struct NodeTable {
+    nodes: DashMap<NodeId, Known>,
+    by_directory: DashMap<DirId, NodeId>,
+    next: AtomicU64,
+}
+
+/// First nodeid given to files and directories; below lie the root and the virtual files.
+const FIRST_NODE: u64 = 1024;
+/// Nodeid of the virtual directory; its files follow.
+pub const VIRTUAL_NODE: u64 = 2;
+
+impl NodeTable {
+    /// A table with the root and `virtual_files` virtual files.
+    pub fn new(virtual_files: usize) -> NodeTable {
+        let table = NodeTable {
+            nodes: DashMap::new(),
+            by_directory: DashMap::new(),
+            next: AtomicU64::new(FIRST_NODE),
+        };
+        table.insert(NodeId::ROOT, Target::Directory(DirId::ROOT), None, 1);
+        table.by_directory.insert(DirId::ROOT, NodeId::ROOT);
+        table.insert(NodeId(VIRTUAL_NODE), Target::VirtualDirectory, None, 1);
+        for index in 0..virtual_files {
+            let id = NodeId(VIRTUAL_NODE + 1 + index as u64);
+            table.insert(id, Target::Virtual(index), None, 1);
+        }
+        table
+    }
+
+    fn insert(
+        &self,
+        id: NodeId,
+        target: Target,
+        anchor: Option<OwnedFd>,
+        lookups: u64,
+    ) -> Arc<Node> {
+        let node = Arc::new(Node {
+            id,
+            target: RwLock::new(target),
+            anchor,
+            open: Mutex::new(OpenState::default()),
+        });
+        self.nodes.insert(
+            id,
+            Known {
+                node: Arc::clone(&node),
+                lookups,
+            },
+        );
+        node
+    }
+
+    fn fresh_id(&self) -> NodeId {
+        NodeId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The node of a nodeid; `None` when the kernel has forgotten it.
+    pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
+        Some(Arc::clone(&self.nodes.get(&id)?.node))
+    }
+
+    /// The node of a directory, counted as looked up once more.
+    pub fn look_up_directory(&self, directory: DirId) -> Arc<Node> {
+        let id = *self
+            .by_directory
+            .entry(directory)
+            .or_insert_with(|| self.fresh_id());
+        if let Some(mut known) = self.nodes.get_mut(&id) {
+            known.lookups += 1;
+            return Arc::clone(&known.node);
+        }
+        self.insert(id, Target::Directory(directory), None, 1)
+    }
+
+    /// The node of a file, counted as looked up once more. `anchor` is called for a new node only.
+    pub fn look_up_file(
+        &self,
+        file: &Arc<HomeFile>,
+        anchor: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Arc<Node> {
+        file.with_live(|live| {
+            if let Some(mut known) = live.node.and_then(|id| self.nodes.get_mut(&id)) {
+                known.lookups += 1;
+                return Arc::clone(&known.node);
+            }
+            let id = self.fresh_id();
+            live.node = Some(id);
+            self.insert(id, Target::File(Arc::clone(file)), anchor(), 1)
+        })
+    }
+
+    /// The nodeid of a directory, when the kernel knows it.
+    pub fn of_directory(&self, directory: DirId) -> Option<NodeId> {
+        self.by_directory.get(&directory).map(|id| *id)
+    }
+
+    /// The kernel gives back `count` lookups.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        if id.0 < FIRST_NODE {
+            return;
+        }
+        let Some(node) = self.get(id) else { return };
+        let give_back = || {
+            let gone = |_: &NodeId, known: &mut Known| {
+                known.lookups = known.lookups.saturating_sub(count);
+                known.lookups == 0
+            };
+            self.nodes.remove_if_mut(&id, gone).is_some()
+        };
+        match node.target() {
+            Target::File(file) => file.with_live(|live| {
+                if give_back() && live.node == Some(id) {
+                    live.node = None;
+                }
+            }),
+            Target::Directory(directory) => {
+                if give_back() {
+                    self.by_directory
+                        .remove_if(&directory, |_, known| *known == id);
+                }
+            }
+            Target::VirtualDirectory | Target::Virtual(_) => {}
+        }
+    }
+
+    /// The directory is gone from the union: a new one of that name is another node.
+    pub fn directory_gone(&self, directory: DirId) {
+        self.by_directory.remove(&directory);
+    }
+
+    /// Number of nodes that the kernel knows.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether the kernel knows no node; it always knows the root.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}

@@ -1,0 +1,249 @@
+//! Residency: which copies serve new opens of a file, and what happens to held nodes when that
+//! changes.
+//!
+//! The map itself lives in each file's record (`Live`); this room has the only code that changes it.
+//! Invariants: a file with a writer has no replica; a replica that was taken away drains and is
+//! never given to an open again; a node that is held is retired, never rebound.
+
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_channel::Sender;
+
+use crate::error::{ErrorKind, FsError};
+use crate::event::FsEvent;
+use crate::file::HomeFile;
+use crate::ids::{DirId, NodeId, PoolId};
+use crate::node::{Node, NodeTable};
+use crate::replica::{Drainer, Replica};
+use crate::stats::{Stats, count};
+
+/// Something in the kernel's caches is no longer true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A name of a directory leads elsewhere.
+    Entry(NodeId, Arc<[u8]>),
+    /// The attributes of a node.
+    Attr(NodeId),
+    /// The attributes and pages of a node.
+    Data(NodeId),
+}
+
+/// Changes where new opens go.
+pub struct Residency {
+    notices: Sender<Notice>,
+    events: Sender<FsEvent>,
+    drainer: Arc<Drainer>,
+    stats: Arc<Stats>,
+    mount_dev: OnceLock<u64>,
+}
+
+impl Residency {
+    /// Sends notices to the adapter, events to the owner, and dropped replicas to the drainer.
+    pub fn new(
+        notices: Sender<Notice>,
+        events: Sender<FsEvent>,
+        drainer: Arc<Drainer>,
+        stats: Arc<Stats>,
+    ) -> Residency {
+        Residency {
+            notices,
+            events,
+            drainer,
+            stats,
+            mount_dev: OnceLock::new(),
+        }
+    }
+
+    /// The device number of the mount, once it is known: locks are found by it.
+    pub fn set_mount_dev(&self, dev: u64) {
+        // A second mount of one file system object does not happen; the first number stays.
+        let _ = self.mount_dev.set(dev);
+    }
+
+    /// Tells the owner; a full channel loses the event and counts it.
+    pub fn tell(&self, event: FsEvent) {
+        if self.events.try_send(event).is_err() {
+            count(&self.stats.events_lost);
+        }
+    }
+
+    /// Tells the kernel, through the adapter.
+    pub fn notice(&self, notice: Notice) {
+        // Fails only when the adapter is gone, and the kernel's caches with it.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Tells the kernel that a name leads elsewhere, if it knows the directory.
+    pub fn notice_name(&self, nodes: &NodeTable, directory: DirId, name: &Arc<[u8]>) {
+        if let Some(parent) = nodes.of_directory(directory) {
+            self.notice(Notice::Entry(parent, Arc::clone(name)));
+        }
+    }
+
+    /// Gives a verified replica to new opens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] when the file has a writer, [`ErrorKind::SourceChanged`] when `current`
+    /// is not what was copied: the replica comes back.
+    pub fn publish(
+        &self,
+        nodes: &NodeTable,
+        file: &Arc<HomeFile>,
+        replica: Replica,
+        speed: impl Fn(PoolId) -> u64,
+    ) -> Result<(), (FsError, Box<Replica>)> {
+        let pool = replica.pool().id();
+        let mut replica = Some(replica);
+        let refused = file.with_live(|live| {
+            if live.writers > 0 {
+                return Some(ErrorKind::Busy("the file is being written"));
+            }
+            let source = replica.as_ref().map(|replica| replica.meta().origin.source);
+            if !source.is_some_and(|source| source.same_contents(&file.attr().identity)) {
+                return Some(ErrorKind::SourceChanged);
+            }
+            if live.replicas.iter().any(|known| known.pool().id() == pool) {
+                return Some(ErrorKind::Exists);
+            }
+            live.replicas.extend(replica.take());
+            live.replicas
+                .sort_by_key(|known| std::cmp::Reverse(speed(known.pool().id())));
+            live.epoch += 1;
+            None
+        });
+        if let (Some(kind), Some(replica)) = (refused, replica) {
+            return Err((FsError::new("publish", kind), Box::new(replica)));
+        }
+        self.retire_held(nodes, file);
+        self.tell(FsEvent::Promoted {
+            file: Arc::clone(file),
+            pool,
+        });
+        Ok(())
+    }
+
+    /// Takes replicas away from new opens: of one pool, or all. Gives the number taken.
+    pub fn drop_replicas(
+        &self,
+        nodes: &NodeTable,
+        file: &Arc<HomeFile>,
+        pool: Option<PoolId>,
+        reason: &'static str,
+    ) -> usize {
+        let dropped = file.with_live(|live| take_replicas(live, pool));
+        if dropped.is_empty() {
+            return 0;
+        }
+        self.retire_held(nodes, file);
+        self.after_drop(file, dropped, reason)
+    }
+
+    /// Counts a writer in and takes all replicas away, in one step: none can be published between.
+    pub fn writer_comes(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
+        let dropped = file.with_live(|live| {
+            live.writers += 1;
+            take_replicas(live, None)
+        });
+        if !dropped.is_empty() {
+            self.retire_held(nodes, file);
+            self.after_drop(file, dropped, "the file was opened for writing");
+        }
+    }
+
+    /// Counts a writer out; `true` when it was the last.
+    pub fn writer_goes(&self, file: &HomeFile) -> bool {
+        file.with_live(|live| {
+            live.writers = live.writers.saturating_sub(1);
+            live.writers == 0
+        })
+    }
+
+    fn after_drop(
+        &self,
+        file: &Arc<HomeFile>,
+        dropped: Vec<Replica>,
+        reason: &'static str,
+    ) -> usize {
+        let number = dropped.len();
+        for replica in dropped {
+            let pool = replica.pool().id();
+            self.tell(FsEvent::Dropped {
+                file: Arc::clone(file),
+                pool,
+                reason,
+            });
+            self.drainer.drain(replica);
+        }
+        number
+    }
+
+    /// Makes the next lookup give another nodeid, if somebody holds this one elsewhere than where
+    /// new opens go.
+    fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
+        let best = |live: &mut crate::file::Live| {
+            (
+                live.node,
+                live.replicas.first().map(|replica| replica.pool().id()),
+            )
+        };
+        let (Some(id), best) = file.with_live(best) else {
+            return;
+        };
+        let Some(node) = nodes.get(id) else { return };
+        {
+            let mut open = node.lock_open();
+            let elsewhere = open
+                .bound
+                .as_ref()
+                .is_some_and(|bound| bound.place.pool() != best);
+            if open.handles == 0 || !elsewhere || self.is_locked(&node, file) {
+                return;
+            }
+            open.retired = true;
+        }
+        self.retire(nodes, file, &node);
+    }
+
+    /// Makes the next lookup of the file give another nodeid.
+    pub fn retire(&self, nodes: &NodeTable, file: &Arc<HomeFile>, node: &Node) {
+        file.with_live(|live| {
+            if live.node == Some(node.id) {
+                live.node = None;
+            }
+        });
+        count(&self.stats.nodes_retired);
+        for (directory, name) in file.names() {
+            self.notice_name(nodes, directory, &name);
+        }
+    }
+
+    /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by
+    /// inode, so a file that is locked must keep its nodeid.
+    fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
+        let Some(dev) = self.mount_dev.get() else {
+            return false;
+        };
+        let (major, minor) = (rustix::fs::major(*dev), rustix::fs::minor(*dev));
+        let device = format!("{major:02x}:{minor:02x}:");
+        let Ok(locks) = std::fs::read_to_string("/proc/locks") else {
+            return false;
+        };
+        // Of a line such as `1: FLOCK ADVISORY WRITE 708 00:2a:14 0 EOF` the sixth word counts.
+        locks
+            .lines()
+            .filter_map(|line| {
+                line.split_whitespace()
+                    .find(|word| word.starts_with(&device))
+            })
+            .filter_map(|word| word.rsplit(':').next()?.parse::<u64>().ok())
+            .any(|ino| ino == file.ino || ino == node.id.0)
+    }
+}
+
+fn take_replicas(live: &mut crate::file::Live, pool: Option<PoolId>) -> Vec<Replica> {
+    let wanted = |replica: &Replica| pool.is_none_or(|pool| replica.pool().id() == pool);
+    let (taken, kept) = live.replicas.drain(..).partition(wanted);
+    live.replicas = kept;
+    live.epoch += 1;
+    taken
+}

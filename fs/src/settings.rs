@@ -1,0 +1,54 @@
+//! What the file system is told by its owner; it knows nothing of files or command lines.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::home::Watch;
+
+/// One cold directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColdSettings {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How changes become known.
+    pub watch: Watch,
+    /// Time between rescans, where inotify is blind.
+    pub rescan_interval: Duration,
+}
+
+/// Settings of one mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsSettings {
+    /// The writable home.
+    pub models_dir: PathBuf,
+    /// Cold directories in order of precedence.
+    pub cold: Vec<ColdSettings>,
+    /// Whether the kernel shall be asked for passthrough.
+    pub passthrough: bool,
+    /// Whether every change through the mount is refused.
+    pub read_only: bool,
+    /// How long the kernel may keep names.
+    pub entry_timeout: Duration,
+    /// How long the kernel may keep attributes.
+    pub attr_timeout: Duration,
+    /// How long start-up waits for the first scan of cold directories.
+    pub scan_wait: Duration,
+    /// How long a file that vanished from the models directory behind our back can still be opened
+    /// by who had looked it up.
+    pub vanished_grace: Duration,
+}
+
+impl Default for FsSettings {
+    fn default() -> Self {
+        FsSettings {
+            models_dir: PathBuf::new(),
+            cold: Vec::new(),
+            passthrough: true,
+            read_only: false,
+            entry_timeout: Duration::from_secs(3600),
+            attr_timeout: Duration::from_secs(3600),
+            scan_wait: Duration::from_secs(30),
+            vanished_grace: Duration::from_secs(5),
+        }
+    }
+}

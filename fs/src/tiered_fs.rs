@@ -1,0 +1,516 @@
+//! `TieredFs`: one method an operation of the file system, without any FUSE type.
+//!
+//! Owns homes, union, nodes, handles and residency, and joins them. No method waits for a cold home:
+//! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
+//! below the mount drive this object.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::attr::{Attr, Kind};
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::event::FsEvent;
+use crate::file::HomeFile;
+use crate::handle::{Handle, HandleTable};
+use crate::home::Home;
+use crate::identity::Identity;
+use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
+use crate::node::{Node, NodeTable, Target, VIRTUAL_NODE};
+use crate::offload::Offload;
+use crate::rel_path::{RelPath, check_name};
+use crate::replica::{Drainer, Replica};
+use crate::residency::{Notice, Residency};
+use crate::settings::FsSettings;
+use crate::stats::{Stats, count};
+use crate::union::{Found, HOMES_MAX, ListedName, Union, UnionChange};
+use crate::virtual_file::{DIRECTORY, VirtualFiles};
+
+mod open;
+mod changes;
+mod keep_true;
+
+pub use changes::{RenameMode, SetAttr, Time};
+pub use keep_true::HomeState;
+pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
+
+/// Inode numbers shown for the virtual files: far above those of homes.
+const VIRTUAL_INO: u64 = 1 << 61;
+
+/// Attributes as a `stat` of the mount shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The nodeid.
+    pub node: NodeId,
+    /// The inode number.
+    pub ino: u64,
+    /// Everything else.
+    pub attr: Attr,
+    /// How long the kernel may keep the attributes.
+    pub attr_timeout: Duration,
+}
+
+/// The file system.
+pub struct TieredFs {
+    pub(crate) settings: FsSettings,
+    homes: Vec<Arc<Home>>,
+    offloads: Vec<Offload>,
+    union: Union,
+    nodes: NodeTable,
+    handles: HandleTable,
+    residency: Residency,
+    virtual_files: Arc<dyn VirtualFiles>,
+    stats: Arc<Stats>,
+    speeds: Vec<AtomicU64>,
+    keep_true: keep_true::KeepTrue,
+    /// Shared by changes through us, from the system call until it is recorded; taken alone by who
+    /// looks at the models directory, so that nobody sees a rename half recorded.
+    gate: RwLock<()>,
+    /// Grows with every change of the tree.
+    generation: AtomicU64,
+}
+
+/// How many pools can be known at once.
+pub const POOLS_MAX: usize = 64;
+
+impl TieredFs {
+    /// Opens the homes and scans the models directory. Cold directories are empty until
+    /// [`TieredFs::start`] has scanned them. Gives the channel of notices for the adapter.
+    ///
+    /// # Errors
+    /// When a home cannot be opened or the models directory not be read.
+    pub fn new(
+        settings: FsSettings,
+        drainer: Arc<Drainer>,
+        events: Sender<FsEvent>,
+        virtual_files: Arc<dyn VirtualFiles>,
+    ) -> FsResult<(Arc<TieredFs>, Receiver<Notice>)> {
+        if settings.cold.len() >= HOMES_MAX {
+            let kind = ErrorKind::Invalid("more than 63 cold directories");
+            return Err(FsError::new("mount", kind));
+        }
+        let mut homes = vec![Home::open_models(&settings.models_dir)?];
+        for (index, cold) in settings.cold.iter().enumerate() {
+            let id = HomeId(u16::try_from(index + 1).unwrap_or(u16::MAX));
+            homes.push(Home::open_cold(id, &cold.path, cold.watch)?);
+        }
+        let homes: Vec<Arc<Home>> = homes.into_iter().map(Arc::new).collect();
+        let root = homes[0].stat(&RelPath::root())?;
+        let stats = Arc::new(Stats::default());
+        let (notices, receiver) = unbounded();
+        let file_system = Arc::new(TieredFs {
+            offloads: homes
+                .iter()
+                .map(|home| Offload::new(&format!("home-{}", home.id())))
+                .collect(),
+            union: Union::new(root, homes.len()),
+            nodes: NodeTable::new(virtual_files.names().len()),
+            handles: HandleTable::default(),
+            residency: Residency::new(notices, events, drainer, Arc::clone(&stats)),
+            virtual_files,
+            stats,
+            speeds: (0..POOLS_MAX).map(|_| AtomicU64::new(0)).collect(),
+            keep_true: keep_true::KeepTrue::new(homes.len()),
+            gate: RwLock::new(()),
+            generation: AtomicU64::new(1),
+            homes,
+            settings,
+        });
+        file_system.scan_models()?;
+        Ok((file_system, receiver))
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &FsSettings {
+        &self.settings
+    }
+
+    /// The homes in order of precedence; the first is the models directory.
+    pub fn homes(&self) -> &[Arc<Home>] {
+        &self.homes
+    }
+
+    /// The merged tree.
+    pub fn union(&self) -> &Union {
+        &self.union
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Number of nodes that the kernel knows.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Number of open handles.
+    pub fn handle_count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Threads that may wait for a home.
+    pub fn offload(&self, home: HomeId) -> &Offload {
+        &self.offloads[usize::from(home.0).min(self.offloads.len() - 1)]
+    }
+
+    /// The device number of the mount, once it is mounted.
+    pub fn set_mount_dev(&self, dev: u64) {
+        self.residency.set_mount_dev(dev);
+    }
+
+    /// The home of a file.
+    pub fn home_of(&self, file: &HomeFile) -> &Arc<Home> {
+        &self.homes[usize::from(file.home.0).min(self.homes.len() - 1)]
+    }
+
+    fn models(&self) -> &Home {
+        &self.homes[0]
+    }
+
+    // ---- replicas ------------------------------------------------------------------------
+
+    /// Tells how fast a pool is (bytes a second): the fastest replica of a file serves.
+    pub fn set_pool_speed(&self, pool: PoolId, bytes_per_sec: u64) {
+        if let Some(speed) = self.speeds.get(usize::from(pool.0)) {
+            speed.store(bytes_per_sec, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a verified replica to new opens.
+    ///
+    /// # Errors
+    /// The replica back, when the file has a writer or is not what was copied.
+    pub fn publish(
+        &self,
+        file: &Arc<HomeFile>,
+        replica: Replica,
+    ) -> Result<(), (FsError, Box<Replica>)> {
+        if !file.is_cold() {
+            // What the models directory has now, not what inotify will tell us soon.
+            self.reload_attr(file);
+        }
+        self.residency.publish(&self.nodes, file, replica, |pool| {
+            self.speeds
+                .get(usize::from(pool.0))
+                .map_or(0, |speed| speed.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Takes replicas away from new opens: of one pool, or all. Gives the number taken.
+    pub fn drop_replicas(
+        &self,
+        file: &Arc<HomeFile>,
+        pool: Option<PoolId>,
+        reason: &'static str,
+    ) -> usize {
+        self.residency
+            .drop_replicas(&self.nodes, file, pool, reason)
+    }
+
+    // ---- names and attributes ---------------------------------------------------------------
+
+    fn directory_of(&self, node: NodeId) -> FsResult<DirId> {
+        match self.node(node)?.target() {
+            Target::Directory(directory) => Ok(directory),
+            Target::File(_) | Target::Virtual(_) => {
+                Err(FsError::new("look up", ErrorKind::NotDirectory))
+            }
+            Target::VirtualDirectory => Err(FsError::new("change", ErrorKind::NotPermitted)),
+        }
+    }
+
+    fn node(&self, node: NodeId) -> FsResult<Arc<Node>> {
+        self.nodes
+            .get(node)
+            .ok_or_else(|| FsError::new("find node", ErrorKind::NotFound))
+    }
+
+    /// Looks a name up; the node counts one lookup more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or that the name or directory is unusable.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> FsResult<Shown> {
+        count(&self.stats.lookups);
+        check_name(name).map_err(|bad| FsError::new("look up", ErrorKind::BadPath(bad)))?;
+        if parent == NodeId::ROOT && name == DIRECTORY.as_bytes() {
+            return self.getattr(NodeId(VIRTUAL_NODE), None);
+        }
+        if parent == NodeId(VIRTUAL_NODE) {
+            let known = self
+                .virtual_files
+                .names()
+                .iter()
+                .position(|n| n.as_bytes() == name);
+            let index = known.ok_or_else(|| FsError::new("look up", ErrorKind::NotFound))?;
+            return self.getattr(NodeId(VIRTUAL_NODE + 1 + index as u64), None);
+        }
+        let directory = self.directory_of(parent)?;
+        let found = self.union.look_up(directory, name);
+        self.entry(found.ok_or_else(|| FsError::new("look up", ErrorKind::NotFound))?)
+    }
+
+    /// The node of what was found, counted as looked up once more.
+    fn entry(&self, found: Found) -> FsResult<Shown> {
+        match found {
+            Found::Directory(directory) => {
+                let node = self.nodes.look_up_directory(directory);
+                self.show_directory(node.id, directory)
+            }
+            Found::File(file) => {
+                let node = self.nodes.look_up_file(&file, || self.anchor(&file));
+                Ok(self.show_file(&node, &file))
+            }
+        }
+    }
+
+    /// A descriptor that keeps a file of the models directory reachable whatever happens to its name.
+    fn anchor(&self, file: &HomeFile) -> Option<std::os::fd::OwnedFd> {
+        if file.is_cold() {
+            return None;
+        }
+        let anchor = self.models().anchor(&self.union.path_of(file)?).ok()?;
+        let identity = Identity::of_fd(&anchor).ok()?;
+        (identity.ino == file.attr().identity.ino).then_some(anchor)
+    }
+
+    /// Attributes of a node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the node or its directory is gone.
+    pub fn getattr(&self, node: NodeId, _handle: Option<HandleId>) -> FsResult<Shown> {
+        count(&self.stats.getattrs);
+        let node = self.node(node)?;
+        match node.target() {
+            Target::Directory(directory) => self.show_directory(node.id, directory),
+            Target::File(file) => Ok(self.show_file(&node, &file)),
+            Target::VirtualDirectory => Ok(self.show_virtual(node.id, Kind::Directory, 0o555, 0)),
+            Target::Virtual(index) => {
+                let name = self.virtual_name(index);
+                let permissions = self.virtual_files.permissions(name);
+                let size = self.virtual_files.size_bytes(name);
+                Ok(self.show_virtual(node.id, Kind::File, permissions, size))
+            }
+        }
+    }
+
+    fn virtual_name(&self, index: usize) -> &'static str {
+        self.virtual_files
+            .names()
+            .get(index)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn show_directory(&self, node: NodeId, directory: DirId) -> FsResult<Shown> {
+        let gone = || FsError::new("stat", ErrorKind::NotFound);
+        let mut view = self.union.directory(directory).ok_or_else(gone)?;
+        if view.in_models {
+            let path = self.union.directory_path(directory).ok_or_else(gone)?;
+            if let Ok(attr) = self.models().stat(&path) {
+                view.attr = attr;
+            }
+        }
+        view.attr.nlink = view.subdirectories.saturating_add(2);
+        let attr_timeout = self.settings.attr_timeout;
+        Ok(Shown {
+            node,
+            ino: view.ino,
+            attr: view.attr,
+            attr_timeout,
+        })
+    }
+
+    fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
+        if !file.is_cold() {
+            match node.anchor.as_ref().map(rustix::fs::fstat) {
+                Some(Ok(stat)) => {
+                    file.set_attr(Attr::of(&stat));
+                }
+                _ => self.reload_attr(file),
+            }
+        }
+        let written = file.with_live(|live| live.writers > 0);
+        // While somebody writes, shared mappings change size and times without telling the kernel.
+        let attr_timeout = if written {
+            Duration::ZERO
+        } else {
+            self.settings.attr_timeout
+        };
+        Shown {
+            node: node.id,
+            ino: file.ino,
+            attr: file.attr(),
+            attr_timeout,
+        }
+    }
+
+    fn show_virtual(&self, node: NodeId, kind: Kind, permissions: u16, size: u64) -> Shown {
+        // The root is never removed from the union.
+        let mut attr = self.union.root_attr();
+        attr.kind = kind;
+        attr.permissions = permissions;
+        attr.nlink = 1;
+        attr.blocks = 0;
+        attr.identity.size = size;
+        Shown {
+            node,
+            ino: VIRTUAL_INO + node.0,
+            attr,
+            attr_timeout: Duration::ZERO,
+        }
+    }
+
+    /// Looks at a file of the models directory again.
+    fn reload_attr(&self, file: &Arc<HomeFile>) {
+        let attr = self
+            .union
+            .path_of(file)
+            .and_then(|path| self.models().stat(&path).ok());
+        match attr {
+            Some(attr) if attr.identity.ino == file.attr().identity.ino => {
+                file.set_attr(attr);
+            }
+            Some(_) => {}
+            None => {
+                let mut gone = file.attr();
+                gone.nlink = 0;
+                file.set_attr(gone);
+            }
+        }
+    }
+
+    /// The kernel gives back lookups.
+    pub fn forget(&self, node: NodeId, number: u64) {
+        self.nodes.forget(node, number);
+    }
+
+    /// The target of a symlink.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when it is none.
+    pub fn readlink(&self, node: NodeId) -> FsResult<Vec<u8>> {
+        let target = self.node(node)?.file().and_then(|file| file.target.clone());
+        let invalid = || FsError::new("readlink", ErrorKind::Invalid("not a symlink"));
+        Ok(target.ok_or_else(invalid)?.into_vec())
+    }
+
+    /// Opens a directory: its entries as they are now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is gone.
+    pub fn opendir(&self, node: NodeId) -> FsResult<HandleId> {
+        let listed = match self.node(node)?.target() {
+            Target::Directory(directory) => self
+                .union
+                .list(directory)
+                .ok_or_else(|| FsError::new("list", ErrorKind::NotFound))?,
+            Target::VirtualDirectory => self.list_virtual(),
+            _ => return Err(FsError::new("list", ErrorKind::NotDirectory)),
+        };
+        Ok(self.handles.insert(Handle::Directory(Arc::new(listed))))
+    }
+
+    fn list_virtual(&self) -> Vec<ListedName> {
+        let names = self.virtual_files.names().iter().enumerate();
+        names
+            .map(|(index, name)| ListedName {
+                name: Arc::from(name.as_bytes()),
+                ino: VIRTUAL_INO + VIRTUAL_NODE + 1 + index as u64,
+                kind: Kind::File,
+            })
+            .collect()
+    }
+
+    /// The entries of an open directory, and the inode numbers of itself and its parent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown handle.
+    pub fn readdir(
+        &self,
+        node: NodeId,
+        handle: HandleId,
+    ) -> FsResult<(Arc<Vec<ListedName>>, u64, u64)> {
+        let unknown = || FsError::new("list", ErrorKind::NotFound);
+        let listed = self.handles.directory(handle).ok_or_else(unknown)?;
+        let (own, parent) = match self.node(node)?.target() {
+            Target::Directory(directory) => {
+                let parent = self.union.parent(directory).unwrap_or(DirId::ROOT);
+                let ino = |id| self.union.directory(id).map_or(0, |view| view.ino);
+                (ino(directory), ino(parent))
+            }
+            _ => (VIRTUAL_INO + VIRTUAL_NODE, VIRTUAL_INO),
+        };
+        Ok((listed, own, parent))
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: HandleId) {
+        self.handles.remove(handle);
+    }
+
+    /// Space and inodes of the models directory: cold storage takes no file.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn statfs(&self) -> FsResult<rustix::fs::StatVfs> {
+        self.models().statfs()
+    }
+
+    /// Applies changes of the union: tells the kernel and the owner, drops what is stale.
+    fn apply(&self, changes: Vec<UnionChange>) {
+        let mut tree_changed = false;
+        for change in changes {
+            match change {
+                UnionChange::Name(directory, name) => {
+                    tree_changed = true;
+                    self.residency.notice_name(&self.nodes, directory, &name);
+                }
+                UnionChange::FileGone(file) => {
+                    tree_changed = true;
+                    self.drop_replicas(&file, None, "the file is gone from its home");
+                }
+                UnionChange::FileChanged(file) => {
+                    tree_changed = true;
+                    self.drop_replicas(&file, None, "the file changed in its home");
+                    let (node, writers) = file.with_live(|live| (live.node, live.writers));
+                    if let Some(node) = node {
+                        // What is written through us, the kernel has already.
+                        let notice = if writers > 0 {
+                            Notice::Attr(node)
+                        } else {
+                            Notice::Data(node)
+                        };
+                        self.residency.notice(notice);
+                    }
+                }
+                UnionChange::FileAttr(file) => {
+                    if let Some(node) = file.with_live(|live| live.node) {
+                        self.residency.notice(Notice::Attr(node));
+                    }
+                }
+                UnionChange::DirectoryFound(home, directory) => {
+                    tree_changed = true;
+                    self.keep_true.found(home, directory);
+                }
+                UnionChange::DirectoryGone(directory) => self.nodes.directory_gone(directory),
+            }
+        }
+        if tree_changed {
+            self.tree_changed();
+        }
+    }
+
+    fn tree_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+        self.residency.tell(FsEvent::TreeChanged);
+    }
+
+    /// Grows with every change of the tree: what was made from an older one is out of date.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,734 @@
+//! Everything that changes names or attributes. All of it happens in the models directory.
+//!
+//! The order is always: refuse, change the home, look at what it is now, record. Nothing is recorded
+//! that was not seen in the home afterwards.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT, Uid,
+};
+
+use super::open::{CreateRequest, OpenRequest};
+use super::{Shown, TieredFs};
+use crate::attr::{Attr, Kind};
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::event::FsEvent;
+use crate::file::HomeFile;
+use crate::home::proc_path;
+use crate::ids::{DirId, HandleId, NodeId};
+use crate::node::{Node, Target};
+use crate::rel_path::{RelPath, check_name};
+use crate::stats::count;
+use crate::union::{Found, UnionChange};
+
+/// A time to be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// The time of the call.
+    Now,
+    /// This one.
+    At(SystemTime),
+}
+
+/// Attributes to be set; `None`: left as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<Time>,
+    /// Modification time.
+    pub mtime: Option<Time>,
+}
+
+/// How a rename treats an existing target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// It is replaced.
+    Replace,
+    /// It is an error.
+    NoReplace,
+    /// The two are exchanged.
+    Exchange,
+}
+
+/// A name in a directory that exists in the models directory, ready for a change.
+struct Slot<'a> {
+    directory: DirId,
+    fd: OwnedFd,
+    path: RelPath,
+    name: &'a [u8],
+}
+
+impl Slot<'_> {
+    fn name(&self) -> &OsStr {
+        OsStr::from_bytes(self.name)
+    }
+
+    fn failed(&self, operation: &'static str, errno: rustix::io::Errno) -> FsError {
+        let path = self.path.join(self.name).unwrap_or_default();
+        FsError::io(operation, &path, errno)
+    }
+}
+
+fn bits(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o7777)
+}
+
+impl TieredFs {
+    pub(super) fn refuse_read_only(&self, operation: &'static str) -> FsResult<()> {
+        match self.settings.read_only {
+            true => Err(FsError::new(operation, ErrorKind::ReadOnly)),
+            false => Ok(()),
+        }
+    }
+
+    /// The refusal to change a cold file, told to the owner as well.
+    pub(super) fn refuse_cold(
+        &self,
+        operation: &'static str,
+        file: &HomeFile,
+        pid: u32,
+    ) -> FsError {
+        let path = self.union.path_of(file).unwrap_or_default();
+        self.cold_refused(operation, &path, pid)
+    }
+
+    fn cold_refused(&self, operation: &'static str, path: &RelPath, pid: u32) -> FsError {
+        count(&self.stats.cold_writes_refused);
+        let path_text = path.to_string();
+        self.residency.tell(FsEvent::ColdWriteRefused {
+            operation,
+            path: path_text,
+            pid,
+        });
+        FsError::new(operation, ErrorKind::ColdReadOnly).at(path)
+    }
+
+    /// Held while a name is changed in the models directory, until the change is recorded.
+    pub(super) fn changing(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while the models directory is looked at for changes behind our back. Never queued for:
+    /// a waiting writer would hold up changes behind a slow one.
+    pub(super) fn quiet(&self) -> RwLockWriteGuard<'_, ()> {
+        loop {
+            match self.gate.try_write() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    pub(super) fn in_models(&self, directory: DirId) -> bool {
+        self.union
+            .directory(directory)
+            .is_some_and(|view| view.in_models)
+    }
+
+    /// The directory and name, with the directory made in the models directory if only cold storage
+    /// has it so far.
+    fn slot<'a>(&self, parent: NodeId, name: &'a [u8], what: &'static str) -> FsResult<Slot<'a>> {
+        self.refuse_read_only(what)?;
+        check_name(name).map_err(|bad| FsError::new(what, ErrorKind::BadPath(bad)))?;
+        let directory = self.directory_of(parent)?;
+        if directory == DirId::ROOT && name == crate::virtual_file::DIRECTORY.as_bytes() {
+            return Err(FsError::new(what, ErrorKind::NotPermitted));
+        }
+        self.make_in_models(directory)?;
+        let gone = || FsError::new(what, ErrorKind::NotFound);
+        let path = self.union.directory_path(directory).ok_or_else(gone)?;
+        let fd = self.models().directory(&path)?;
+        Ok(Slot {
+            directory,
+            fd,
+            path,
+            name,
+        })
+    }
+
+    /// Makes a directory that only cold storage has, with its parents, owners and permissions.
+    fn make_in_models(&self, directory: DirId) -> FsResult<()> {
+        if self.in_models(directory) {
+            return Ok(());
+        }
+        let gone = || FsError::new("make directory", ErrorKind::NotFound);
+        let (parent, name) = self.union.directory_name(directory).ok_or_else(gone)?;
+        self.make_in_models(parent)?;
+        let view = self.union.directory(directory).ok_or_else(gone)?;
+        let path = self.union.directory_path(parent).ok_or_else(gone)?;
+        let fd = self.models().directory(&path)?;
+        let text = OsStr::from_bytes(&name);
+        match rustix::fs::mkdirat(&fd, text, bits(view.attr.permissions.into())) {
+            Ok(()) => self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid)),
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(FsError::io("make directory", &path, errno)),
+        }
+        self.record(parent, &name)
+    }
+
+    /// Looks at a name after we changed it. The kernel knows of the change already.
+    fn record(&self, directory: DirId, name: &[u8]) -> FsResult<()> {
+        let changes = self.union.refresh_name(self.models(), directory, name)?;
+        self.apply_own(changes);
+        Ok(())
+    }
+
+    fn apply_own(&self, mut changes: Vec<UnionChange>) {
+        let before = changes.len();
+        changes.retain(|change| !matches!(change, UnionChange::Name(..)));
+        if changes.len() < before {
+            self.tree_changed();
+        }
+        self.apply(changes);
+    }
+
+    /// What we have just made.
+    fn made(&self, slot: &Slot<'_>) -> FsResult<Shown> {
+        self.record(slot.directory, slot.name)?;
+        let found = self.union.look_up(slot.directory, slot.name);
+        self.entry(found.ok_or_else(|| FsError::new("create", ErrorKind::NotFound))?)
+    }
+
+    /// Gives something just made to its owner; the group stays where the directory's
+    /// set-group-id bit decides it. Only root can, and need, do that.
+    fn give_to(&self, directory: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: Option<u32>) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let gid = gid.map(Gid::from_raw);
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        if let Err(error) =
+            rustix::fs::chownat(directory, name, Some(Uid::from_raw(uid)), gid, flags)
+        {
+            tracing::warn!(%error, "cannot give a new file to its owner");
+        }
+    }
+
+    /// The group for something new in the directory; `None`: the directory decides.
+    fn group_for(&self, directory: &OwnedFd, gid: u32) -> Option<u32> {
+        let set_group = rustix::fs::fstat(directory).is_ok_and(|s| s.st_mode & 0o2000 != 0);
+        (!set_group).then_some(gid)
+    }
+
+    pub(super) fn create_file(
+        &self,
+        request: &CreateRequest<'_>,
+    ) -> FsResult<(Arc<HomeFile>, File)> {
+        let _changing = self.changing();
+        let slot = self.slot(request.parent, request.name, "create")?;
+        let exclusive =
+            OFlags::from_bits_retain(request.open.flags.cast_unsigned()).contains(OFlags::EXCL);
+        let existing = self.union.look_up(slot.directory, slot.name);
+        match existing {
+            Some(Found::Directory(_)) => {
+                return Err(FsError::new("create", ErrorKind::IsDirectory));
+            }
+            Some(Found::File(_)) if exclusive => {
+                return Err(FsError::new("create", ErrorKind::Exists));
+            }
+            _ => {}
+        }
+        self.make_file(&slot, request.mode, &request.open)
+    }
+
+    /// Creates a file in the models directory, or opens the one that somebody else just made.
+    fn make_file(
+        &self,
+        slot: &Slot<'_>,
+        mode: u32,
+        request: &OpenRequest,
+    ) -> FsResult<(Arc<HomeFile>, File)> {
+        let base = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = base | OFlags::CREATE | OFlags::EXCL;
+        let own = match rustix::fs::openat(&slot.fd, slot.name(), flags, bits(mode)) {
+            Ok(fd) => {
+                let gid = self.group_for(&slot.fd, request.gid);
+                self.give_to(slot.fd.as_fd(), slot.name(), request.uid, gid);
+                if mode & 0o6000 != 0 {
+                    // Giving a file away clears these bits.
+                    let _ = rustix::fs::fchmod(&fd, bits(mode));
+                }
+                fd
+            }
+            Err(rustix::io::Errno::EXIST) => {
+                let flags = if request.truncates() {
+                    base | OFlags::TRUNC
+                } else {
+                    base
+                };
+                rustix::fs::openat(&slot.fd, slot.name(), flags, Mode::empty())
+                    .map_err(|errno| slot.failed("create", errno))?
+            }
+            Err(errno) => return Err(slot.failed("create", errno)),
+        };
+        self.record(slot.directory, slot.name)?;
+        match self.union.look_up(slot.directory, slot.name) {
+            Some(Found::File(file)) if !file.is_cold() => Ok((file, File::from(own))),
+            _ => Err(FsError::new("create", ErrorKind::NotFound)),
+        }
+    }
+
+    /// Creates an empty file in the models directory in place of a cold one of the same name.
+    pub(super) fn shadow(
+        &self,
+        node: &Arc<Node>,
+        cold: &Arc<HomeFile>,
+        request: &OpenRequest,
+    ) -> FsResult<Arc<HomeFile>> {
+        let gone = || FsError::new("truncate", ErrorKind::NotFound);
+        let (directory, name) = cold.any_name().ok_or_else(gone)?;
+        let parent = self.nodes.of_directory(directory).ok_or_else(gone)?;
+        let slot = self.slot(parent, &name, "truncate")?;
+        let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
+        let held = {
+            let open = node.lock_open();
+            open.handles > 0
+        };
+        if held {
+            self.residency.retire(&self.nodes, cold, node);
+        } else {
+            cold.with_live(|live| live.node = None);
+            file.with_live(|live| live.node = Some(node.id));
+        }
+        node.set_target(Target::File(Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] when any home has the name; the home's answer.
+    pub fn mkdir(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    ) -> FsResult<Shown> {
+        let _changing = self.changing();
+        let slot = self.slot(parent, name, "mkdir")?;
+        self.refuse_existing(&slot, "mkdir")?;
+        rustix::fs::mkdirat(&slot.fd, slot.name(), bits(mode))
+            .map_err(|errno| slot.failed("mkdir", errno))?;
+        self.give_to(
+            slot.fd.as_fd(),
+            slot.name(),
+            uid,
+            self.group_for(&slot.fd, gid),
+        );
+        self.made(&slot)
+    }
+
+    fn refuse_existing(&self, slot: &Slot<'_>, what: &'static str) -> FsResult<()> {
+        match self.union.look_up(slot.directory, slot.name) {
+            Some(_) => Err(FsError::new(what, ErrorKind::Exists)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a pipe, socket, device or empty file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] when any home has the name; the home's answer.
+    pub fn mknod(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        rdev: u32,
+        owner: (u32, u32),
+    ) -> FsResult<Shown> {
+        let _changing = self.changing();
+        let slot = self.slot(parent, name, "mknod")?;
+        self.refuse_existing(&slot, "mknod")?;
+        let kind = FileType::from_raw_mode(mode);
+        rustix::fs::mknodat(&slot.fd, slot.name(), kind, bits(mode), u64::from(rdev))
+            .map_err(|errno| slot.failed("mknod", errno))?;
+        self.give_to(
+            slot.fd.as_fd(),
+            slot.name(),
+            owner.0,
+            self.group_for(&slot.fd, owner.1),
+        );
+        self.made(&slot)
+    }
+
+    /// Makes a symlink; the target is kept as it is and followed by the caller, not by us.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] when any home has the name; the home's answer.
+    pub fn symlink(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        target: &[u8],
+        uid: u32,
+        gid: u32,
+    ) -> FsResult<Shown> {
+        let _changing = self.changing();
+        let slot = self.slot(parent, name, "symlink")?;
+        self.refuse_existing(&slot, "symlink")?;
+        rustix::fs::symlinkat(OsStr::from_bytes(target), &slot.fd, slot.name())
+            .map_err(|errno| slot.failed("symlink", errno))?;
+        self.give_to(
+            slot.fd.as_fd(),
+            slot.name(),
+            uid,
+            self.group_for(&slot.fd, gid),
+        );
+        self.made(&slot)
+    }
+
+    /// Gives a file of the models directory one more name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ColdReadOnly`] for a cold file; [`ErrorKind::Exists`]; the home's answer.
+    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8], pid: u32) -> FsResult<Shown> {
+        let _changing = self.changing();
+        let source = self.node(node)?;
+        let not_file = || FsError::new("link", ErrorKind::NotPermitted);
+        let file = source.file().ok_or_else(not_file)?;
+        if file.is_cold() {
+            return Err(self.refuse_cold("link", &file, pid));
+        }
+        let slot = self.slot(parent, name, "link")?;
+        self.refuse_existing(&slot, "link")?;
+        self.union.note_hard_link(&file);
+        let gone = || FsError::new("link", ErrorKind::NotFound);
+        let path = self.union.path_of(&file).ok_or_else(gone)?;
+        let (from, from_name) = path.split_last().ok_or_else(gone)?;
+        let from = self.models().directory(&from)?;
+        let from_name = OsStr::from_bytes(from_name);
+        rustix::fs::linkat(&from, from_name, &slot.fd, slot.name(), AtFlags::empty())
+            .map_err(|errno| slot.failed("link", errno))?;
+        self.made(&slot)
+    }
+
+    /// Takes a name of the models directory away; a cold file of that name is seen again then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ColdReadOnly`] when only cold storage has it; the home's answer.
+    pub fn unlink(&self, parent: NodeId, name: &[u8], pid: u32) -> FsResult<()> {
+        let _changing = self.changing();
+        self.refuse_read_only("unlink")?;
+        let directory = self.directory_of(parent)?;
+        let file = match self.union.look_up(directory, name) {
+            Some(Found::File(file)) => file,
+            Some(Found::Directory(_)) => {
+                return Err(FsError::new("unlink", ErrorKind::IsDirectory));
+            }
+            None => return Err(FsError::new("unlink", ErrorKind::NotFound)),
+        };
+        if file.is_cold() {
+            return Err(self.refuse_cold("unlink", &file, pid));
+        }
+        let slot = self.slot(parent, name, "unlink")?;
+        rustix::fs::unlinkat(&slot.fd, slot.name(), AtFlags::empty())
+            .map_err(|errno| slot.failed("unlink", errno))?;
+        self.record(slot.directory, slot.name)
+    }
+
+    /// Removes an empty directory of the models directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotEmpty`]; [`ErrorKind::ColdReadOnly`] when cold storage has it too.
+    pub fn rmdir(&self, parent: NodeId, name: &[u8], pid: u32) -> FsResult<()> {
+        let _changing = self.changing();
+        self.refuse_read_only("rmdir")?;
+        let directory = self.directory_of(parent)?;
+        let id = match self.union.look_up(directory, name) {
+            Some(Found::Directory(id)) => id,
+            Some(Found::File(_)) => return Err(FsError::new("rmdir", ErrorKind::NotDirectory)),
+            None => return Err(FsError::new("rmdir", ErrorKind::NotFound)),
+        };
+        if !self.union.is_empty(id) {
+            return Err(FsError::new("rmdir", ErrorKind::NotEmpty));
+        }
+        if self.union.is_partly_cold(id) {
+            let path = self.union.directory_path(id).unwrap_or_default();
+            return Err(self.cold_refused("rmdir", &path, pid));
+        }
+        let slot = self.slot(parent, name, "rmdir")?;
+        rustix::fs::unlinkat(&slot.fd, slot.name(), AtFlags::REMOVEDIR)
+            .map_err(|errno| slot.failed("rmdir", errno))?;
+        self.record(slot.directory, slot.name)
+    }
+
+    /// Renames inside the models directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ColdReadOnly`] when what would move is cold, or partly cold.
+    pub fn rename(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        mode: RenameMode,
+        pid: u32,
+    ) -> FsResult<()> {
+        let _changing = self.changing();
+        self.refuse_read_only("rename")?;
+        let not_found = || FsError::new("rename", ErrorKind::NotFound);
+        let from_directory = self.directory_of(from.0)?;
+        let to_directory = self.directory_of(to.0)?;
+        let moved = self
+            .union
+            .look_up(from_directory, from.1)
+            .ok_or_else(not_found)?;
+        let target = self.union.look_up(to_directory, to.1);
+        self.refuse_cold_move(&moved, pid)?;
+        match (mode, &target) {
+            (RenameMode::NoReplace, Some(_)) => {
+                return Err(FsError::new("rename", ErrorKind::Exists));
+            }
+            (RenameMode::Exchange, None) => return Err(not_found()),
+            (RenameMode::Exchange, Some(target)) => self.refuse_cold_move(target, pid)?,
+            (RenameMode::Replace, Some(target)) => self.refuse_target(&moved, target, pid)?,
+            _ => {}
+        }
+        let (from, to) = (
+            self.slot(from.0, from.1, "rename")?,
+            self.slot(to.0, to.1, "rename")?,
+        );
+        let flags = match mode {
+            RenameMode::Exchange => RenameFlags::EXCHANGE,
+            RenameMode::NoReplace => RenameFlags::NOREPLACE,
+            RenameMode::Replace => RenameFlags::empty(),
+        };
+        rustix::fs::renameat_with(&from.fd, from.name(), &to.fd, to.name(), flags)
+            .map_err(|errno| to.failed("rename", errno))?;
+        self.record_rename(&moved, target.as_ref(), &from, &to, mode)
+    }
+
+    fn refuse_cold_move(&self, moved: &Found, pid: u32) -> FsResult<()> {
+        match moved {
+            Found::File(file) if file.is_cold() => Err(self.refuse_cold("rename", file, pid)),
+            Found::Directory(id) if self.union.has_cold_below(*id) => {
+                let path = self.union.directory_path(*id).unwrap_or_default();
+                Err(self.cold_refused("rename", &path, pid))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_target(&self, moved: &Found, target: &Found, pid: u32) -> FsResult<()> {
+        match (moved, target) {
+            (Found::File(_), Found::Directory(_)) => {
+                Err(FsError::new("rename", ErrorKind::IsDirectory))
+            }
+            (Found::Directory(_), Found::File(_)) => {
+                Err(FsError::new("rename", ErrorKind::NotDirectory))
+            }
+            (Found::Directory(_), Found::Directory(id)) if !self.union.is_empty(*id) => {
+                Err(FsError::new("rename", ErrorKind::NotEmpty))
+            }
+            (Found::Directory(_), Found::Directory(id)) if self.union.is_partly_cold(*id) => {
+                let path = self.union.directory_path(*id).unwrap_or_default();
+                Err(self.cold_refused("rename", &path, pid))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record_rename(
+        &self,
+        moved: &Found,
+        target: Option<&Found>,
+        from: &Slot<'_>,
+        to: &Slot<'_>,
+        mode: RenameMode,
+    ) -> FsResult<()> {
+        let (source, goal) = ((from.directory, from.name), (to.directory, to.name));
+        if mode == RenameMode::Exchange {
+            let changes = self.union.exchange(source, goal);
+            self.apply_own(changes);
+            return Ok(());
+        }
+        let same = match (moved, target) {
+            // Two links of one file: the kernel does nothing, and neither do we.
+            (Found::File(moved), Some(Found::File(target))) => moved.id == target.id,
+            _ => source == goal,
+        };
+        if !same {
+            let mut changes = Vec::new();
+            self.union.rename(source, goal, &mut changes);
+            self.apply_own(changes);
+        }
+        self.record(from.directory, from.name)?;
+        self.record(to.directory, to.name)
+    }
+
+    /// Sets attributes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ColdReadOnly`] for a cold file, unless it is emptied; the home's answer.
+    pub fn setattr(
+        &self,
+        node: NodeId,
+        handle: Option<HandleId>,
+        set: &SetAttr,
+        request: &OpenRequest,
+    ) -> FsResult<Shown> {
+        let _changing = self.changing();
+        let found = self.node(node)?;
+        match found.target() {
+            // A virtual file takes truncation without a word: shells open with O_TRUNC.
+            Target::Virtual(_) | Target::VirtualDirectory => {}
+            Target::Directory(directory) => {
+                self.refuse_read_only("set attributes")?;
+                let path = self.union.directory_path(directory).unwrap_or_default();
+                if !self.in_models(directory) {
+                    return Err(self.cold_refused("set attributes", &path, request.pid));
+                }
+                let anchor = self.models().anchor(&path)?;
+                set_on(&anchor, Kind::Directory, set)
+                    .map_err(|errno| FsError::io("set attributes", &path, errno))?;
+            }
+            Target::File(file) => {
+                self.refuse_read_only("set attributes")?;
+                self.set_file_attr(&found, &file, handle, set, request)?;
+            }
+        }
+        self.getattr(node, handle)
+    }
+
+    fn set_file_attr(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        handle: Option<HandleId>,
+        set: &SetAttr,
+        request: &OpenRequest,
+    ) -> FsResult<()> {
+        if file.is_cold() {
+            let only_emptied =
+                set.size == Some(0) && set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
+            if !only_emptied {
+                return Err(self.refuse_cold("set attributes", file, request.pid));
+            }
+            self.shadow(node, file, request)?;
+            return Ok(());
+        }
+        if let Some(size) = set.size {
+            self.truncate(node, file, handle, size)?;
+        }
+        let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
+        let temporary;
+        let anchor = match &node.anchor {
+            Some(anchor) => anchor,
+            None => {
+                let gone = || FsError::new("set attributes", ErrorKind::NotFound);
+                temporary = self
+                    .models()
+                    .anchor(&self.union.path_of(file).ok_or_else(gone)?)?;
+                &temporary
+            }
+        };
+        set_on(anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;
+        if let Ok(stat) = rustix::fs::fstat(anchor) {
+            let attr = Attr::of(&stat);
+            let former = file.set_attr(attr);
+            if !former.identity.same_contents(&attr.identity) {
+                self.drop_replicas(file, None, "the file was changed");
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        handle: Option<HandleId>,
+        size: u64,
+    ) -> FsResult<()> {
+        let failed = |error| FsError::new("truncate", ErrorKind::Io(error));
+        self.residency.writer_comes(&self.nodes, file);
+        let open = handle.and_then(|handle| self.handles.file(handle));
+        let done = match open.as_ref().and_then(|open| open.own.as_ref()) {
+            Some(own) => own
+                .set_len(size)
+                .map_err(failed)
+                .map(|()| self.note_written(file, own)),
+            None => self.open_home(node, file, true).and_then(|own| {
+                own.set_len(size)
+                    .map_err(failed)
+                    .map(|()| self.note_written(file, &own))
+            }),
+        };
+        self.residency.writer_goes(file);
+        done
+    }
+}
+
+/// Sets owner, permissions and times by a descriptor that stands for the file.
+fn set_on(anchor: &OwnedFd, kind: Kind, set: &SetAttr) -> rustix::io::Result<()> {
+    if set.uid.is_some() || set.gid.is_some() {
+        let (uid, gid) = (set.uid.map(Uid::from_raw), set.gid.map(Gid::from_raw));
+        rustix::fs::chownat(anchor, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+    }
+    if let Some(mode) = set.mode
+        && kind != Kind::Symlink
+    {
+        // After the owner: giving a file away clears set-user-id.
+        rustix::fs::chmodat(CWD, proc_path(anchor), bits(mode), AtFlags::empty())?;
+    }
+    if set.atime.is_some() || set.mtime.is_some() {
+        let times = Timestamps {
+            last_access: timespec(set.atime),
+            last_modification: timespec(set.mtime),
+        };
+        rustix::fs::utimensat(anchor, c"", &times, AtFlags::EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
+fn timespec(time: Option<Time>) -> Timespec {
+    match time {
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        Some(Time::Now) => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        Some(Time::At(at)) => match at.duration_since(UNIX_EPOCH) {
+            Ok(since) => Timespec {
+                tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: since.subsec_nanos().into(),
+            },
+            Err(before) => {
+                let before = before.duration();
+                let (seconds, nanos) = (before.as_secs(), before.subsec_nanos());
+                let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+                match nanos {
+                    0 => Timespec {
+                        tv_sec: -seconds,
+                        tv_nsec: 0,
+                    },
+                    _ => Timespec {
+                        tv_sec: -seconds - 1,
+                        tv_nsec: (1_000_000_000 - nanos).into(),
+                    },
+                }
+            }
+        },
+    }
+}

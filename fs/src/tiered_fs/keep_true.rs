@@ -1,0 +1,435 @@
+//! Keeping the union true: the first scan, inotify on local homes, rescans of the others.
+//!
+//! One thread a home scans it, one thread reads inotify. A home that hangs holds up its own thread
+//! and nothing else; what is known of it stays as it was.
+
+use std::collections::{BTreeSet, HashMap};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify;
+
+use super::TieredFs;
+use crate::error::FsResult;
+use crate::file::{HomeFile, lock};
+use crate::home::{Home, Watch, proc_path};
+use crate::ids::{DirId, HomeId};
+use crate::union::UnionChange;
+
+/// What the thread of a home shall do.
+enum Task {
+    /// Read this directory and all below.
+    Scan(DirId),
+    /// Look at one name again.
+    Look(DirId, Arc<[u8]>),
+    /// Read everything, and tell when it is done.
+    Rescan(Sender<()>),
+    /// End.
+    Stop,
+}
+
+/// One home as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeState {
+    /// Whether the first scan is complete.
+    pub scanned: bool,
+    /// For how long the home's thread has waited for one answer; `None`: it is idle.
+    pub waiting: Option<Duration>,
+    /// Time since the last complete scan.
+    pub last_scan: Option<Duration>,
+    /// Whether changes come by inotify, rescans not needed.
+    pub watched: bool,
+    /// The last error of a scan, in words.
+    pub error: Option<String>,
+}
+
+struct Scanner {
+    sender: Sender<Task>,
+    receiver: Receiver<Task>,
+    scanned: AtomicBool,
+    /// Milliseconds since `born` at which the current question was asked; 0: none.
+    asked_ms: AtomicU64,
+    /// Milliseconds since `born` of the last complete scan; 0: none.
+    done_ms: AtomicU64,
+    unwatched: AtomicBool,
+    error: Mutex<Option<String>>,
+}
+
+/// The threads' shared state.
+pub struct KeepTrue {
+    born: Instant,
+    scanners: Vec<Scanner>,
+    inotify: Option<OwnedFd>,
+    watches: Mutex<HashMap<i32, (HomeId, DirId)>>,
+    stop: Mutex<Option<OwnedFd>>,
+}
+
+impl KeepTrue {
+    pub(super) fn new(homes: usize) -> KeepTrue {
+        let scanner = |_| {
+            let (sender, receiver) = unbounded();
+            Scanner {
+                sender,
+                receiver,
+                scanned: AtomicBool::new(false),
+                asked_ms: AtomicU64::new(0),
+                done_ms: AtomicU64::new(0),
+                unwatched: AtomicBool::new(false),
+                error: Mutex::new(None),
+            }
+        };
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        KeepTrue {
+            born: Instant::now(),
+            scanners: (0..homes).map(scanner).collect(),
+            inotify: inotify::init(flags).ok(),
+            watches: Mutex::new(HashMap::new()),
+            stop: Mutex::new(None),
+        }
+    }
+
+    fn scanner(&self, home: HomeId) -> &Scanner {
+        &self.scanners[usize::from(home.0)]
+    }
+
+    fn tell(&self, home: HomeId, task: Task) {
+        // The receiver is ours and lives as long.
+        let _ = self.scanner(home).sender.send(task);
+    }
+
+    /// A directory was seen for the first time: its thread reads it.
+    pub(super) fn found(&self, home: HomeId, directory: DirId) {
+        self.tell(home, Task::Scan(directory));
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    fn watch(&self, home: &Home, directory: DirId, path: &crate::rel_path::RelPath) {
+        let Some(inotify_fd) = self
+            .inotify
+            .as_ref()
+            .filter(|_| home.watch() == Watch::Inotify)
+        else {
+            return;
+        };
+        let mut flags = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::MOVE
+            | inotify::WatchFlags::CLOSE_WRITE
+            | inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::ONLYDIR;
+        if !home.is_models() {
+            // Opens of resident files of the models directory look at the file itself; of cold
+            // storage they must not, so every write there is heard of.
+            flags |= inotify::WatchFlags::MODIFY;
+        }
+        let Ok(fd) = home.directory(path) else { return };
+        match inotify::add_watch(inotify_fd, proc_path(&fd), flags) {
+            Ok(watch) => {
+                lock(&self.watches).insert(watch, (home.id(), directory));
+            }
+            Err(error) => {
+                if !self
+                    .scanner(home.id())
+                    .unwatched
+                    .swap(true, Ordering::Relaxed)
+                {
+                    let home = home.path().display();
+                    tracing::warn!(%error, %home, "cannot watch every directory: rescanning");
+                }
+            }
+        }
+    }
+}
+
+impl TieredFs {
+    /// Reads the models directory before anybody can ask.
+    pub(super) fn scan_models(&self) -> FsResult<()> {
+        self.scan(HomeId::MODELS, DirId::ROOT, &mut |_| {})
+    }
+
+    /// Starts the threads, and waits for the first scans of cold directories, not longer than
+    /// `scan_wait`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        let (done, first_scans) = unbounded();
+        for home in &self.homes {
+            let (fs, home, done) = (Arc::clone(self), Arc::clone(home), done.clone());
+            std::thread::Builder::new()
+                .name(format!("scan-{}", home.id()))
+                .spawn(move || fs.scanner_thread(&home, done))?;
+        }
+        drop(done);
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        *lock(&self.keep_true.stop) = Some(writer);
+        let fs = Arc::clone(self);
+        std::thread::Builder::new()
+            .name("inotify".to_owned())
+            .spawn(move || fs.inotify_thread(&reader))?;
+        let deadline = Instant::now() + self.settings.scan_wait;
+        for _ in &self.homes {
+            if first_scans.recv_deadline(deadline).is_err() {
+                tracing::warn!("a cold directory does not answer; its files appear when it does");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the threads. One that hangs in a home is left behind.
+    pub fn stop(&self) {
+        lock(&self.keep_true.stop).take();
+        for home in &self.homes {
+            self.keep_true.tell(home.id(), Task::Stop);
+        }
+    }
+
+    /// Reads all homes again, and waits until that is done or `wait` is over; `true`: it is done.
+    pub fn rescan(&self, wait: Duration) -> bool {
+        let (done, all_done) = unbounded();
+        for home in &self.homes {
+            self.keep_true.tell(home.id(), Task::Rescan(done.clone()));
+        }
+        drop(done);
+        let deadline = Instant::now() + wait;
+        self.homes
+            .iter()
+            .all(|_| all_done.recv_deadline(deadline).is_ok())
+    }
+
+    /// The homes as `status` shows them, in order.
+    pub fn home_states(&self) -> Vec<HomeState> {
+        let now = self.keep_true.now_ms();
+        let since = |ms: u64| (ms != 0).then(|| Duration::from_millis(now.saturating_sub(ms)));
+        let state = |home: &Arc<Home>| {
+            let scanner = self.keep_true.scanner(home.id());
+            let unwatched = scanner.unwatched.load(Ordering::Relaxed);
+            HomeState {
+                scanned: scanner.scanned.load(Ordering::Relaxed),
+                waiting: since(scanner.asked_ms.load(Ordering::Relaxed)),
+                last_scan: since(scanner.done_ms.load(Ordering::Relaxed)),
+                watched: home.watch() == Watch::Inotify && !unwatched,
+                error: lock(&scanner.error).clone(),
+            }
+        };
+        self.homes.iter().map(state).collect()
+    }
+
+    /// A file seems to have changed in its home: the home's thread looks at it.
+    pub fn look_again(&self, file: &HomeFile) {
+        for (directory, name) in file.names() {
+            self.keep_true.tell(file.home, Task::Look(directory, name));
+        }
+    }
+
+    fn scanner_thread(&self, home: &Home, first_done: Sender<()>) {
+        let scanner = self.keep_true.scanner(home.id());
+        if home.is_models() {
+            scanner.scanned.store(true, Ordering::Relaxed);
+            scanner
+                .done_ms
+                .store(self.keep_true.now_ms(), Ordering::Relaxed);
+        } else {
+            self.scan_reported(home);
+        }
+        // Nobody waits any more when `scan_wait` is over.
+        let _ = first_done.send(());
+        drop(first_done);
+        loop {
+            let task = match self.rescan_interval(home) {
+                Some(interval) => scanner.receiver.recv_timeout(interval),
+                None => scanner
+                    .receiver
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match task {
+                Ok(Task::Scan(directory)) => {
+                    let done = self.scan(home.id(), directory, &mut |changes| self.apply(changes));
+                    self.note_error(home, done);
+                }
+                Ok(Task::Look(directory, name)) => {
+                    let _quiet = home.is_models().then(|| self.quiet());
+                    let found =
+                        self.asking(home, || self.union.refresh_name(home, directory, &name));
+                    if let Ok(changes) = found {
+                        self.apply(changes);
+                    }
+                }
+                Ok(Task::Rescan(done)) => {
+                    self.scan_reported(home);
+                    // Nobody may wait for it any more.
+                    let _ = done.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.scan_reported(home),
+                Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn rescan_interval(&self, home: &Home) -> Option<Duration> {
+        let unwatched = self
+            .keep_true
+            .scanner(home.id())
+            .unwatched
+            .load(Ordering::Relaxed);
+        let interval = match home.id() {
+            HomeId::MODELS => Duration::from_secs(300),
+            HomeId(cold) => {
+                self.settings
+                    .cold
+                    .get(usize::from(cold) - 1)?
+                    .rescan_interval
+            }
+        };
+        (home.watch() == Watch::Rescan || unwatched).then_some(interval)
+    }
+
+    fn scan_reported(&self, home: &Home) {
+        let done = self.scan(home.id(), DirId::ROOT, &mut |changes| self.apply(changes));
+        let scanner = self.keep_true.scanner(home.id());
+        if done.is_ok() {
+            scanner.scanned.store(true, Ordering::Relaxed);
+            scanner
+                .done_ms
+                .store(self.keep_true.now_ms(), Ordering::Relaxed);
+        }
+        self.note_error(home, done);
+    }
+
+    fn note_error(&self, home: &Home, done: FsResult<()>) {
+        let text = done.err().map(|error| error.to_string());
+        if let Some(error) = &text {
+            tracing::warn!(%error, home = %home.path().display(), "cannot read a home");
+        }
+        *lock(&self.keep_true.scanner(home.id()).error) = text;
+    }
+
+    /// Remembers since when the home has been asked: a hanging home is seen by that.
+    fn asking<T>(&self, home: &Home, ask: impl FnOnce() -> T) -> T {
+        let scanner = self.keep_true.scanner(home.id());
+        scanner
+            .asked_ms
+            .store(self.keep_true.now_ms(), Ordering::Relaxed);
+        let answer = ask();
+        scanner.asked_ms.store(0, Ordering::Relaxed);
+        answer
+    }
+
+    /// Reads a directory and all below. Errors of directories below the first are left to the next
+    /// scan: they vanish while we read.
+    fn scan(
+        &self,
+        home: HomeId,
+        top: DirId,
+        report: &mut dyn FnMut(Vec<UnionChange>),
+    ) -> FsResult<()> {
+        let home = &self.homes[usize::from(home.0)];
+        if top == DirId::ROOT {
+            let root = self.asking(home, || home.stat(&crate::rel_path::RelPath::root()))?;
+            self.union.set_root_dev(home.id(), root.identity.dev);
+        }
+        let mut waiting = vec![top];
+        while let Some(directory) = waiting.pop() {
+            let Some(path) = self.union.directory_path(directory) else {
+                continue;
+            };
+            // Watched before it is read: a change in between is seen twice, not never.
+            self.keep_true.watch(home, directory, &path);
+            let quiet = home.is_models().then(|| self.quiet());
+            match self.asking(home, || self.union.refresh_directory(home, directory)) {
+                Ok(mut changes) => {
+                    // Directories found are read here, not by a task of their own.
+                    changes.retain(|change| !matches!(change, UnionChange::DirectoryFound(..)));
+                    report(changes);
+                }
+                Err(error) if directory == top => return Err(error),
+                Err(error) => tracing::debug!(%error, "left out of the scan"),
+            }
+            drop(quiet);
+            waiting.extend(self.union.subdirectories_of(home.id(), directory));
+        }
+        Ok(())
+    }
+
+    fn inotify_thread(&self, stop: &OwnedFd) {
+        let Some(inotify_fd) = &self.keep_true.inotify else {
+            return;
+        };
+        let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+        loop {
+            let mut fds = [
+                PollFd::new(inotify_fd, PollFlags::IN),
+                PollFd::new(stop, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) if !fds[1].revents().is_empty() => return,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    tracing::error!(%error, "changes behind our back are no longer seen");
+                    return;
+                }
+            }
+            self.take_inotify_events(inotify_fd, &mut buffer);
+            // What comes in bursts is looked at once.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn take_inotify_events(&self, inotify_fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) {
+        let mut touched: BTreeSet<(HomeId, DirId, Arc<[u8]>)> = BTreeSet::new();
+        let mut lost = false;
+        let mut reader = inotify::Reader::new(inotify_fd, buffer);
+        while let Ok(event) = reader.next() {
+            let flags = event.events();
+            lost |= flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW);
+            let mut watches = lock(&self.keep_true.watches);
+            if flags.contains(inotify::ReadFlags::IGNORED) {
+                watches.remove(&event.wd());
+                continue;
+            }
+            let Some((home, directory)) = watches.get(&event.wd()).copied() else {
+                continue;
+            };
+            if let Some(name) = event.file_name() {
+                touched.insert((home, directory, Arc::from(name.to_bytes())));
+            }
+            if reader.is_buffer_empty() && touched.len() > 4096 {
+                break;
+            }
+        }
+        if lost {
+            tracing::warn!("too many changes at once: reading all local homes again");
+            for home in self
+                .homes
+                .iter()
+                .filter(|home| home.watch() == Watch::Inotify)
+            {
+                self.keep_true.tell(home.id(), Task::Scan(DirId::ROOT));
+            }
+        }
+        for (home, directory, name) in touched {
+            if home == HomeId::MODELS {
+                let home = &self.homes[0];
+                let _quiet = self.quiet();
+                if let Ok(changes) = self.union.refresh_name(home, directory, &name) {
+                    self.apply(changes);
+                }
+            } else {
+                // A cold home may hang: its own thread asks it.
+                self.keep_true.tell(home, Task::Look(directory, name));
+            }
+        }
+    }
+}

@@ -1,0 +1,641 @@
+//! Opening, reading, writing and closing regular files.
+//!
+//! An open never changes what other handles of the node are bound to. Where a file goes is decided
+//! when the first handle of a node is opened; later handles share it, and an open that cannot share
+//! (a writer beside readers of a replica) is served by the daemon, apart from them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+
+use super::{Shown, TieredFs};
+use crate::attr::Attr;
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::event::FsEvent;
+use crate::file::HomeFile;
+use crate::handle::{Handle, OpenFile};
+use crate::identity::Identity;
+use crate::ids::{HandleId, HomeId, NodeId};
+use crate::node::{Bound, Node, OpenState, Place, Target, Token};
+use crate::residency::Notice;
+use crate::stats::count;
+
+/// Registers a file with the kernel for passthrough.
+pub type Register<'a> = &'a dyn Fn(&File) -> io::Result<Token>;
+
+/// Who opens, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenRequest {
+    /// Flags of `open(2)`.
+    pub flags: i32,
+    /// The thread that opens, 0 when unknown.
+    pub pid: u32,
+    /// Owner of what is created.
+    pub uid: u32,
+    /// Group of what is created.
+    pub gid: u32,
+}
+
+impl OpenRequest {
+    fn flags(&self) -> OFlags {
+        OFlags::from_bits_retain(self.flags.cast_unsigned())
+    }
+
+    /// Whether the handle may write.
+    pub fn writes(&self) -> bool {
+        self.flags().intersects(OFlags::WRONLY | OFlags::RDWR)
+    }
+
+    /// Whether the file shall be emptied.
+    pub fn truncates(&self) -> bool {
+        self.flags().contains(OFlags::TRUNC)
+    }
+}
+
+/// Name, mode and flags of a file to be created.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateRequest<'a> {
+    /// The directory.
+    pub parent: NodeId,
+    /// The name.
+    pub name: &'a [u8],
+    /// Permission bits, the umask taken off.
+    pub mode: u32,
+    /// Who, and how.
+    pub open: OpenRequest,
+}
+
+/// Who moves the bytes of a handle.
+#[derive(Clone, Debug)]
+pub enum Served {
+    /// The kernel, by this registration.
+    Passthrough(Token),
+    /// The daemon, through the page cache; `true`: the cache may be kept.
+    Cached(bool),
+    /// The daemon, past the page cache.
+    Direct,
+}
+
+/// An open handle.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its identifier.
+    pub handle: HandleId,
+    /// Who moves the bytes.
+    pub served: Served,
+}
+
+/// What an open leads to.
+#[derive(Clone, Debug)]
+pub enum OpenReply {
+    /// It is open.
+    Ready(Opened),
+    /// It must ask a home that may hang: repeat on a thread of its own with `may_wait`.
+    Waits(HomeId),
+}
+
+impl TieredFs {
+    /// Opens a node. With `may_wait` false it never asks a cold home.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ColdReadOnly`] for writing to a cold file, or the home's answer.
+    pub fn open(
+        &self,
+        node: NodeId,
+        request: &OpenRequest,
+        register: Register<'_>,
+        may_wait: bool,
+    ) -> FsResult<OpenReply> {
+        let node = self.node(node)?;
+        match node.target() {
+            Target::File(file) if request.writes() || request.truncates() => self
+                .open_for_writing(&node, &file, request, register)
+                .map(OpenReply::Ready),
+            Target::File(file) => self.open_for_reading(&node, &file, request, register, may_wait),
+            // Its contents may take time to make: never on a thread that answers the kernel.
+            Target::Virtual(_) if !may_wait => Ok(OpenReply::Waits(HomeId::MODELS)),
+            Target::Virtual(index) => {
+                let contents = self.virtual_files.read(self.virtual_name(index));
+                let handle = self
+                    .handles
+                    .insert(Handle::Virtual(index, Arc::new(contents)));
+                Ok(OpenReply::Ready(Opened {
+                    handle,
+                    served: Served::Direct,
+                }))
+            }
+            _ => Err(FsError::new("open", ErrorKind::IsDirectory)),
+        }
+    }
+
+    fn open_for_reading(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        request: &OpenRequest,
+        register: Register<'_>,
+        may_wait: bool,
+    ) -> FsResult<OpenReply> {
+        count(&self.stats.opens);
+        let mut open = node.lock_open();
+        if open.handles == 0 {
+            let place = match self.best_replica(node, file) {
+                Some(place) => place,
+                None if file.is_cold() && !may_wait => return Ok(OpenReply::Waits(file.home)),
+                None if file.is_cold() => {
+                    // Nobody else may be held up by the lock while a cold home is asked.
+                    drop(open);
+                    let place = Place::Home(Arc::new(self.open_cold(file)?));
+                    open = node.lock_open();
+                    place
+                }
+                None => Place::Home(Arc::new(self.open_home(node, file, false)?)),
+            };
+            if open.handles == 0 {
+                self.bind(&mut open, file, place, register);
+            }
+        }
+        let served = self.share(&mut open);
+        Ok(OpenReply::Ready(
+            self.opened(node, file, &open, served, None, request),
+        ))
+    }
+
+    /// The fastest copy that is still a copy of what the home has.
+    fn best_replica(&self, node: &Node, file: &Arc<HomeFile>) -> Option<Place> {
+        let (source, place) = file.with_live(|live| {
+            let replica = live.replicas.first()?;
+            let place = Place::Pool(replica.pool().id(), replica.shared_file());
+            Some((replica.meta().origin.source, place))
+        })?;
+        if !file.is_cold() {
+            // The models directory is local: its word is had at once, and changes behind our back
+            // are seen before inotify tells of them.
+            if let Some(anchor) = &node.anchor {
+                let current = Identity::of_fd(anchor).ok()?;
+                if !source.same_contents(&current) {
+                    self.drop_replicas(file, None, "the file changed in its home");
+                    return None;
+                }
+            }
+        }
+        Some(place)
+    }
+
+    fn open_cold(&self, file: &Arc<HomeFile>) -> FsResult<File> {
+        let gone = || FsError::new("open", ErrorKind::NotFound);
+        let path = self.union.path_of(file).ok_or_else(gone)?;
+        let opened = self.home_of(file).open_file(&path, false)?;
+        if let Ok(identity) = Identity::of_fd(&opened)
+            && !identity.same_contents(&file.attr().identity)
+        {
+            self.look_again(file);
+        }
+        Ok(opened)
+    }
+
+    /// Opens a file of the models directory: by its path, or by its anchor when the path is gone.
+    pub(super) fn open_home(
+        &self,
+        node: &Node,
+        file: &Arc<HomeFile>,
+        write: bool,
+    ) -> FsResult<File> {
+        let by_path = self
+            .union
+            .path_of(file)
+            .ok_or_else(|| FsError::new("open", ErrorKind::NotFound))
+            .and_then(|path| self.models().open_file(&path, write));
+        let right = |opened: &File| {
+            Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
+        };
+        match by_path {
+            Ok(opened) if node.anchor.is_none() || right(&opened) => Ok(opened),
+            other => match &node.anchor {
+                Some(anchor) => crate::home::reopen(anchor, write)
+                    .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
+                None => other,
+            },
+        }
+    }
+
+    fn bind(
+        &self,
+        open: &mut OpenState,
+        file: &Arc<HomeFile>,
+        place: Place,
+        register: Register<'_>,
+    ) {
+        let token = self.settings.passthrough.then(|| register(place.file()));
+        let token = match token {
+            Some(Ok(token)) => Some(token),
+            Some(Err(error)) => {
+                tracing::debug!(%error, file = %file.id, "no passthrough for this file");
+                None
+            }
+            None => None,
+        };
+        open.bound = Some(Bound {
+            file: Arc::clone(file),
+            place,
+            token,
+        });
+    }
+
+    /// One handle more on what the node is bound to.
+    fn share(&self, open: &mut OpenState) -> Served {
+        open.handles += 1;
+        let Some(bound) = &open.bound else {
+            return Served::Direct;
+        };
+        match &bound.token {
+            Some(token) => Served::Passthrough(Arc::clone(token)),
+            None => {
+                let identity = bound.file.attr().identity;
+                let contents = (identity.size, identity.mtime_ns);
+                let keep = open.cached.replace(contents) == Some(contents);
+                Served::Cached(keep)
+            }
+        }
+    }
+
+    fn opened(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        open: &OpenState,
+        served: Served,
+        own: Option<File>,
+        request: &OpenRequest,
+    ) -> Opened {
+        let pool = open.bound.as_ref().and_then(|bound| bound.place.pool());
+        match (&served, pool) {
+            (Served::Passthrough(_), Some(_)) => count(&self.stats.opens_resident),
+            (Served::Passthrough(_), None) => count(&self.stats.opens_home),
+            _ => count(&self.stats.opens_daemon),
+        }
+        file.with_live(|live| live.opens += 1);
+        let apart = matches!(served, Served::Direct);
+        let (write, pool) = (own.is_some(), if apart { None } else { pool });
+        let opened = OpenFile {
+            node: Arc::clone(node),
+            file: Arc::clone(file),
+            own,
+            apart,
+        };
+        let handle = self.handles.insert(Handle::File(Arc::new(opened)));
+        let (file, pid) = (Arc::clone(file), request.pid);
+        self.residency.tell(FsEvent::Opened {
+            file,
+            handle,
+            pid,
+            write,
+            pool,
+        });
+        Opened { handle, served }
+    }
+
+    fn open_for_writing(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        request: &OpenRequest,
+        register: Register<'_>,
+    ) -> FsResult<Opened> {
+        count(&self.stats.opens);
+        self.refuse_read_only("open for writing")?;
+        let shadow = match file.is_cold() {
+            true if request.truncates() => {
+                let _changing = self.changing();
+                Some(self.shadow(node, file, request)?)
+            }
+            true => return Err(self.refuse_cold("open for writing", file, request.pid)),
+            false => None,
+        };
+        let file = shadow.as_ref().unwrap_or(file);
+        self.residency.writer_comes(&self.nodes, file);
+        self.open_writer(node, file, request, register)
+            .inspect_err(|_| {
+                self.residency.writer_goes(file);
+            })
+    }
+
+    fn open_writer(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        request: &OpenRequest,
+        register: Register<'_>,
+    ) -> FsResult<Opened> {
+        let own = self.open_home(node, file, true)?;
+        if request.truncates() {
+            own.set_len(0)
+                .map_err(|error| FsError::new("truncate", ErrorKind::Io(error)))?;
+            self.note_written(file, &own);
+        }
+        let mut open = node.lock_open();
+        if open.handles == 0 {
+            let place = self.open_home(node, file, false).or_else(|_| {
+                own.try_clone()
+                    .map_err(|error| FsError::new("open", ErrorKind::Io(error)))
+            })?;
+            self.bind(&mut open, file, Place::Home(Arc::new(place)), register);
+        }
+        let fits = open
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)));
+        let served = if fits {
+            self.share(&mut open)
+        } else {
+            self.write_apart(node, file, &mut open, &own)?
+        };
+        Ok(self.opened(node, file, &open, served, Some(own), request))
+    }
+
+    /// A writer on a node whose readers are bound to something else.
+    fn write_apart(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        open: &mut OpenState,
+        own: &File,
+    ) -> FsResult<Served> {
+        let by_daemon = open
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.token.is_none());
+        if by_daemon {
+            // One page cache serves all handles of the node: from now on it is filled from the home,
+            // so that readers see what is written.
+            let place = own
+                .try_clone()
+                .map_err(|e| FsError::new("open", ErrorKind::Io(e)))?;
+            let (file, place) = (Arc::clone(file), Place::Home(Arc::new(place)));
+            open.bound = Some(Bound {
+                file,
+                place,
+                token: None,
+            });
+            return Ok(self.share(open));
+        }
+        open.handles += 1;
+        open.retired = true;
+        self.residency.retire(&self.nodes, file, node);
+        Ok(Served::Direct)
+    }
+
+    /// Creates and opens a file in the models directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] when the name exists in any home; the home's answer.
+    pub fn create(
+        &self,
+        request: &CreateRequest<'_>,
+        register: Register<'_>,
+    ) -> FsResult<(Shown, Opened)> {
+        let (file, own) = self.create_file(request)?;
+        let node = self.nodes.look_up_file(&file, || self.anchor(&file));
+        self.residency.writer_comes(&self.nodes, &file);
+        count(&self.stats.opens);
+        let mut open = node.lock_open();
+        if open.handles == 0 {
+            let place = self.open_home(&node, &file, false).or_else(|_| {
+                own.try_clone()
+                    .map_err(|error| FsError::new("create", ErrorKind::Io(error)))
+            })?;
+            self.bind(&mut open, &file, Place::Home(Arc::new(place)), register);
+        }
+        let served = self.share(&mut open);
+        let opened = self.opened(&node, &file, &open, served, Some(own), &request.open);
+        drop(open);
+        Ok((self.show_file(&node, &file), opened))
+    }
+
+    /// Closes a handle.
+    pub fn release(&self, handle: HandleId) {
+        let Some(Handle::File(opened)) = self.handles.remove(handle) else {
+            return;
+        };
+        let (node, file) = (&opened.node, &opened.file);
+        let unbound = {
+            let mut open = node.lock_open();
+            open.handles = open.handles.saturating_sub(1);
+            // Given back after the lock: the last reference closes descriptors.
+            if open.handles == 0 {
+                open.bound.take()
+            } else {
+                None
+            }
+        };
+        drop(unbound);
+        file.with_live(|live| live.opens = live.opens.saturating_sub(1));
+        if opened.own.is_some() && self.residency.writer_goes(file) {
+            self.reload_attr(file);
+            self.residency.notice(Notice::Attr(node.id));
+            self.tree_changed();
+        }
+        self.residency.tell(FsEvent::Closed {
+            file: Arc::clone(file),
+            handle,
+        });
+    }
+
+    /// Whether writing to this node may take time: a command of the control file.
+    pub fn write_waits(&self, node: NodeId) -> bool {
+        self.nodes
+            .get(node)
+            .is_some_and(|node| matches!(node.target(), Target::Virtual(_)))
+    }
+
+    /// Whether reading this handle may wait for a cold home, and for which.
+    pub fn read_waits_for(&self, handle: HandleId) -> Option<HomeId> {
+        if self.handles.virtual_contents(handle).is_some() {
+            return Some(HomeId::MODELS);
+        }
+        let open = self.handles.file(handle)?;
+        let on_cold = open
+            .node
+            .lock_open()
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.file.is_cold() && matches!(bound.place, Place::Home(_)));
+        on_cold.then_some(open.file.home)
+    }
+
+    /// Reads through the daemon.
+    ///
+    /// # Errors
+    /// The kernel's answer, with the offset.
+    pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
+        if let Some((index, mut contents)) = self.handles.virtual_contents(handle) {
+            let name = self.virtual_name(index);
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            if from >= contents.len() && self.virtual_files.size_bytes(name) > offset {
+                // A file that grows and is followed.
+                contents = Arc::new(self.virtual_files.read(name));
+            }
+            let rest = contents.get(from..).unwrap_or_default();
+            let length = rest.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&rest[..length]);
+            return Ok(length);
+        }
+        let failed = |error| FsError::new("read", ErrorKind::Io(error)).at_offset(offset);
+        let open = self.open_file_of(handle)?;
+        let mut length = 0;
+        while length < buffer.len() {
+            let at = offset + length as u64;
+            let number = match (&open.own, open.apart) {
+                (Some(own), true) => own.read_at(&mut buffer[length..], at),
+                _ => self
+                    .bound_place(&open)?
+                    .file()
+                    .read_at(&mut buffer[length..], at),
+            };
+            match number {
+                Ok(0) => break,
+                Ok(number) => length += number,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        self.stats
+            .daemon_read_bytes
+            .fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+
+    fn bound_place(&self, open: &OpenFile) -> FsResult<Place> {
+        let state = open.node.lock_open();
+        let place = state.bound.as_ref().map(|bound| bound.place.clone());
+        place.ok_or_else(|| FsError::new("read", ErrorKind::NotFound))
+    }
+
+    fn open_file_of(&self, handle: HandleId) -> FsResult<Arc<OpenFile>> {
+        self.handles
+            .file(handle)
+            .ok_or_else(|| FsError::new("find handle", ErrorKind::NotFound))
+    }
+
+    fn writer_of<'a>(&self, open: &'a OpenFile) -> FsResult<&'a File> {
+        open.own
+            .as_ref()
+            .ok_or_else(|| FsError::new("write", ErrorKind::NotPermitted))
+    }
+
+    /// Writes through the daemon: to a virtual file, or where the kernel does not.
+    ///
+    /// # Errors
+    /// The kernel's answer, with the offset; [`ErrorKind::Invalid`] for a bad control command.
+    pub fn write(
+        &self,
+        node: NodeId,
+        handle: HandleId,
+        offset: u64,
+        bytes: &[u8],
+        pid: u32,
+    ) -> FsResult<usize> {
+        if let Target::Virtual(index) = self.node(node)?.target() {
+            return match self
+                .virtual_files
+                .write(self.virtual_name(index), bytes, pid)
+            {
+                Ok(()) => Ok(bytes.len()),
+                Err(message) => {
+                    tracing::info!(%message, pid, "refused a write to the control file");
+                    Err(FsError::new(
+                        "control",
+                        ErrorKind::Invalid("a bad control command"),
+                    ))
+                }
+            };
+        }
+        let open = self.open_file_of(handle)?;
+        let own = self.writer_of(&open)?;
+        own.write_all_at(bytes, offset)
+            .map_err(|error| FsError::new("write", ErrorKind::Io(error)).at_offset(offset))?;
+        self.stats
+            .daemon_written_bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+
+    /// Makes a file durable.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn fsync(&self, handle: HandleId, data_only: bool) -> FsResult<()> {
+        let open = self.open_file_of(handle)?;
+        let Some(own) = &open.own else { return Ok(()) };
+        let done = if data_only {
+            own.sync_data()
+        } else {
+            own.sync_all()
+        };
+        done.map_err(|error| FsError::new("fsync", ErrorKind::Io(error)))
+    }
+
+    /// Makes a directory of the models directory durable.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn fsync_directory(&self, node: NodeId) -> FsResult<()> {
+        let Ok(directory) = self.directory_of(node) else {
+            return Ok(());
+        };
+        let path = self.union.directory_path(directory);
+        let Some(path) = path.filter(|_| self.in_models(directory)) else {
+            return Ok(());
+        };
+        self.models().sync_directory(&path)
+    }
+
+    /// Allocates, punches or zeroes a range.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn fallocate(&self, handle: HandleId, mode: i32, offset: u64, length: u64) -> FsResult<()> {
+        let open = self.open_file_of(handle)?;
+        let own = self.writer_of(&open)?;
+        let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+        rustix::fs::fallocate(own, flags, offset, length)
+            .map_err(|errno| FsError::new("fallocate", ErrorKind::Io(errno.into())))?;
+        self.note_written(&open.file, own);
+        Ok(())
+    }
+
+    /// Finds data or a hole.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn lseek(&self, handle: HandleId, offset: i64, whence: i32) -> FsResult<u64> {
+        let open = self.open_file_of(handle)?;
+        let place = self.bound_place(&open)?;
+        let from = u64::try_from(offset)
+            .map_err(|_| FsError::new("seek", ErrorKind::Invalid("negative offset")))?;
+        let position = match whence {
+            libc::SEEK_DATA => SeekFrom::Data(from),
+            libc::SEEK_HOLE => SeekFrom::Hole(from),
+            _ => return Err(FsError::new("seek", ErrorKind::Invalid("unknown whence"))),
+        };
+        // Nothing else uses the position of these descriptors.
+        let file = if open.apart {
+            self.writer_of(&open)?
+        } else {
+            place.file()
+        };
+        rustix::fs::seek(file, position)
+            .map_err(|errno| FsError::new("seek", ErrorKind::Io(errno.into())))
+    }
+
+    /// Records size and times of a file of the models directory that was just changed.
+    pub(super) fn note_written(&self, file: &HomeFile, own: &File) {
+        if let Ok(stat) = rustix::fs::fstat(own) {
+            file.set_attr(Attr::of(&stat));
+        }
+    }
+}

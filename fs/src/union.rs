@@ -1,0 +1,842 @@
+//! The union: one in-memory tree over all homes, in order of precedence.
+//!
+//! It is a picture of the homes, kept true by `refresh_*` alone: each looks at the home first and
+//! changes the tree only when no other change of that directory came between (a version a
+//! directory), so no order of writes through us, inotify and rescans can leave a ghost. No method
+//! holds the tree's lock while it waits for a home. Directories of the same name are merged; else
+//! the entry of the first home hides the others, which stay known beneath it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::attr::{Attr, Kind};
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::file::HomeFile;
+use crate::home::{Home, Listed};
+use crate::ids::{DirId, FileId, HomeId};
+use crate::rel_path::RelPath;
+
+/// What a name leads to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A (merged) directory.
+    Directory(DirId),
+    /// Anything else.
+    File(Arc<HomeFile>),
+}
+
+/// A change of the picture that somebody may have to hear of.
+#[derive(Clone, Debug)]
+pub enum UnionChange {
+    /// The name leads elsewhere or nowhere now.
+    Name(DirId, Arc<[u8]>),
+    /// The last name of the file is gone.
+    FileGone(Arc<HomeFile>),
+    /// The contents of the file are other ones now.
+    FileChanged(Arc<HomeFile>),
+    /// Only attributes of the file changed.
+    FileAttr(Arc<HomeFile>),
+    /// A directory of the home was seen for the first time.
+    DirectoryFound(HomeId, DirId),
+    /// The directory is gone from every home.
+    DirectoryGone(DirId),
+}
+
+/// One line of a directory listing.
+#[derive(Clone, Debug)]
+pub struct ListedName {
+    /// The name.
+    pub name: Arc<[u8]>,
+    /// The inode number shown.
+    pub ino: u64,
+    /// What it is.
+    pub kind: Kind,
+}
+
+#[derive(Debug)]
+enum Slot {
+    File(Arc<HomeFile>),
+    Directory(DirId),
+    /// Several homes have the name; files in the order of their homes.
+    Mixed(Box<(Vec<Arc<HomeFile>>, Option<DirId>)>),
+}
+
+#[derive(Debug)]
+struct Directory {
+    parent: DirId,
+    name: Arc<[u8]>,
+    /// One bit a home that has this directory.
+    homes: u64,
+    ino: u64,
+    attr: Attr,
+    version: u64,
+    entries: BTreeMap<Arc<[u8]>, Slot>,
+}
+
+/// A directory as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectoryView {
+    /// The inode number shown.
+    pub ino: u64,
+    /// Attributes of the first home that has it, as last seen.
+    pub attr: Attr,
+    /// Whether the models directory has it.
+    pub in_models: bool,
+    /// Number of directories directly below.
+    pub subdirectories: u32,
+}
+
+#[derive(Debug)]
+struct Tree {
+    directories: HashMap<DirId, Directory>,
+    /// Files with several hard links, so that they share one record.
+    by_inode: HashMap<(HomeId, u64, u64), Arc<HomeFile>>,
+    next_directory: u32,
+    /// Grows when a directory moves: paths below it are others then.
+    renames: u64,
+}
+
+/// The merged tree.
+#[derive(Debug)]
+pub struct Union {
+    tree: RwLock<Tree>,
+    next_file: AtomicU64,
+    /// Device of each home's root; 0 until it was looked at.
+    root_devs: Vec<AtomicU64>,
+}
+
+/// How many homes can be told apart in a directory's bit set.
+pub const HOMES_MAX: usize = 64;
+
+/// Bits of a home's inode numbers that are shown unchanged.
+const INO_BITS: u32 = 40;
+
+impl Union {
+    /// An empty union over `homes` homes in order, at most [`HOMES_MAX`]; the first is the models
+    /// directory, whose root has these attributes.
+    pub fn new(attr: Attr, homes: usize) -> Union {
+        let root = Directory {
+            parent: DirId::ROOT,
+            name: Arc::from(&b""[..]),
+            homes: (0..homes).fold(0, |bits, home| bits | 1 << home),
+            ino: shown_ino(HomeId::MODELS, &attr, attr.identity.dev),
+            attr,
+            version: 0,
+            entries: BTreeMap::new(),
+        };
+        Union {
+            tree: RwLock::new(Tree {
+                directories: HashMap::from([(DirId::ROOT, root)]),
+                by_inode: HashMap::new(),
+                next_directory: 1,
+                renames: 0,
+            }),
+            next_file: AtomicU64::new(1),
+            root_devs: (0..homes).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Tells the device of a home's root, before anything of that home is looked at.
+    pub fn set_root_dev(&self, home: HomeId, dev: u64) {
+        self.root_devs[usize::from(home.0)].store(dev, Ordering::Relaxed);
+    }
+
+    fn root_dev(&self, home: HomeId) -> u64 {
+        self.root_devs[usize::from(home.0)].load(Ordering::Relaxed)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tree> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tree> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `name` in `directory` leads to.
+    pub fn look_up(&self, directory: DirId, name: &[u8]) -> Option<Found> {
+        let tree = self.read();
+        tree.visible(tree.directories.get(&directory)?.entries.get(name)?)
+    }
+
+    /// What `path` leads to, symlinks not followed.
+    pub fn find(&self, path: &RelPath) -> Option<Found> {
+        let mut at = Found::Directory(DirId::ROOT);
+        for name in path.names() {
+            let Found::Directory(directory) = at else {
+                return None;
+            };
+            at = self.look_up(directory, name)?;
+        }
+        Some(at)
+    }
+
+    /// The file's path below its home; `None` when it has no name any more.
+    pub fn path_of(&self, file: &HomeFile) -> Option<RelPath> {
+        let (directory, name) = file.any_name()?;
+        self.directory_path(directory)?.join(&name).ok()
+    }
+
+    /// The path of a directory; `None` when it is gone.
+    pub fn directory_path(&self, directory: DirId) -> Option<RelPath> {
+        self.read().path(directory)
+    }
+
+    /// The parent of a directory; the root is its own.
+    pub fn parent(&self, directory: DirId) -> Option<DirId> {
+        Some(self.read().directories.get(&directory)?.parent)
+    }
+
+    /// The parent and name of a directory; `None` for the root and when it is gone.
+    pub fn directory_name(&self, directory: DirId) -> Option<(DirId, Arc<[u8]>)> {
+        let tree = self.read();
+        let known = tree.directories.get(&directory)?;
+        (directory != DirId::ROOT).then(|| (known.parent, Arc::clone(&known.name)))
+    }
+
+    /// A directory as it is shown.
+    pub fn directory(&self, directory: DirId) -> Option<DirectoryView> {
+        let tree = self.read();
+        let known = tree.directories.get(&directory)?;
+        let is_directory = |slot: &&Slot| matches!(tree.visible(slot), Some(Found::Directory(_)));
+        let subdirectories = known.entries.values().filter(is_directory).count();
+        Some(DirectoryView {
+            ino: known.ino,
+            attr: known.attr,
+            in_models: known.homes & 1 != 0,
+            subdirectories: u32::try_from(subdirectories).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Attributes of the root, as last seen.
+    pub fn root_attr(&self) -> Attr {
+        self.read().directories[&DirId::ROOT].attr
+    }
+
+    /// Whether any home but the models directory has this directory.
+    pub fn is_partly_cold(&self, directory: DirId) -> bool {
+        self.read()
+            .directories
+            .get(&directory)
+            .is_none_or(|known| known.homes & !1 != 0)
+    }
+
+    /// Whether anything in or below the directory lives in cold storage.
+    pub fn has_cold_below(&self, directory: DirId) -> bool {
+        self.read().has_cold_below(directory)
+    }
+
+    /// Directories directly below that `home` has.
+    pub fn subdirectories_of(&self, home: HomeId, directory: DirId) -> Vec<DirId> {
+        let tree = self.read();
+        let Some(known) = tree.directories.get(&directory) else {
+            return Vec::new();
+        };
+        let below = known
+            .entries
+            .keys()
+            .filter_map(|name| tree.directory_at(directory, name));
+        let has = |id: &DirId| {
+            tree.directories
+                .get(id)
+                .is_some_and(|below| below.homes & (1 << home.0) != 0)
+        };
+        below.filter(has).collect()
+    }
+
+    /// Whether nothing is shown in the directory.
+    pub fn is_empty(&self, directory: DirId) -> bool {
+        self.read()
+            .directories
+            .get(&directory)
+            .is_none_or(|known| known.entries.is_empty())
+    }
+
+    /// Whether `directory` is `ancestor` or lies below it.
+    pub fn is_below(&self, directory: DirId, ancestor: DirId) -> bool {
+        let tree = self.read();
+        let mut at = directory;
+        while at != ancestor {
+            match tree.directories.get(&at) {
+                Some(known) if at != DirId::ROOT => at = known.parent,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// The entries of a directory by name; `None` when it is gone.
+    pub fn list(&self, directory: DirId) -> Option<Vec<ListedName>> {
+        let tree = self.read();
+        let listed = tree
+            .directories
+            .get(&directory)?
+            .entries
+            .iter()
+            .filter_map(|(name, slot)| {
+                let (ino, kind) = match tree.visible(slot)? {
+                    Found::File(file) => (file.ino, file.kind),
+                    Found::Directory(id) => (tree.directories.get(&id)?.ino, Kind::Directory),
+                };
+                Some(ListedName {
+                    name: Arc::clone(name),
+                    ino,
+                    kind,
+                })
+            });
+        Some(listed.collect())
+    }
+
+    /// Every visible file, in no particular order of directories.
+    pub fn for_each_file(&self, mut visit: impl FnMut(&Arc<HomeFile>)) {
+        let tree = self.read();
+        for directory in tree.directories.values() {
+            for slot in directory.entries.values() {
+                if let Some(Found::File(file)) = tree.visible(slot) {
+                    visit(&file);
+                }
+            }
+        }
+    }
+
+    /// Every visible file with its path, directory by directory.
+    pub fn for_each_path(&self, mut visit: impl FnMut(&[u8], &Arc<HomeFile>)) {
+        let tree = self.read();
+        let mut path = Vec::new();
+        tree.walk(DirId::ROOT, &mut path, &mut visit);
+    }
+
+    /// Directories that `home` has, with their paths.
+    pub fn directories_of(&self, home: HomeId) -> Vec<(DirId, RelPath)> {
+        let tree = self.read();
+        let has = |directory: &&Directory| directory.homes & (1 << home.0) != 0;
+        let found = tree
+            .directories
+            .iter()
+            .filter(|(_, directory)| has(directory));
+        found
+            .filter_map(|(id, _)| Some((*id, tree.path(*id)?)))
+            .collect()
+    }
+
+    /// Number of visible and hidden files, and of directories.
+    pub fn counts(&self) -> (usize, usize) {
+        let tree = self.read();
+        let files = tree
+            .directories
+            .values()
+            .map(|directory| directory.entries.len())
+            .sum();
+        (files, tree.directories.len())
+    }
+
+    /// Looks at one name in one home and makes the picture true.
+    ///
+    /// # Errors
+    /// The home's answer, when the directory itself cannot be read.
+    pub fn refresh_name(
+        &self,
+        home: &Home,
+        directory: DirId,
+        name: &[u8],
+    ) -> FsResult<Vec<UnionChange>> {
+        self.refresh(
+            directory,
+            |path| home.look_up(path, name),
+            |tree, found, changes| {
+                let name: Arc<[u8]> = Arc::from(name);
+                self.set(tree, directory, &name, home.id(), found, changes);
+            },
+        )
+    }
+
+    /// Reads one directory of one home and makes the picture true. Directories found are reported,
+    /// not descended into.
+    ///
+    /// # Errors
+    /// The home's answer.
+    pub fn refresh_directory(&self, home: &Home, directory: DirId) -> FsResult<Vec<UnionChange>> {
+        self.refresh(
+            directory,
+            |path| home.list(path),
+            |tree, found, changes| {
+                let mut gone = tree.names_of(directory, home.id());
+                for entry in found {
+                    let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
+                    gone.remove(&name);
+                    self.set(tree, directory, &name, home.id(), Some(entry), changes);
+                }
+                for name in gone {
+                    self.set(tree, directory, &name, home.id(), None, changes);
+                }
+            },
+        )
+    }
+
+    /// Looks outside the lock, and applies only when the directory did not change meanwhile.
+    fn refresh<T>(
+        &self,
+        directory: DirId,
+        look: impl Fn(&RelPath) -> FsResult<T>,
+        apply: impl FnOnce(&mut Tree, T, &mut Vec<UnionChange>),
+    ) -> FsResult<Vec<UnionChange>> {
+        loop {
+            let gone = || FsError::new("refresh", ErrorKind::NotFound);
+            let (version, path) = {
+                let tree = self.read();
+                let known = tree.directories.get(&directory).ok_or_else(gone)?;
+                (
+                    (known.version, tree.renames),
+                    tree.path(directory).ok_or_else(gone)?,
+                )
+            };
+            let found = look(&path)?;
+            let mut tree = self.write();
+            let renames = tree.renames;
+            let known = tree.directories.get_mut(&directory).ok_or_else(gone)?;
+            if (known.version, renames) == version {
+                known.version += 1;
+                let mut changes = Vec::new();
+                apply(&mut tree, found, &mut changes);
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// Records attributes of a directory's first home.
+    pub fn set_directory_attr(&self, directory: DirId, attr: Attr) {
+        if let Some(known) = self.write().directories.get_mut(&directory) {
+            known.attr = attr;
+        }
+    }
+
+    /// Makes the file findable by its inode before it gets a second link.
+    pub fn note_hard_link(&self, file: &Arc<HomeFile>) {
+        let identity = file.attr().identity;
+        let key = (file.home, identity.dev, identity.ino);
+        self.write().by_inode.insert(key, Arc::clone(file));
+    }
+
+    /// Moves the models directory's entry of a name to another name, where it replaces the models
+    /// directory's entry; the caller has done the same in the home. Records and identifiers stay.
+    pub fn rename(&self, from: (DirId, &[u8]), to: (DirId, &[u8]), changes: &mut Vec<UnionChange>) {
+        let mut tree = self.write();
+        let (from_name, to_name): (Arc<[u8]>, Arc<[u8]>) = (from.1.into(), to.1.into());
+        let Some(moved) = tree.take(from.0, &from_name) else {
+            return;
+        };
+        self.set(&mut tree, to.0, &to_name, HomeId::MODELS, None, changes);
+        tree.put(to.0, &to_name, moved);
+        tree.touched(from.0, &from_name, changes);
+        tree.touched(to.0, &to_name, changes);
+    }
+
+    /// Exchanges the models directory's entries of two names; the home has been changed already.
+    pub fn exchange(&self, one: (DirId, &[u8]), two: (DirId, &[u8])) -> Vec<UnionChange> {
+        let mut changes = Vec::new();
+        let mut tree = self.write();
+        let (one_name, two_name): (Arc<[u8]>, Arc<[u8]>) = (one.1.into(), two.1.into());
+        let (first, second) = (tree.take(one.0, &one_name), tree.take(two.0, &two_name));
+        if let Some(entry) = first {
+            tree.put(two.0, &two_name, entry);
+        }
+        if let Some(entry) = second {
+            tree.put(one.0, &one_name, entry);
+        }
+        tree.touched(one.0, &one_name, &mut changes);
+        tree.touched(two.0, &two_name, &mut changes);
+        changes
+    }
+
+    /// Sets what one home has under a name; `None`: nothing.
+    fn set(
+        &self,
+        tree: &mut Tree,
+        directory: DirId,
+        name: &Arc<[u8]>,
+        home: HomeId,
+        found: Option<Listed>,
+        changes: &mut Vec<UnionChange>,
+    ) {
+        let before = tree.seen(directory, name);
+        let wants_directory = found
+            .as_ref()
+            .is_some_and(|f| f.attr.kind == Kind::Directory);
+        if !wants_directory {
+            tree.remove_directory_of(directory, name, home, changes);
+        }
+        match found {
+            Some(listed) if wants_directory => {
+                tree.remove_file_of(directory, name, home, changes);
+                let dev = self.root_dev(home);
+                tree.add_directory(directory, name, home, &listed.attr, dev, changes);
+            }
+            Some(listed) => self.set_file(tree, directory, name, home, listed, changes),
+            None => tree.remove_file_of(directory, name, home, changes),
+        }
+        if tree.seen(directory, name) != before {
+            changes.push(UnionChange::Name(directory, Arc::clone(name)));
+        }
+    }
+
+    fn set_file(
+        &self,
+        tree: &mut Tree,
+        directory: DirId,
+        name: &Arc<[u8]>,
+        home: HomeId,
+        listed: Listed,
+        changes: &mut Vec<UnionChange>,
+    ) {
+        let identity = listed.attr.identity;
+        if let Some(known) = tree.file_of(directory, name, home) {
+            let same = known.attr().identity;
+            let target_same = known.target == listed.target;
+            if same.dev == identity.dev && same.ino == identity.ino && target_same {
+                let former = known.set_attr(listed.attr);
+                if !former.identity.same_contents(&identity) {
+                    changes.push(UnionChange::FileChanged(known));
+                } else if former != listed.attr {
+                    changes.push(UnionChange::FileAttr(known));
+                }
+                return;
+            }
+            tree.remove_file_of(directory, name, home, changes);
+        }
+        let key = (home, identity.dev, identity.ino);
+        let shared = (listed.attr.nlink > 1)
+            .then(|| tree.by_inode.get(&key).cloned())
+            .flatten();
+        let file = shared.unwrap_or_else(|| {
+            let id = FileId(self.next_file.fetch_add(1, Ordering::Relaxed));
+            let ino = shown_ino(home, &listed.attr, self.root_dev(home));
+            Arc::new(HomeFile::new(id, home, ino, listed.attr, listed.target))
+        });
+        file.set_attr(listed.attr);
+        if listed.attr.nlink > 1 {
+            tree.by_inode.insert(key, Arc::clone(&file));
+        }
+        tree.put_file(directory, name, file);
+    }
+}
+
+/// An inode number that is stable across restarts and differs between homes.
+fn shown_ino(home: HomeId, attr: &Attr, root_dev: u64) -> u64 {
+    let (dev, ino) = (attr.identity.dev, attr.identity.ino);
+    if dev == root_dev && ino >> INO_BITS == 0 {
+        return ino | u64::from(home.0) << INO_BITS;
+    }
+    // A file system mounted inside the home, or very large numbers: mixed, and told apart by a bit.
+    let mixed = (dev ^ ino.rotate_left(24)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed >> 2 | 1 << 62
+}
+
+/// An entry of the models directory on its way from one name to another.
+enum Moved {
+    File(Arc<HomeFile>),
+    Directory(DirId),
+}
+
+impl Tree {
+    fn home_of_directory(&self, directory: DirId) -> u32 {
+        self.directories
+            .get(&directory)
+            .map_or(u32::MAX, |known| known.homes.trailing_zeros())
+    }
+
+    fn visible(&self, slot: &Slot) -> Option<Found> {
+        match slot {
+            Slot::File(file) => Some(Found::File(Arc::clone(file))),
+            Slot::Directory(directory) => Some(Found::Directory(*directory)),
+            Slot::Mixed(mixed) => match (mixed.0.first(), mixed.1) {
+                (Some(file), Some(directory))
+                    if self.home_of_directory(directory) < u32::from(file.home.0) =>
+                {
+                    Some(Found::Directory(directory))
+                }
+                (Some(file), _) => Some(Found::File(Arc::clone(file))),
+                (None, directory) => directory.map(Found::Directory),
+            },
+        }
+    }
+
+    /// What a name leads to, in a form that can be compared.
+    fn seen(&self, directory: DirId, name: &[u8]) -> Option<(bool, u64)> {
+        let slot = self.directories.get(&directory)?.entries.get(name)?;
+        self.visible(slot).map(|found| match found {
+            Found::Directory(id) => (true, u64::from(id.0)),
+            Found::File(file) => (false, file.id.0),
+        })
+    }
+
+    fn walk(
+        &self,
+        directory: DirId,
+        path: &mut Vec<u8>,
+        visit: &mut impl FnMut(&[u8], &Arc<HomeFile>),
+    ) {
+        let Some(known) = self.directories.get(&directory) else {
+            return;
+        };
+        let length = path.len();
+        for (name, slot) in &known.entries {
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            match self.visible(slot) {
+                Some(Found::File(file)) => visit(path, &file),
+                Some(Found::Directory(below)) => self.walk(below, path, visit),
+                None => {}
+            }
+            path.truncate(length);
+        }
+    }
+
+    fn has_cold_below(&self, directory: DirId) -> bool {
+        let Some(known) = self.directories.get(&directory) else {
+            return false;
+        };
+        known.homes & !1 != 0
+            || known.entries.keys().any(|name| {
+                self.directory_at(directory, name)
+                    .is_some_and(|below| self.has_cold_below(below))
+            })
+    }
+
+    fn path(&self, directory: DirId) -> Option<RelPath> {
+        let mut names = Vec::new();
+        let mut at = directory;
+        while at != DirId::ROOT {
+            let known = self.directories.get(&at)?;
+            names.push(&known.name);
+            at = known.parent;
+        }
+        names
+            .iter()
+            .rev()
+            .try_fold(RelPath::root(), |path, name| path.join(name).ok())
+    }
+
+    /// The slot of a name taken apart: files of all homes, directory.
+    fn take_slot(&mut self, directory: DirId, name: &[u8]) -> (Vec<Arc<HomeFile>>, Option<DirId>) {
+        let slot = self
+            .directories
+            .get_mut(&directory)
+            .and_then(|d| d.entries.remove(name));
+        match slot {
+            None => (Vec::new(), None),
+            Some(Slot::File(file)) => (vec![file], None),
+            Some(Slot::Directory(id)) => (Vec::new(), Some(id)),
+            Some(Slot::Mixed(mixed)) => *mixed,
+        }
+    }
+
+    fn put_slot(
+        &mut self,
+        directory: DirId,
+        name: &Arc<[u8]>,
+        mut files: Vec<Arc<HomeFile>>,
+        below: Option<DirId>,
+    ) {
+        files.sort_by_key(|file| file.home);
+        let slot = match (files.len(), below) {
+            (0, None) => return,
+            (0, Some(id)) => Slot::Directory(id),
+            (1, None) => Slot::File(files.swap_remove(0)),
+            _ => Slot::Mixed(Box::new((files, below))),
+        };
+        if let Some(known) = self.directories.get_mut(&directory) {
+            known.entries.insert(Arc::clone(name), slot);
+        }
+    }
+
+    fn file_of(&self, directory: DirId, name: &[u8], home: HomeId) -> Option<Arc<HomeFile>> {
+        match self.directories.get(&directory)?.entries.get(name)? {
+            Slot::File(file) if file.home == home => Some(Arc::clone(file)),
+            Slot::Mixed(mixed) => mixed.0.iter().find(|file| file.home == home).cloned(),
+            _ => None,
+        }
+    }
+
+    fn put_file(&mut self, directory: DirId, name: &Arc<[u8]>, file: Arc<HomeFile>) {
+        file.add_name(directory, name);
+        let (mut files, below) = self.take_slot(directory, name);
+        files.retain(|known| known.home != file.home);
+        files.push(file);
+        self.put_slot(directory, name, files, below);
+    }
+
+    fn remove_file_of(
+        &mut self,
+        directory: DirId,
+        name: &Arc<[u8]>,
+        home: HomeId,
+        changes: &mut Vec<UnionChange>,
+    ) {
+        let Some(file) = self.file_of(directory, name, home) else {
+            return;
+        };
+        let (mut files, below) = self.take_slot(directory, name);
+        files.retain(|known| known.home != home);
+        self.put_slot(directory, name, files, below);
+        if file.remove_name(directory, name) {
+            let identity = file.attr().identity;
+            let key = (home, identity.dev, identity.ino);
+            if self
+                .by_inode
+                .get(&key)
+                .is_some_and(|known| known.id == file.id)
+            {
+                self.by_inode.remove(&key);
+            }
+            changes.push(UnionChange::FileGone(file));
+        }
+    }
+
+    fn directory_at(&self, directory: DirId, name: &[u8]) -> Option<DirId> {
+        match self.directories.get(&directory)?.entries.get(name)? {
+            Slot::Directory(id) => Some(*id),
+            Slot::Mixed(mixed) => mixed.1,
+            Slot::File(_) => None,
+        }
+    }
+
+    fn add_directory(
+        &mut self,
+        parent: DirId,
+        name: &Arc<[u8]>,
+        home: HomeId,
+        attr: &Attr,
+        root_dev: u64,
+        changes: &mut Vec<UnionChange>,
+    ) {
+        let bit = 1 << home.0;
+        let id = self.directory_at(parent, name).unwrap_or_else(|| {
+            let id = DirId(self.next_directory);
+            self.next_directory += 1;
+            let fresh = Directory {
+                parent,
+                name: Arc::clone(name),
+                homes: 0,
+                ino: shown_ino(home, attr, root_dev),
+                attr: *attr,
+                version: 0,
+                entries: BTreeMap::new(),
+            };
+            self.directories.insert(id, fresh);
+            let (files, _) = self.take_slot(parent, name);
+            self.put_slot(parent, name, files, Some(id));
+            id
+        });
+        let Some(known) = self.directories.get_mut(&id) else {
+            return;
+        };
+        if known.homes & (bit - 1) == 0 {
+            known.attr = *attr;
+        }
+        if known.homes & bit == 0 {
+            known.homes |= bit;
+            changes.push(UnionChange::DirectoryFound(home, id));
+        }
+    }
+
+    /// Takes a home out of a directory and of everything below.
+    fn remove_directory_of(
+        &mut self,
+        parent: DirId,
+        name: &Arc<[u8]>,
+        home: HomeId,
+        changes: &mut Vec<UnionChange>,
+    ) {
+        let Some(id) = self.directory_at(parent, name) else {
+            return;
+        };
+        let bit = 1 << home.0;
+        let Some(known) = self.directories.get_mut(&id) else {
+            return;
+        };
+        if known.homes & bit == 0 {
+            return;
+        }
+        known.version += 1;
+        let names: Vec<Arc<[u8]>> = known.entries.keys().cloned().collect();
+        for below in names {
+            self.remove_directory_of(id, &below, home, changes);
+            self.remove_file_of(id, &below, home, changes);
+        }
+        let Some(known) = self.directories.get_mut(&id) else {
+            return;
+        };
+        known.homes &= !bit;
+        if known.homes == 0 {
+            self.directories.remove(&id);
+            let (files, _) = self.take_slot(parent, name);
+            self.put_slot(parent, name, files, None);
+            changes.push(UnionChange::DirectoryGone(id));
+        }
+    }
+
+    /// Names under which `home` has something in the directory.
+    fn names_of(&self, directory: DirId, home: HomeId) -> std::collections::BTreeSet<Arc<[u8]>> {
+        let Some(known) = self.directories.get(&directory) else {
+            return Default::default();
+        };
+        let has = |slot: &Slot| {
+            let (files, below) = match slot {
+                Slot::File(file) => (std::slice::from_ref(file), None),
+                Slot::Directory(id) => (&[][..], Some(*id)),
+                Slot::Mixed(mixed) => (mixed.0.as_slice(), mixed.1),
+            };
+            let bit = 1 << home.0;
+            files.iter().any(|file| file.home == home)
+                || below
+                    .and_then(|id| self.directories.get(&id))
+                    .is_some_and(|below| below.homes & bit != 0)
+        };
+        known
+            .entries
+            .iter()
+            .filter(|(_, slot)| has(slot))
+            .map(|(n, _)| Arc::clone(n))
+            .collect()
+    }
+
+    /// Takes the models directory's entry out of a name.
+    fn take(&mut self, directory: DirId, name: &Arc<[u8]>) -> Option<Moved> {
+        if let Some(file) = self.file_of(directory, name, HomeId::MODELS) {
+            let (mut files, below) = self.take_slot(directory, name);
+            files.retain(|known| known.home != HomeId::MODELS);
+            self.put_slot(directory, name, files, below);
+            file.remove_name(directory, name);
+            return Some(Moved::File(file));
+        }
+        let id = self.directory_at(directory, name)?;
+        let (files, _) = self.take_slot(directory, name);
+        self.put_slot(directory, name, files, None);
+        Some(Moved::Directory(id))
+    }
+
+    fn put(&mut self, directory: DirId, name: &Arc<[u8]>, moved: Moved) {
+        match moved {
+            Moved::File(file) => self.put_file(directory, name, file),
+            Moved::Directory(id) => {
+                self.renames += 1;
+                let (files, _) = self.take_slot(directory, name);
+                self.put_slot(directory, name, files, Some(id));
+                if let Some(known) = self.directories.get_mut(&id) {
+                    known.parent = directory;
+                    known.name = Arc::clone(name);
+                }
+            }
+        }
+    }
+
+    fn touched(&mut self, directory: DirId, name: &Arc<[u8]>, changes: &mut Vec<UnionChange>) {
+        if let Some(known) = self.directories.get_mut(&directory) {
+            known.version += 1;
+        }
+        changes.push(UnionChange::Name(directory, Arc::clone(name)));
+    }
+}

@@ -1,0 +1,584 @@
+//! The planner's board: the snapshot with every planned move already made.
+//!
+//! Turns "models in pools" ([`Pools`], which rules understand) into files: a file shared by
+//! several models is held as long as one of the resident ones stays, so displacing a model frees
+//! only what nobody else holds. Space is only ever counted as free when it is: a file that is
+//! open frees nothing when it leaves, and a file going up frees its old place after the copy.
+//! Emits moves in the order in which they are possible. Decides nothing by itself.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use crate::decide::Pools;
+use crate::eviction::{self, Yard};
+use crate::ids::{FileRef, ModelId};
+use crate::learned::Learned;
+use crate::report::{Move, MoveKind, Reason};
+use crate::rule::Index;
+use crate::snapshot::{ModelRule, ModelState, Snapshot, Tiers};
+
+/// What can leave a pool: a model, or a file that no resident model holds. By position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Piece {
+    /// A file left over from a model that is not resident as a whole.
+    Leftover(usize),
+    /// A model.
+    Model(usize),
+}
+
+struct FileOnBoard {
+    id: FileRef,
+    bytes: u64,
+    place: Option<usize>,
+    open: bool,
+    busy: bool,
+    /// Resident models (and the one under consideration) that keep it.
+    holders: u32,
+    /// Moved by this plan already: stays where it was put.
+    moved: bool,
+    /// Tried on paper to let go, as a leftover.
+    released: bool,
+    users: Vec<usize>,
+}
+
+struct ModelOnBoard {
+    files: Vec<usize>,
+    holds: bool,
+}
+
+/// An `f64` that orders.
+#[derive(Clone, Copy, PartialEq)]
+struct Worth(f64);
+impl Eq for Worth {}
+impl PartialOrd for Worth {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Worth {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// See the module.
+pub struct Board<'a> {
+    pub snapshot: &'a Snapshot,
+    pub learned: &'a Learned,
+    pub tiers: Tiers,
+    /// By rank: may be put into, and configured position.
+    pub accepts: Vec<bool>,
+    pub configured: Vec<usize>,
+    free: Vec<u64>,
+    files: Vec<FileOnBoard>,
+    models: Vec<ModelOnBoard>,
+    model_at: BTreeMap<ModelId, usize>,
+    moves: Vec<Move>,
+    /// Why files that go up or are asked to move do so, and on whose behalf others leave.
+    pub reason: Reason,
+    pub makes_room: Reason,
+    displaced: Vec<ModelId>,
+    /// The rank that `release` counts bytes of.
+    yard: usize,
+}
+
+impl<'a> Board<'a> {
+    /// The snapshot, nothing moved. The snapshot must be without fault.
+    pub fn new(learned: &'a Learned, snapshot: &'a Snapshot) -> Self {
+        let tiers = Tiers::of(snapshot);
+        let rank_of: BTreeMap<_, _> = tiers
+            .pools
+            .iter()
+            .enumerate()
+            .map(|(rank, &(id, ..))| (id, rank))
+            .collect();
+        let mut board = Self {
+            snapshot,
+            learned,
+            accepts: vec![false; tiers.pools.len()],
+            configured: vec![0; tiers.pools.len()],
+            free: vec![0; tiers.pools.len()],
+            files: Vec::with_capacity(snapshot.files.len()),
+            models: Vec::with_capacity(snapshot.models.len()),
+            model_at: BTreeMap::new(),
+            moves: Vec::new(),
+            reason: Reason::Requested,
+            makes_room: Reason::Requested,
+            displaced: Vec::new(),
+            yard: 0,
+            tiers,
+        };
+        for (at, pool) in snapshot.pools.iter().enumerate() {
+            let rank = rank_of[&pool.id];
+            board.accepts[rank] = pool.accepts;
+            board.configured[rank] = at;
+            board.free[rank] = pool.free_bytes;
+        }
+        let mut file_at = BTreeMap::new();
+        for (at, file) in snapshot.files.iter().enumerate() {
+            file_at.insert(file.id, at);
+            board.files.push(FileOnBoard {
+                id: file.id,
+                bytes: file.size_bytes,
+                place: file.place.map(|pool| rank_of[&pool]),
+                open: file.open,
+                busy: file.busy,
+                holders: 0,
+                moved: false,
+                released: false,
+                users: Vec::new(),
+            });
+        }
+        for (at, model) in snapshot.models.iter().enumerate() {
+            board.model_at.insert(model.id, at);
+            let files: Vec<usize> = model.files.iter().map(|id| file_at[id]).collect();
+            for &file in &files {
+                board.files[file].users.push(at);
+            }
+            board.models.push(ModelOnBoard {
+                files,
+                holds: false,
+            });
+        }
+        for at in 0..board.models.len() {
+            let moving = snapshot.models[at].moving_to.map(|pool| rank_of[&pool]);
+            if let Some(rank) = moving {
+                let missing = board.need_bytes(Piece::Model(at), rank);
+                board.free[rank] = board.free[rank].saturating_sub(missing);
+            }
+            if moving.is_some() || board.place(Piece::Model(at)).is_some() {
+                board.hold(at);
+            }
+        }
+        board
+    }
+
+    /// Position of a model.
+    pub fn find(&self, model: ModelId) -> Option<usize> {
+        self.model_at.get(&model).copied()
+    }
+
+    /// What the snapshot says about the model at `at`.
+    pub fn state(&self, at: usize) -> &'a ModelState {
+        &self.snapshot.models[at]
+    }
+
+    /// How many models are there.
+    pub fn models(&self) -> usize {
+        self.models.len()
+    }
+
+    /// Moves so far, and whom they displaced since the last call.
+    pub fn take_displaced(&mut self) -> Vec<ModelId> {
+        std::mem::take(&mut self.displaced)
+    }
+
+    /// Gives the promotions of `model` their reason once the figures are known.
+    pub fn explain_moves(&mut self, model: ModelId, reason: Reason) {
+        let ups = self.moves.iter_mut().rev().take_while(|m| m.model == model);
+        ups.filter(|m| m.kind == MoveKind::Promote)
+            .for_each(|m| m.reason = reason);
+    }
+
+    /// All moves.
+    pub fn into_moves(self) -> Vec<Move> {
+        self.moves
+    }
+
+    /// (all bytes, bytes in pools) of a model.
+    pub fn bytes_of(&self, at: usize) -> (u64, u64) {
+        let sum = |resident: bool| {
+            let files = self.models[at].files.iter().map(|&f| &self.files[f]);
+            files
+                .filter(|f| !resident || f.place.is_some())
+                .map(|f| f.bytes)
+                .sum()
+        };
+        (sum(false), sum(true))
+    }
+
+    /// Positions of a model's files.
+    pub fn files_of(&self, at: usize) -> &[usize] {
+        &self.models[at].files
+    }
+
+    /// Bytes of the file at `file`.
+    pub fn file_bytes(&self, file: usize) -> u64 {
+        self.files[file].bytes
+    }
+
+    /// A file of the model that would have to move to reach `rank` but must not, or is moved by
+    /// this plan already.
+    pub fn busy_file(&self, at: usize, rank: usize) -> Option<FileRef> {
+        let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        files
+            .find(|f| (f.busy || f.moved) && f.place.is_none_or(|p| p > rank))
+            .map(|f| f.id)
+    }
+
+    /// Whether any replica of the model is open or must not move.
+    pub fn in_use(&self, at: usize) -> bool {
+        let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        files.any(|f| f.place.is_some() && (f.open || f.busy || f.moved))
+    }
+
+    /// A file of the model in a pool that must not move.
+    pub fn busy_replica(&self, at: usize) -> Option<FileRef> {
+        let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        files
+            .find(|f| (f.busy || f.moved) && f.place.is_some())
+            .map(|f| f.id)
+    }
+
+    /// Whether the model counts as resident.
+    pub fn is_held(&self, at: usize) -> bool {
+        self.models[at].holds
+    }
+
+    /// Bytes of the model's files in pools faster than `rank`: all of them, or those only it holds.
+    pub fn bytes_above(&self, at: usize, rank: usize, all: bool) -> u64 {
+        let files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        let above = files.filter(|f| (all || f.holders <= 1) && f.place.is_some_and(|p| p < rank));
+        above.map(|f| f.bytes).sum()
+    }
+
+    /// How many models are held whose slowest file is at `rank`.
+    pub fn models_at(&self, rank: usize) -> usize {
+        let held = (0..self.models.len()).filter(|&at| self.models[at].holds);
+        held.filter(|&at| self.place(Piece::Model(at)) == Some(rank))
+            .count()
+    }
+
+    /// How many models are resident as a whole.
+    pub fn resident(&self) -> u64 {
+        self.models.iter().filter(|m| m.holds).count() as u64
+    }
+
+    /// Keeps the model's files while it is considered.
+    pub fn begin(&mut self, at: usize) {
+        self.hold(at);
+    }
+
+    /// Ends `begin`: what did not become resident is no longer kept.
+    pub fn end(&mut self, at: usize) {
+        if self.place(Piece::Model(at)).is_none() && self.state(at).moving_to.is_none() {
+            self.let_go(at);
+        }
+    }
+
+    fn hold(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.models[at].holds, true) {
+            for &file in &self.models[at].files {
+                self.files[file].holders += 1;
+            }
+        }
+    }
+
+    fn let_go(&mut self, at: usize) {
+        if std::mem::replace(&mut self.models[at].holds, false) {
+            for &file in &self.models[at].files {
+                self.files[file].holders -= 1;
+            }
+        }
+    }
+
+    /// Bytes of the file that may not be given to anybody, because they were given back.
+    pub fn withhold(&mut self, rank: usize, bytes: u64) {
+        self.free[rank] = self.free[rank].saturating_sub(bytes);
+    }
+
+    /// What could be free at `rank` if everything that may leave for `keep` left.
+    pub fn available_bytes(&mut self, rank: usize, keep: Option<usize>) -> u64 {
+        self.yard = rank;
+        let order: Vec<Piece> = self.leavers(rank, Index::HeatMedium, keep).collect();
+        let mut gone = Vec::with_capacity(order.len());
+        let mut bytes = self.free[rank];
+        for piece in order {
+            if let Some(freed) = self.release(piece) {
+                bytes += freed;
+                gone.push(piece);
+            }
+        }
+        for piece in gone.into_iter().rev() {
+            self.restore(piece);
+        }
+        bytes
+    }
+
+    /// What may leave `rank` for the sake of `keep` (of anybody), least worth first.
+    fn leavers(
+        &self,
+        rank: usize,
+        index: Index,
+        keep: Option<usize>,
+    ) -> impl Iterator<Item = Piece> + use<> {
+        let priority_max = keep.map_or(i32::MAX, |at| self.state(at).priority_for_room());
+        let here = |file: &FileOnBoard| file.place == Some(rank);
+        let mut heap = BinaryHeap::new();
+        for (at, file) in self.files.iter().enumerate() {
+            if here(file) && file.holders == 0 && !file.users.is_empty() {
+                heap.push(Reverse((i32::MIN, Worth(0.0), Piece::Leftover(at))));
+            }
+        }
+        for (at, model) in self.models.iter().enumerate() {
+            let state = self.state(at);
+            let stays = !model.holds
+                || Some(at) == keep
+                || state.pin.is_some()
+                || state.rule == ModelRule::Always
+                || state.moving_to.is_some()
+                || state.priority > priority_max;
+            if !stays && model.files.iter().any(|&f| here(&self.files[f])) {
+                let worth = Worth(self.learned.index(state.id, index));
+                heap.push(Reverse((state.priority, worth, Piece::Model(at))));
+            }
+        }
+        std::iter::from_fn(move || heap.pop().map(|Reverse((_, _, piece))| piece))
+    }
+
+    /// Whom to displace at `rank` for `keep`, or for nobody in particular.
+    pub fn choose(
+        &mut self,
+        rank: usize,
+        need_bytes: u64,
+        index: Index,
+        keep: Option<usize>,
+    ) -> Option<Vec<(Piece, u64)>> {
+        let missing = need_bytes.saturating_sub(self.free[rank]);
+        if missing == 0 {
+            return Some(Vec::new());
+        }
+        self.yard = rank;
+        let order = self.leavers(rank, index, keep);
+        eviction::victims(self, missing, order)
+    }
+
+    /// Moves one file, and accounts for it.
+    fn move_file(&mut self, file: usize, to: Option<usize>, model: usize, reason: Reason) {
+        let on_board = &mut self.files[file];
+        let from = on_board.place;
+        if from == to {
+            return;
+        }
+        if let Some(rank) = to {
+            self.free[rank] = self.free[rank].saturating_sub(on_board.bytes);
+        }
+        if let (Some(rank), false) = (from, on_board.open) {
+            self.free[rank] += on_board.bytes;
+        }
+        on_board.place = to;
+        on_board.moved = true;
+        let faster = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
+        let kind = if faster(to) < faster(from) {
+            MoveKind::Promote
+        } else {
+            MoveKind::Demote
+        };
+        self.moves.push(Move {
+            file: on_board.id,
+            model: self.snapshot.models[model].id,
+            kind,
+            from: from.map(|rank| self.tiers.pools[rank].0),
+            to: to.map(|rank| self.tiers.pools[rank].0),
+            bytes: on_board.bytes,
+            reason,
+        });
+    }
+
+    /// Lets a model go from its place (all of its files that nobody else holds) to a slower pool,
+    /// or home.
+    pub fn send_down(&mut self, at: usize, to: Option<usize>, reason: Reason) {
+        self.let_go(at);
+        for file in self.models[at].files.clone() {
+            let f = &self.files[file];
+            let down = f.place.is_some_and(|rank| to.is_none_or(|to| rank < to));
+            if f.holders == 0 && down && !f.busy {
+                self.move_file(file, to, at, reason);
+            }
+        }
+    }
+
+    /// Holds again what is resident as a whole after a round of moves.
+    pub fn settle(&mut self) {
+        let mut users: Vec<usize> = Vec::new();
+        for file in self.files.iter().filter(|f| f.moved) {
+            users.extend(&file.users);
+        }
+        users.sort_unstable();
+        users.dedup();
+        for at in users {
+            if self.place(Piece::Model(at)).is_some() {
+                self.hold(at);
+            }
+        }
+    }
+}
+
+impl ModelState {
+    /// Whom it may displace: those of at most this priority.
+    fn priority_for_room(&self) -> i32 {
+        if self.pin.is_some() || self.rule == ModelRule::Always {
+            i32::MAX
+        } else {
+            self.priority
+        }
+    }
+}
+
+impl Yard for Board<'_> {
+    type Object = Piece;
+
+    fn release(&mut self, piece: Piece) -> Option<u64> {
+        let yard = self.yard;
+        match piece {
+            Piece::Leftover(at) => {
+                let file = &mut self.files[at];
+                let may = !(file.open || file.busy || file.moved || file.released);
+                file.released |= may;
+                may.then_some(file.bytes)
+            }
+            Piece::Model(at) => {
+                let stays = |f: &FileOnBoard| {
+                    f.holders == 1 && f.place.is_some() && (f.open || f.busy || f.moved)
+                };
+                if self.models[at].files.iter().any(|&f| stays(&self.files[f])) {
+                    return None;
+                }
+                let mut bytes = 0;
+                for &file in &self.models[at].files {
+                    let f = &mut self.files[file];
+                    f.holders -= 1;
+                    if f.holders == 0 && f.place == Some(yard) {
+                        bytes += f.bytes;
+                    }
+                }
+                Some(bytes)
+            }
+        }
+    }
+
+    fn restore(&mut self, piece: Piece) -> u64 {
+        match piece {
+            Piece::Leftover(at) => {
+                self.files[at].released = false;
+                self.files[at].bytes
+            }
+            Piece::Model(at) => {
+                let mut bytes = 0;
+                for &file in &self.models[at].files {
+                    let f = &mut self.files[file];
+                    f.holders += 1;
+                    if f.holders == 1 && f.place == Some(self.yard) {
+                        bytes += f.bytes;
+                    }
+                }
+                bytes
+            }
+        }
+    }
+}
+
+impl Pools for Board<'_> {
+    type Object = Piece;
+
+    fn count(&self) -> usize {
+        self.free.len()
+    }
+
+    fn secs_per_byte(&self, rank: Option<usize>) -> f64 {
+        self.tiers.secs_per_byte(rank)
+    }
+
+    fn place(&self, piece: Piece) -> Option<usize> {
+        let Piece::Model(at) = piece else { return None };
+        let mut slowest = None;
+        for &file in &self.models[at].files {
+            slowest = slowest.max(Some(self.files[file].place?));
+        }
+        slowest
+    }
+
+    fn need_bytes(&self, piece: Piece, rank: usize) -> u64 {
+        let Piece::Model(at) = piece else { return 0 };
+        let files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        files
+            .filter(|f| f.place.is_none_or(|p| p > rank))
+            .map(|f| f.bytes)
+            .sum()
+    }
+
+    fn free_bytes(&self, rank: usize) -> u64 {
+        self.free[rank]
+    }
+
+    fn can_hold(&self, piece: Piece, rank: usize) -> bool {
+        let Piece::Model(at) = piece else {
+            return false;
+        };
+        self.accepts[rank]
+            && self.need_bytes(piece, rank) <= self.tiers.pools[rank].2
+            && self
+                .state(at)
+                .pin
+                .is_none_or(|pool| pool == self.tiers.pools[rank].0)
+    }
+
+    /// A model that shares files with another resident one is not kept in a slower pool: one of
+    /// the two would be torn apart, or the other slowed down.
+    fn keep_bytes(&self, piece: Piece, rank: usize) -> Option<u64> {
+        let Piece::Model(at) = piece else { return None };
+        let shared = self.models[at]
+            .files
+            .iter()
+            .any(|&f| self.files[f].holders > 1);
+        let bytes = self.bytes_above(at, rank, false);
+        (!shared && self.accepts[rank] && bytes <= self.tiers.pools[rank].2).then_some(bytes)
+    }
+
+    fn index(&self, piece: Piece, index: Index) -> f64 {
+        match piece {
+            Piece::Leftover(_) => 0.0,
+            Piece::Model(at) => self.learned.index(self.state(at).id, index),
+        }
+    }
+
+    fn victims(
+        &mut self,
+        rank: usize,
+        need_bytes: u64,
+        index: Index,
+        keep: Piece,
+    ) -> Option<Vec<(Piece, u64)>> {
+        let keep = match keep {
+            Piece::Model(at) => Some(at),
+            Piece::Leftover(_) => None,
+        };
+        self.choose(rank, need_bytes, index, keep)
+    }
+
+    fn demote(&mut self, piece: Piece, _from: usize, to: Option<usize>) {
+        match piece {
+            Piece::Leftover(file) => {
+                if let Some(&model) = self.files[file].users.first() {
+                    self.move_file(file, None, model, Reason::Leftover);
+                }
+            }
+            Piece::Model(at) => {
+                self.displaced.push(self.state(at).id);
+                self.send_down(at, to, self.makes_room);
+            }
+        }
+    }
+
+    fn lift(&mut self, _piece: Piece) {}
+
+    fn put(&mut self, piece: Piece, rank: usize) {
+        let Piece::Model(at) = piece else { return };
+        for file in self.models[at].files.clone() {
+            if self.files[file].place.is_none_or(|p| p > rank) {
+                self.move_file(file, Some(rank), at, self.reason);
+            }
+        }
+        self.settle();
+    }
+}

@@ -1,0 +1,360 @@
+//! The independent judge of plans: carries one out on paper, move by move.
+//!
+//! Shares the types with the planner and nothing else, on purpose: a mistake in the planner's
+//! view of the world must not be in the judge's too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::ids::{FileRef, ModelId, TierId};
+use crate::report::{MoveKind, Plan};
+use crate::snapshot::{ModelRule, Snapshot, WantKind};
+
+/// Whether the plan may be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Wasteful or surprising, but harmless.
+    Warning,
+    /// Must not be carried out.
+    Fatal,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoteKind {
+    /// The move names a file that does not exist.
+    UnknownFile(FileRef),
+    /// The move names a model that does not exist or does not contain the file.
+    UnknownModel(ModelId, FileRef),
+    /// The move names a pool that is not connected.
+    UnknownPool(TierId),
+    /// The file is not where the move takes it from.
+    WrongPlace(FileRef),
+    /// The move says another size than the file has.
+    WrongSize(FileRef),
+    /// The move goes nowhere, or up when it says down.
+    WrongDirection(FileRef),
+    /// The pool does not have that much free at this step; bytes missing.
+    OverCapacity(TierId, u64),
+    /// The pool takes nothing.
+    PoolClosed(TierId),
+    /// A file with a writer, a lock, or a copy under way is moved.
+    Busy(FileRef),
+    /// A file in use is dropped or demoted though nobody asked for it.
+    InUse(FileRef),
+    /// A model loses or leaves the pool it is pinned to, or goes elsewhere.
+    PinBroken(ModelId, TierId),
+    /// A model set to `always` leaves the pools.
+    AlwaysDropped(ModelId),
+    /// A model set to `never` is promoted though nobody asked for it.
+    NeverPromoted(ModelId),
+    /// A model is left with some files in pools and others not.
+    Half(ModelId),
+    /// A model that is being moved already is moved.
+    UnderWay(ModelId),
+    /// The pool has less free at the end than it was asked to give back; bytes missing.
+    NotGivenBack(TierId, u64),
+    /// A file is moved more than once.
+    MovedTwice(FileRef),
+}
+
+/// One remark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether the plan may be carried out.
+    pub severity: Severity,
+    /// At this move of the plan; `None`: about the plan as a whole.
+    pub step: Option<usize>,
+    /// What is wrong.
+    pub kind: NoteKind,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.severity == Severity::Fatal {
+            "fatal"
+        } else {
+            "warning"
+        };
+        match self.step {
+            Some(step) => write!(f, "{word} at move {step}: {:?}", self.kind),
+            None => write!(f, "{word}: {:?}", self.kind),
+        }
+    }
+}
+
+struct Judge<'a> {
+    snapshot: &'a Snapshot,
+    free: BTreeMap<TierId, u64>,
+    place: BTreeMap<FileRef, Option<TierId>>,
+    before: BTreeMap<FileRef, Option<TierId>>,
+    notes: Vec<Note>,
+}
+
+/// Every remark on the plan; empty when it is right.
+pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Note> {
+    let place: BTreeMap<_, _> = snapshot.files.iter().map(|f| (f.id, f.place)).collect();
+    let mut judge = Judge {
+        snapshot,
+        free: snapshot
+            .pools
+            .iter()
+            .map(|p| (p.id, p.free_bytes))
+            .collect(),
+        before: place.clone(),
+        place,
+        notes: Vec::new(),
+    };
+    judge.keep_room_for_moves_under_way();
+    judge.carry_out(plan);
+    judge.judge_models(plan);
+    judge.judge_pools(plan);
+    judge.notes
+}
+
+impl Judge<'_> {
+    fn note(&mut self, severity: Severity, step: Option<usize>, kind: NoteKind) {
+        self.notes.push(Note {
+            severity,
+            step,
+            kind,
+        });
+    }
+
+    fn fatal(&mut self, step: Option<usize>, kind: NoteKind) {
+        self.note(Severity::Fatal, step, kind);
+    }
+
+    fn speed(&self, pool: Option<TierId>) -> Option<u64> {
+        match pool {
+            None => Some(0),
+            Some(id) => self
+                .snapshot
+                .pools
+                .iter()
+                .find(|p| p.id == id)
+                .map(|p| p.speed_bytes_per_sec),
+        }
+    }
+
+    /// Models on their way will take room for the files that are still missing.
+    fn keep_room_for_moves_under_way(&mut self) {
+        for model in &self.snapshot.models {
+            let Some(to) = model.moving_to else { continue };
+            let wanted = self.speed(Some(to));
+            for file in self
+                .snapshot
+                .files
+                .iter()
+                .filter(|f| model.files.contains(&f.id))
+            {
+                let there = file.place.is_some() && self.speed(file.place) >= wanted;
+                if !there {
+                    let free = self.free.entry(to).or_default();
+                    *free = free.saturating_sub(file.size_bytes);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, plan: &Plan) {
+        let files: BTreeMap<_, _> = self.snapshot.files.iter().map(|f| (f.id, f)).collect();
+        let mut moved = BTreeSet::new();
+        let demoted_by_hand = self.files_of_wanted_demotions();
+        for (step, mv) in plan.moves.iter().enumerate() {
+            let at = Some(step);
+            let Some(file) = files.get(&mv.file) else {
+                self.fatal(at, NoteKind::UnknownFile(mv.file));
+                continue;
+            };
+            let model = self.snapshot.models.iter().find(|m| m.id == mv.model);
+            if model.is_none_or(|m| !m.files.contains(&mv.file)) {
+                self.fatal(at, NoteKind::UnknownModel(mv.model, mv.file));
+            }
+            if !moved.insert(mv.file) {
+                self.note(Severity::Warning, at, NoteKind::MovedTwice(mv.file));
+            }
+            if self.place[&mv.file] != mv.from {
+                self.fatal(at, NoteKind::WrongPlace(mv.file));
+            }
+            if mv.bytes != file.size_bytes {
+                self.fatal(at, NoteKind::WrongSize(mv.file));
+            }
+            if file.busy {
+                self.fatal(at, NoteKind::Busy(mv.file));
+            }
+            let up = mv.kind == MoveKind::Promote;
+            if file.open && !up && mv.from.is_some() && !demoted_by_hand.contains(&mv.file) {
+                self.fatal(at, NoteKind::InUse(mv.file));
+            }
+            self.judge_direction(step, mv.from, mv.to, up, mv.file);
+            self.account(step, mv.from, mv.to, file.size_bytes, file.open);
+            self.place.insert(mv.file, mv.to);
+        }
+    }
+
+    /// Files that may be dropped in use: the user demotes or re-pins their model.
+    fn files_of_wanted_demotions(&self) -> BTreeSet<FileRef> {
+        let by_hand = self.snapshot.wants.iter().filter(|w| {
+            matches!(
+                w.kind,
+                WantKind::Demote { .. } | WantKind::Promote { pool: Some(_) }
+            )
+        });
+        let ids: BTreeSet<ModelId> = by_hand.map(|w| w.model).collect();
+        let models = self.snapshot.models.iter().filter(|m| ids.contains(&m.id));
+        models.flat_map(|m| m.files.iter().copied()).collect()
+    }
+
+    fn judge_direction(
+        &mut self,
+        step: usize,
+        from: Option<TierId>,
+        to: Option<TierId>,
+        up: bool,
+        file: FileRef,
+    ) {
+        let (Some(before), Some(after)) = (self.speed(from), self.speed(to)) else {
+            for pool in [from, to].into_iter().flatten() {
+                if self.speed(Some(pool)).is_none() {
+                    self.fatal(Some(step), NoteKind::UnknownPool(pool));
+                }
+            }
+            return;
+        };
+        let right = if up { after >= before } else { after <= before };
+        if !right || from == to {
+            self.fatal(Some(step), NoteKind::WrongDirection(file));
+        }
+    }
+
+    fn account(
+        &mut self,
+        step: usize,
+        from: Option<TierId>,
+        to: Option<TierId>,
+        bytes: u64,
+        open: bool,
+    ) {
+        if let Some(pool) = to {
+            if self
+                .snapshot
+                .pools
+                .iter()
+                .any(|p| p.id == pool && !p.accepts)
+            {
+                self.fatal(Some(step), NoteKind::PoolClosed(pool));
+            }
+            let free = self.free.entry(pool).or_default();
+            let missing = bytes.saturating_sub(*free);
+            *free = free.saturating_sub(bytes);
+            if missing > 0 {
+                self.fatal(Some(step), NoteKind::OverCapacity(pool, missing));
+            }
+        }
+        if let (Some(pool), false) = (from, open) {
+            *self.free.entry(pool).or_default() += bytes;
+        }
+    }
+
+    fn judge_models(&mut self, plan: &Plan) {
+        let moved: BTreeMap<FileRef, ModelId> =
+            plan.moves.iter().map(|m| (m.file, m.model)).collect();
+        let asked: BTreeSet<ModelId> = self
+            .snapshot
+            .wants
+            .iter()
+            .filter(|w| matches!(w.kind, WantKind::Promote { .. }))
+            .map(|w| w.model)
+            .collect();
+        for model in &self.snapshot.models {
+            let touched: Vec<FileRef> = model
+                .files
+                .iter()
+                .copied()
+                .filter(|f| moved.contains_key(f))
+                .collect();
+            if touched.is_empty() {
+                continue;
+            }
+            let mine = touched.iter().any(|f| moved[f] == model.id);
+            if mine && model.moving_to.is_some() {
+                self.fatal(None, NoteKind::UnderWay(model.id));
+            }
+            let whole = |places: &BTreeMap<FileRef, Option<TierId>>| {
+                model
+                    .files
+                    .iter()
+                    .all(|f| places.get(f).is_some_and(Option::is_some))
+            };
+            let (was_whole, is_whole) = (whole(&self.before), whole(&self.place));
+            let demoted = self
+                .snapshot
+                .wants
+                .iter()
+                .any(|w| w.model == model.id && matches!(w.kind, WantKind::Demote { .. }));
+            if model.rule == ModelRule::Always && was_whole && !is_whole && !demoted {
+                self.fatal(None, NoteKind::AlwaysDropped(model.id));
+            }
+            let promoted = plan
+                .moves
+                .iter()
+                .any(|m| m.model == model.id && m.kind == MoveKind::Promote);
+            let free_to = model.pin.is_some() || asked.contains(&model.id);
+            if model.rule == ModelRule::Never && promoted && !free_to {
+                self.fatal(None, NoteKind::NeverPromoted(model.id));
+            }
+            if promoted && !is_whole || was_whole && !is_whole && self.is_half(&model.files) {
+                self.fatal(None, NoteKind::Half(model.id));
+            }
+            if was_whole {
+                self.judge_pin(model.id, model.pin, &touched);
+            }
+        }
+    }
+
+    /// Whether files remain in pools that belong to no other model that is resident as a whole.
+    fn is_half(&self, files: &[FileRef]) -> bool {
+        files.iter().any(|file| {
+            self.place.get(file).is_some_and(Option::is_some)
+                && !self.snapshot.models.iter().any(|m| {
+                    m.files.contains(file)
+                        && (m.moving_to.is_some()
+                            || m.files
+                                .iter()
+                                .all(|f| self.place.get(f).is_some_and(Option::is_some)))
+                })
+        })
+    }
+
+    /// A pinned model's files end in its pool, or where a model sharing them needs them faster.
+    fn judge_pin(&mut self, model: ModelId, pin: Option<TierId>, touched: &[FileRef]) {
+        let Some(pool) = pin else { return };
+        let wanted = self.speed(Some(pool));
+        for file in touched {
+            let (before, after) = (self.before[file], self.place[file]);
+            let slower = after.is_none() || self.speed(after) < wanted;
+            let was_right = before.is_some() && self.speed(before) >= wanted;
+            if slower && was_right {
+                self.fatal(None, NoteKind::PinBroken(model, pool));
+            }
+        }
+    }
+
+    fn judge_pools(&mut self, plan: &Plan) {
+        for pool in &self.snapshot.pools {
+            let owed: u64 = plan
+                .report
+                .still_owed
+                .iter()
+                .filter(|&&(id, _)| id == pool.id)
+                .map(|&(_, bytes)| bytes)
+                .sum();
+            let promised = pool.give_back_bytes.saturating_sub(owed);
+            let free = self.free.get(&pool.id).copied().unwrap_or(0);
+            if free < promised {
+                self.fatal(None, NoteKind::NotGivenBack(pool.id, promised - free));
+            }
+        }
+    }
+}

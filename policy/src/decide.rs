@@ -1,0 +1,237 @@
+//! One load, one rule, any pools: the only place where heat turns into a decision.
+//!
+//! The same function serves the real pools (through the planner's board), every shadow, and the
+//! simulator, so what is simulated is what is done. It knows nothing of files.
+
+use crate::rule::{Index, Rule};
+
+/// Pools as a rule sees them; rank 0 is the fastest.
+pub trait Pools {
+    /// What is held.
+    type Object: Copy;
+    /// How many pools there are.
+    fn count(&self) -> usize;
+    /// Seconds to read a byte from the pool at this rank, `None` for the homes.
+    fn secs_per_byte(&self, rank: Option<usize>) -> f64;
+    /// Where it is.
+    fn place(&self, object: Self::Object) -> Option<usize>;
+    /// Bytes that must be free at `rank` to hold it there, and that are read faster afterwards.
+    fn need_bytes(&self, object: Self::Object, rank: usize) -> u64;
+    /// Bytes free at `rank` now.
+    fn free_bytes(&self, rank: usize) -> u64;
+    /// Whether it could be held at `rank` if that were empty of everything that may leave.
+    fn can_hold(&self, object: Self::Object, rank: usize) -> bool;
+    /// Bytes that must be free at `rank` to keep it there when it leaves a faster pool; `None`:
+    /// it cannot be kept there.
+    fn keep_bytes(&self, object: Self::Object, rank: usize) -> Option<u64>;
+    /// Its worth per byte.
+    fn index(&self, object: Self::Object, index: Index) -> f64;
+    /// Whom to displace at `rank` so that `need_bytes` are free there for `keep` (never itself a
+    /// victim); least worth first, each with the bytes it frees. `None`: not possible.
+    fn victims(
+        &mut self,
+        rank: usize,
+        need_bytes: u64,
+        index: Index,
+        keep: Self::Object,
+    ) -> Option<Vec<(Self::Object, u64)>>;
+    /// Moves a victim (or part of it) from `from` to a slower pool, or to the home.
+    fn demote(&mut self, object: Self::Object, from: usize, to: Option<usize>);
+    /// Takes an object out of its pool because it will be put into a faster one.
+    fn lift(&mut self, object: Self::Object);
+    /// Puts an object where it will be served from.
+    fn put(&mut self, object: Self::Object, rank: usize);
+}
+
+/// What became of a load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decision {
+    /// Served where it is; no faster pool pays.
+    Stays,
+    /// Put into the pool at this rank; what is displaced from the pools altogether was worth
+    /// `lost`, the newcomer `worth` (index x bytes, so comparable only with each other).
+    Placed { rank: usize, worth: f64, lost: f64 },
+    /// Stays in the home: it is worth no more than what it would displace at `rank`.
+    NotWorth { rank: usize, worth: f64, lost: f64 },
+    /// No pool can hold it.
+    DoesNotFit,
+}
+
+/// Applies `rule` to a load of `object`.
+pub fn open<P: Pools>(pools: &mut P, rule: &Rule, object: P::Object) -> Decision {
+    let place = pools.place(object);
+    if place == Some(0) || pools.count() == 0 {
+        return if place.is_some() {
+            Decision::Stays
+        } else {
+            Decision::DoesNotFit
+        };
+    }
+    let slower_than = place.unwrap_or(pools.count());
+    let mut at = place;
+    let mut result = Decision::Stays;
+    if let Some(rank) = (0..slower_than).find(|&r| has_room(pools, object, r)) {
+        if rank == 0 {
+            if place.is_some() {
+                pools.lift(object);
+            }
+            pools.put(object, 0);
+            return Decision::Placed {
+                rank: 0,
+                worth: 0.0,
+                lost: 0.0,
+            };
+        }
+        at = Some(rank);
+        result = Decision::Placed {
+            rank,
+            worth: 0.0,
+            lost: 0.0,
+        };
+    } else if place.is_none() {
+        let Some((rank, lost, chosen)) = cheapest_pool(pools, rule.hold, object) else {
+            return Decision::DoesNotFit;
+        };
+        let worth = pools.index(object, rule.hold) * pools.need_bytes(object, rank) as f64;
+        if worth <= lost {
+            return Decision::NotWorth { rank, worth, lost };
+        }
+        for (victim, _) in chosen {
+            pools.demote(victim, rank, None);
+        }
+        at = Some(rank);
+        result = Decision::Placed { rank, worth, lost };
+    }
+    let Some(held) = at else {
+        return Decision::DoesNotFit;
+    };
+    if place.is_some() && at != place {
+        pools.lift(object);
+    }
+    let lifted = at != place;
+    for rank in 0..held {
+        if let Some((worth, lost)) = climb(pools, rule, object, held, rank, lifted) {
+            return Decision::Placed { rank, worth, lost };
+        }
+    }
+    if lifted {
+        pools.put(object, held);
+    }
+    result
+}
+
+fn has_room<P: Pools>(pools: &P, object: P::Object, rank: usize) -> bool {
+    pools.can_hold(object, rank) && pools.need_bytes(object, rank) <= pools.free_bytes(rank)
+}
+
+/// Whom a cold object displaces, and what is lost by it.
+pub type Choice<O> = (usize, f64, Vec<(O, u64)>);
+
+/// The pool where making room for `object` loses least; the slowest of equals.
+pub fn cheapest_pool<P: Pools>(
+    pools: &mut P,
+    hold: Index,
+    object: P::Object,
+) -> Option<Choice<P::Object>> {
+    let mut best: Option<Choice<P::Object>> = None;
+    for rank in (0..pools.count()).rev() {
+        if !pools.can_hold(object, rank) {
+            continue;
+        }
+        let need_bytes = pools.need_bytes(object, rank);
+        let Some(chosen) = pools.victims(rank, need_bytes, hold, object) else {
+            continue;
+        };
+        let lost = worth_of(pools, hold, &chosen);
+        if best.as_ref().is_none_or(|&(_, least, _)| lost < least) {
+            best = Some((rank, lost, chosen));
+        }
+    }
+    best
+}
+
+fn worth_of<P: Pools>(pools: &P, index: Index, chosen: &[(P::Object, u64)]) -> f64 {
+    chosen
+        .iter()
+        .map(|&(v, bytes)| pools.index(v, index) * bytes as f64)
+        .sum()
+}
+
+/// Swaps `object` from the pool at `held` into the faster one at `rank` if what is gained pays
+/// for what is displaced, and for the copies that demoting it costs.
+fn climb<P: Pools>(
+    pools: &mut P,
+    rule: &Rule,
+    object: P::Object,
+    held: usize,
+    rank: usize,
+    lifted: bool,
+) -> Option<(f64, f64)> {
+    if !pools.can_hold(object, rank) {
+        return None;
+    }
+    let need_bytes = pools.need_bytes(object, rank);
+    let chosen = pools.victims(rank, need_bytes, rule.split, object)?;
+    let below = pools.secs_per_byte(Some(rank + 1));
+    let gain_per_byte = pools.secs_per_byte(Some(held)) - pools.secs_per_byte(Some(rank));
+    let loss_per_byte = below - pools.secs_per_byte(Some(rank));
+    let price_per_byte = if rule.priced { below } else { 0.0 };
+    let worth = pools.index(object, rule.split) * need_bytes as f64 * gain_per_byte;
+    let lost: f64 = chosen
+        .iter()
+        .map(|&(v, bytes)| {
+            (pools.index(v, rule.split) * loss_per_byte + price_per_byte) * bytes as f64
+        })
+        .sum();
+    if worth <= lost {
+        return None;
+    }
+    if !lifted {
+        pools.lift(object);
+    }
+    for (victim, _) in chosen {
+        let to = landing(pools, rule.hold, victim, rank, object);
+        pools.demote(victim, rank, to);
+    }
+    pools.put(object, rank);
+    Some((worth, lost))
+}
+
+/// The next pool slower than `rank` with room for a victim.
+pub fn room_below<P: Pools>(pools: &P, victim: P::Object, rank: usize) -> Option<usize> {
+    let fits = |r: usize| {
+        pools
+            .keep_bytes(victim, r)
+            .is_some_and(|b| b <= pools.free_bytes(r))
+    };
+    (rank + 1..pools.count()).find(|&r| fits(r))
+}
+
+/// Where a victim from `rank` goes: the next slower pool with room, or one where it is worth more
+/// than what it displaces (which is then dropped), or the home.
+fn landing<P: Pools>(
+    pools: &mut P,
+    hold: Index,
+    victim: P::Object,
+    rank: usize,
+    keep: P::Object,
+) -> Option<usize> {
+    if let Some(to) = room_below(pools, victim, rank) {
+        return Some(to);
+    }
+    for to in rank + 1..pools.count() {
+        let Some(bytes) = pools.keep_bytes(victim, to) else {
+            continue;
+        };
+        let Some(chosen) = pools.victims(to, bytes, hold, keep) else {
+            continue;
+        };
+        if worth_of(pools, hold, &chosen) < pools.index(victim, hold) * bytes as f64 {
+            for (dropped, _) in chosen {
+                pools.demote(dropped, to, None);
+            }
+            return Some(to);
+        }
+    }
+    None
+}

@@ -1,0 +1,368 @@
+//! Random histories: loads, opens, closes, pins, rules, failing copies, shrinking and vanishing
+//! pools. After every step the plan is judged by the independent checker, made a second time (it
+//! must be the same), and carried out, sometimes only in part.
+//!
+//! `SPEEDLOADER_HISTORIES` sets how many (100,000 is the figure the project shows);
+//! `SPEEDLOADER_HISTORY` replays one seed.
+
+use std::collections::BTreeMap;
+
+use speedloader_policy::{
+    FileRef, FileState, Learned, Load, ModelId, ModelRule, ModelState, MoveKind, Outcome, Params,
+    Plan, PoolState, Refusal, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain,
+    plan,
+};
+
+/// splitmix64: the same everywhere, for ever.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// A world that plans are carried out in; sizes are small numbers so that a failure can be read.
+struct World {
+    snapshot: Snapshot,
+    draining: BTreeMap<TierId, Vec<(FileRef, u64)>>,
+    learned: Learned,
+    params: Params,
+}
+
+impl World {
+    fn new(dice: &mut Dice) -> Self {
+        let mut snapshot = Snapshot {
+            cold_bytes_per_sec: 1,
+            ..Snapshot::default()
+        };
+        for id in 0..dice.below(4) {
+            let capacity_bytes = dice.below(300);
+            snapshot.pools.push(PoolState {
+                id: TierId(id as u16),
+                speed_bytes_per_sec: 1 + dice.below(10),
+                capacity_bytes,
+                free_bytes: capacity_bytes,
+                give_back_bytes: 0,
+                accepts: true,
+            });
+        }
+        let files = 1 + dice.below(40);
+        for id in 0..files {
+            snapshot.files.push(FileState {
+                id: FileRef(id),
+                size_bytes: dice.below(60),
+                place: None,
+                open: false,
+                busy: false,
+            });
+        }
+        for id in 0..dice.below(20) {
+            let mut own: Vec<u64> = (0..dice.below(5)).map(|_| dice.below(files)).collect();
+            own.sort_unstable();
+            own.dedup();
+            snapshot.models.push(ModelState {
+                id: ModelId(id),
+                files: own.into_iter().map(FileRef).collect(),
+                pin: None,
+                rule: ModelRule::Normal,
+                priority: 0,
+                moving_to: None,
+            });
+        }
+        let strategy = [
+            Strategy::FastestFit,
+            Strategy::FillFirst,
+            Strategy::RoundRobin,
+        ][dice.below(4).min(2) as usize];
+        let params = Params {
+            strategy,
+            known_models_max: 16,
+            ..Params::default()
+        };
+        let mut world = Self {
+            snapshot,
+            draining: BTreeMap::new(),
+            learned: Learned::new(),
+            params,
+        };
+        world.measure();
+        world
+    }
+
+    /// Free room as a daemon would measure it.
+    fn measure(&mut self) {
+        for pool in &mut self.snapshot.pools {
+            let held: u64 = self
+                .snapshot
+                .files
+                .iter()
+                .filter(|f| f.place == Some(pool.id))
+                .map(|f| f.size_bytes)
+                .sum();
+            let draining: u64 = self
+                .draining
+                .get(&pool.id)
+                .into_iter()
+                .flatten()
+                .map(|&(_, bytes)| bytes)
+                .sum();
+            pool.free_bytes = pool.capacity_bytes.saturating_sub(held + draining);
+            pool.give_back_bytes = (held + draining).saturating_sub(pool.capacity_bytes);
+        }
+    }
+
+    fn resident_models(&self) -> u64 {
+        let places: BTreeMap<_, _> = self
+            .snapshot
+            .files
+            .iter()
+            .map(|f| (f.id, f.place))
+            .collect();
+        let whole = |m: &&ModelState| m.files.iter().all(|f| places[f].is_some());
+        self.snapshot.models.iter().filter(whole).count() as u64
+    }
+
+    fn event(&mut self, dice: &mut Dice) {
+        let models = self.snapshot.models.len() as u64;
+        let pools = self.snapshot.pools.len() as u64;
+        let model = dice.below(models) as usize;
+        let some_pool = |dice: &mut Dice| {
+            // One beyond: a pool that is not connected.
+            (dice.below(3) > 0).then(|| TierId(dice.below(pools + 1) as u16))
+        };
+        self.snapshot.wants.clear();
+        match dice.below(100) {
+            _ if models == 0 => {}
+            0..50 => self.load(dice, model),
+            50..58 => {
+                let kind = WantKind::Promote {
+                    pool: some_pool(dice),
+                };
+                self.want(model, kind);
+            }
+            58..64 => {
+                let kind = WantKind::Demote {
+                    pool: some_pool(dice),
+                };
+                self.want(model, kind);
+            }
+            64..70 => self.snapshot.models[model].pin = some_pool(dice),
+            70..74 => {
+                self.snapshot.models[model].rule =
+                    [ModelRule::Normal, ModelRule::Always, ModelRule::Never]
+                        [dice.below(3) as usize];
+            }
+            74..77 => self.snapshot.models[model].priority = dice.below(3) as i32 - 1,
+            77..82 if pools > 0 => {
+                let pool = &mut self.snapshot.pools[dice.below(pools) as usize];
+                pool.capacity_bytes = dice.below(300);
+            }
+            82..84 if pools > 0 => {
+                let pool = &mut self.snapshot.pools[dice.below(pools) as usize];
+                pool.accepts = !pool.accepts;
+            }
+            84..86 if pools > 0 => self.lose_pool(dice),
+            _ => self.use_file(dice),
+        }
+        self.measure();
+    }
+
+    fn want(&mut self, model: usize, kind: WantKind) {
+        self.snapshot.wants.push(Want {
+            model: self.snapshot.models[model].id,
+            kind,
+        });
+    }
+
+    fn load(&mut self, dice: &mut Dice, model: usize) {
+        let state = self.snapshot.models[model].clone();
+        let files = self
+            .snapshot
+            .files
+            .iter_mut()
+            .filter(|f| state.files.contains(&f.id));
+        let mut bytes = 0;
+        for file in files {
+            bytes += file.size_bytes;
+            file.open = dice.chance(80);
+        }
+        let resident_models = self.resident_models();
+        let load = Load {
+            model: state.id,
+            bytes,
+            family: model as u64 % 3,
+            resident_models,
+        };
+        self.learned
+            .observe(&self.params, &Tiers::of(&self.snapshot), load);
+        self.want(model, WantKind::Loaded);
+        if dice.chance(5) {
+            self.want(model, WantKind::Loaded);
+        }
+    }
+
+    fn use_file(&mut self, dice: &mut Dice) {
+        let at = dice.below(self.snapshot.files.len() as u64) as usize;
+        let file = &mut self.snapshot.files[at];
+        match dice.below(4) {
+            0 => file.open = true,
+            1 => file.busy = !file.busy,
+            _ => file.open = false,
+        }
+        if !file.open {
+            for held in self.draining.values_mut() {
+                held.retain(|&(id, _)| id != file.id);
+            }
+        }
+    }
+
+    fn lose_pool(&mut self, dice: &mut Dice) {
+        let lost = self.snapshot.pools[dice.below(self.snapshot.pools.len() as u64) as usize].id;
+        for file in self
+            .snapshot
+            .files
+            .iter_mut()
+            .filter(|f| f.place == Some(lost))
+        {
+            file.place = None;
+        }
+        self.draining.remove(&lost);
+    }
+
+    /// Carries a plan out, or only its first moves; a model then stays "under way" for a step,
+    /// and its copy ends or fails.
+    fn carry_out(&mut self, dice: &mut Dice, plan: &Plan) {
+        for model in &mut self.snapshot.models {
+            if model.moving_to.take().is_some() && dice.chance(50) {
+                for file in self.snapshot.files.iter_mut() {
+                    file.busy &= !model.files.contains(&file.id);
+                }
+            }
+        }
+        let whole = dice.chance(80);
+        for mv in &plan.moves {
+            if !whole && dice.chance(15) {
+                let model = self.snapshot.models.iter_mut().find(|m| m.id == mv.model);
+                if let (Some(model), MoveKind::Promote) = (model, mv.kind) {
+                    model.moving_to = mv.to.filter(|_| dice.chance(70));
+                }
+                break;
+            }
+            let file = self.snapshot.files.iter_mut().find(|f| f.id == mv.file);
+            let file = file.expect("the checker accepted the file");
+            if let (Some(from), true) = (mv.from, file.open) {
+                self.draining
+                    .entry(from)
+                    .or_default()
+                    .push((file.id, file.size_bytes));
+            }
+            file.place = mv.to;
+        }
+        self.measure();
+    }
+}
+
+/// One line a thing.
+fn readable(snapshot: &Snapshot, plan: &Plan) -> String {
+    let mut lines: Vec<String> = snapshot.pools.iter().map(|p| format!("{p:?}")).collect();
+    lines.extend(snapshot.files.iter().map(|f| format!("{f:?}")));
+    lines.extend(snapshot.models.iter().map(|m| format!("{m:?}")));
+    lines.extend(snapshot.wants.iter().map(|w| format!("{w:?}")));
+    lines.extend(plan.moves.iter().map(|m| format!("{m:?}")));
+    lines.extend(plan.report.findings.iter().map(|f| format!("{f:?}")));
+    lines.join("\n")
+}
+
+/// Every refusal with figures must be true.
+fn judge_refusals(world: &World, plan: &Plan) {
+    for finding in &plan.report.findings {
+        if let Outcome::Refused(Refusal::TooLarge {
+            needs_bytes,
+            largest_bytes,
+        }) = finding.outcome
+        {
+            assert!(needs_bytes > largest_bytes);
+            assert!(
+                world
+                    .snapshot
+                    .pools
+                    .iter()
+                    .any(|p| p.capacity_bytes == largest_bytes)
+            );
+        }
+        if let Outcome::Refused(Refusal::NoRoom {
+            needs_bytes,
+            available_bytes,
+            ..
+        }) = finding.outcome
+        {
+            assert!(
+                needs_bytes > available_bytes,
+                "{finding:?}\n{}",
+                readable(&world.snapshot, plan)
+            );
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut world = World::new(&mut dice);
+    for step in 0..20 + dice.below(40) {
+        world.event(&mut dice);
+        let planned = plan(&world.params, &world.learned, &world.snapshot)
+            .unwrap_or_else(|fault| panic!("history {seed} step {step}: {fault}"));
+        let notes = check(&world.snapshot, &planned);
+        assert!(
+            notes.is_empty(),
+            "history {seed} step {step}: {notes:?}\n{}",
+            readable(&world.snapshot, &planned)
+        );
+        judge_refusals(&world, &planned);
+        let again = plan(&world.params, &world.learned, &world.snapshot);
+        assert_eq!(
+            Ok(&planned),
+            again.as_ref(),
+            "history {seed} step {step}: not the same twice"
+        );
+        if dice.chance(5) {
+            let saved = world.learned.to_bytes();
+            let restored = Learned::from_bytes(&saved).expect("what was saved is read");
+            assert_eq!(restored.to_bytes(), saved, "history {seed} step {step}");
+            world.learned = restored;
+        }
+        if dice.chance(5) && !world.snapshot.models.is_empty() {
+            let at = dice.below(world.snapshot.models.len() as u64) as usize;
+            let model = world.snapshot.models[at].id;
+            let told = explain(&world.params, &world.learned, &world.snapshot, model);
+            assert!(matches!(told, Ok(Some(_))), "history {seed} step {step}");
+        }
+        world.carry_out(&mut dice, &planned);
+    }
+}
+
+#[test]
+fn the_checker_finds_nothing_in_random_histories() {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    if let Some(seed) = number("SPEEDLOADER_HISTORY") {
+        return run(seed);
+    }
+    for seed in 0..number("SPEEDLOADER_HISTORIES").unwrap_or(500) {
+        run(seed);
+    }
+}

@@ -1,0 +1,22 @@
+//! `speedloader completions`: what a shell needs to complete our command lines.
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::args;
+use super::context::Context;
+use crate::command::Message;
+
+/// Print completions for a shell
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  speedloader completions bash > /etc/bash_completion.d/speedloader")]
+pub(super) struct Arguments {
+    /// Which shell
+    shell: Shell,
+}
+
+pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
+    context.print(&args::completions(arguments.shell))
+}

@@ -1,0 +1,203 @@
+//! Progress of copies while somebody waits: bars on a terminal, plain lines elsewhere. Shows only what
+//! the daemon has measured; says nothing that the final answer would not confirm.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::view::human::{percent, printable, rate, size};
+use crate::view::{TransferState, TransferView, View};
+
+/// A bar for every file of a model with hundreds of shards would fill the screen.
+const BARS_MAX: usize = 8;
+const BAR: &str = "{prefix:!40} {wide_bar} {percent:>3} % of {binary_total_bytes} {msg}";
+/// Lines are printed when so many percent have been added.
+const LINE_STEP_PERCENT: u8 = 10;
+
+/// Shows progress frames as they come.
+pub(super) enum Progress<'a> {
+    /// On a terminal.
+    Bars(Bars),
+    /// Elsewhere.
+    Lines(Lines<'a>),
+    /// Nowhere.
+    Silent,
+}
+
+impl Progress<'_> {
+    /// Shows one frame; frames that are not about copies are not shown.
+    pub(super) fn show(&mut self, view: View) {
+        let View::Transfers(view) = view else { return };
+        match self {
+            Self::Bars(bars) => bars.show(&view.transfers),
+            Self::Lines(lines) => lines.show(&view.transfers),
+            Self::Silent => {}
+        }
+    }
+
+    /// Removes bars, so that the answer stands alone.
+    pub(super) fn finish(self) {
+        if let Self::Bars(bars) = self {
+            let _ = bars.all.clear();
+        }
+    }
+}
+
+/// A bar for each copy.
+pub(super) struct Bars {
+    all: MultiProgress,
+    bars: BTreeMap<u64, ProgressBar>,
+}
+
+impl Bars {
+    pub(super) fn new() -> Self {
+        Self {
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            bars: BTreeMap::new(),
+        }
+    }
+
+    fn show(&mut self, transfers: &[TransferView]) {
+        for transfer in transfers {
+            if !self.bars.contains_key(&transfer.id)
+                && !transfer.state.is_final()
+                && self.bars.len() < BARS_MAX
+            {
+                let bar = self
+                    .all
+                    .add(ProgressBar::new(transfer.total_bytes).with_style(bar_style()));
+                self.bars.insert(transfer.id, bar);
+            }
+            let Some(bar) = self.bars.get(&transfer.id) else {
+                continue;
+            };
+            bar.set_position(transfer.done_bytes);
+            bar.set_prefix(printable(&transfer.file));
+            bar.set_message(remark(transfer));
+            if transfer.state.is_final() {
+                bar.finish_and_clear();
+                self.bars.remove(&transfer.id);
+            }
+        }
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn remark(transfer: &TransferView) -> String {
+    match transfer.state {
+        TransferState::Copying => rate(transfer.rate_bytes_per_sec),
+        other => other.text().to_owned(),
+    }
+}
+
+/// A line now and then about all copies together.
+pub(super) struct Lines<'a> {
+    err: &'a mut dyn Write,
+    printed_percent: Option<u8>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(err: &'a mut dyn Write) -> Self {
+        Self {
+            err,
+            printed_percent: None,
+        }
+    }
+
+    fn show(&mut self, transfers: &[TransferView]) {
+        let done: u64 = transfers.iter().map(|transfer| transfer.done_bytes).sum();
+        let total: u64 = transfers.iter().map(|transfer| transfer.total_bytes).sum();
+        let speed: u64 = transfers
+            .iter()
+            .map(|transfer| transfer.rate_bytes_per_sec)
+            .sum();
+        let now = percent(done, total);
+        let due = self
+            .printed_percent
+            .is_none_or(|printed| now >= printed.saturating_add(LINE_STEP_PERCENT));
+        if transfers.is_empty() || !due {
+            return;
+        }
+        self.printed_percent = Some(now);
+        // Progress that cannot be written is not worth failing for.
+        let _ = writeln!(
+            self.err,
+            "{now} % of {} copied, {}",
+            size(total),
+            rate(speed)
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::TransfersView;
+
+    fn frame(done: &[u64]) -> View {
+        let transfers = done.iter().zip(1..).map(|(&done_bytes, id)| TransferView {
+            id,
+            file: "a\x1b[2J".to_owned(),
+            done_bytes,
+            total_bytes: 100,
+            state: if done_bytes == 100 {
+                TransferState::Done
+            } else {
+                TransferState::Copying
+            },
+            ..TransferView::default()
+        });
+        View::Transfers(TransfersView {
+            transfers: transfers.collect(),
+        })
+    }
+
+    #[test]
+    fn lines_come_now_and_then() {
+        let mut err = Vec::new();
+        let mut progress = Progress::Lines(Lines::new(&mut err));
+        for done in [0, 1, 9, 20, 21, 22, 80, 100] {
+            progress.show(frame(&[done, done]));
+        }
+        progress.show(frame(&[]));
+        progress.finish();
+        let text = String::from_utf8(err).unwrap();
+        let shown: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(now, _)| now)
+            .collect();
+        assert_eq!(shown, ["0", "20", "80", "100"]);
+    }
+
+    #[test]
+    fn a_bar_is_drawn_for_each_copy_within_bounds() {
+        assert!(
+            ProgressStyle::with_template(BAR).is_ok(),
+            "the template is one"
+        );
+        let mut bars = Bars {
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            bars: BTreeMap::new(),
+        };
+        let View::Transfers(view) = frame(&[50; 20]) else {
+            panic!("as made above")
+        };
+        bars.show(&view.transfers);
+        assert_eq!(bars.bars.len(), BARS_MAX);
+        assert!(
+            bars.bars
+                .values()
+                .all(|bar| !bar.prefix().chars().any(char::is_control))
+        );
+        let View::Transfers(view) = frame(&[100; 20]) else {
+            panic!("as made above")
+        };
+        bars.show(&view.transfers);
+        assert!(bars.bars.is_empty());
+    }
+}

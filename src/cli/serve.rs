@@ -1,0 +1,156 @@
+//! `speedloader serve`: the daemon in the foreground. Its arguments are those of `mount`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use speedloader_config::{MountOptions, parse_mount_options};
+
+use super::context::Context;
+use super::settings::{Loaded, faulty, load_config};
+use crate::command::{Code, Message};
+use crate::program::{Ready, Start};
+
+/// What `serve` and `mount` are told besides the configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct MountArguments {
+    /// Where to mount [default: `mountpoint` of the configuration]
+    pub(super) mountpoint: Option<PathBuf>,
+
+    /// The models directory, where engines write
+    #[arg(long, value_name = "DIR")]
+    pub(super) models: Option<PathBuf>,
+
+    /// A directory of models that is only read; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(super) cold: Vec<PathBuf>,
+
+    /// A pool in memory: SIZE, NAME:SIZE or NAME:SIZE:DIR; may be repeated
+    #[arg(long, value_name = "POOL")]
+    pub(super) pool: Vec<String>,
+
+    /// Any key of the configuration, as mount options: KEY=VALUE,..; may be repeated
+    #[arg(short, value_name = "OPTIONS")]
+    pub(super) options: Vec<String>,
+}
+
+impl MountArguments {
+    /// As the settings that override a configuration, the named configuration file among them.
+    pub(super) fn settings(&self) -> Result<MountOptions, Message> {
+        let mut all = MountOptions::default();
+        for text in &self.options {
+            let options =
+                parse_mount_options(text).map_err(|faults| faulty(Code::Usage, "-o", &faults))?;
+            all.config = options.config.or(all.config);
+            all.settings.extend(options.settings);
+        }
+        let settings = &mut all.settings;
+        if let Some(models) = &self.models {
+            settings.push(("models_dir".to_owned(), absolute("--models", models)?));
+        }
+        for cold in &self.cold {
+            settings.push(("cold".to_owned(), absolute("--cold", cold)?));
+        }
+        settings.extend(
+            self.pool
+                .iter()
+                .map(|pool| ("pool".to_owned(), pool.clone())),
+        );
+        if let Some(mountpoint) = &self.mountpoint {
+            settings.push(("mountpoint".to_owned(), absolute("MOUNTPOINT", mountpoint)?));
+        }
+        Ok(all)
+    }
+}
+
+fn absolute(what: &str, path: &Path) -> Result<String, Message> {
+    let usage = |why: &str| Message::new(Code::Usage, format!("{what}: {} {why}", path.display()));
+    let absolute = std::path::absolute(path)
+        .map_err(|error| usage(&format!("cannot be made absolute: {error}")))?;
+    absolute
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| usage("is not UTF-8, which a configuration cannot hold"))
+}
+
+/// Run the daemon in the foreground, for systemd and containers
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Ends when it is unmounted, asked to (`speedloader umount`) or told by SIGTERM or SIGINT.
+
+Example:
+  speedloader serve --config /etc/speedloader/config.toml")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) mount: MountArguments,
+
+    /// How `mount` starts us: standard output is the pipe to it.
+    #[arg(long, hide = true)]
+    ready_on_stdout: bool,
+}
+
+pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(), Message> {
+    let mut ready = if arguments.ready_on_stdout {
+        background()?
+    } else {
+        Ready::nobody()
+    };
+    let result = start(context, &arguments.mount, !arguments.ready_on_stdout)
+        .and_then(|start| context.program.serve(start, &mut ready));
+    match result {
+        // Whoever waits tells it; it would else be told twice.
+        Err(message) if !ready.is_announced() && ready.fail(&message) => {
+            Err(Message::new(message.code, ""))
+        }
+        other => other,
+    }
+}
+
+/// Leaves the session of whoever has started us, and takes hold of the pipe to them.
+fn background() -> Result<Ready, Message> {
+    let cannot = |error: io::Error| {
+        Message::new(
+            Code::Failed,
+            format!("the daemon cannot leave its session: {error}"),
+        )
+    };
+    // We may be a session's leader already.
+    let _ = rustix::process::setsid();
+    rustix::process::chdir("/").map_err(|error| cannot(error.into()))?;
+    let pipe =
+        rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3).map_err(|error| cannot(error.into()))?;
+    Ok(Ready::pipe(pipe))
+}
+
+/// Everything that a daemon starts with; what `mount` checks before it starts one.
+pub(super) fn start(
+    context: &Context<'_>,
+    mount: &MountArguments,
+    foreground: bool,
+) -> Result<Start, Message> {
+    let MountOptions {
+        config,
+        mut settings,
+        ignored: _,
+    } = mount.settings()?;
+    if let Some(socket) = &context.global.socket {
+        settings.push(("control.socket".to_owned(), absolute("--socket", socket)?));
+    }
+    let config = context.global.config.clone().or(config);
+    let Loaded {
+        config,
+        sources,
+        path: _,
+    } = load_config(context.console, config.as_deref(), settings)?;
+    let Some(mountpoint) = config.mountpoint.clone() else {
+        return Err(Message::new(Code::Usage, "nothing says where to mount")
+            .with_hint("name a directory, or set `mountpoint` in the configuration"));
+    };
+    Ok(Start {
+        config,
+        sources,
+        mountpoint,
+        verbosity: context.global.verbosity(),
+        foreground,
+    })
+}

@@ -1,0 +1,163 @@
+//! Which configuration and which socket a verb means: flag over environment over file over default,
+//! and where the file is looked for.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use speedloader_config::{Account, Config, Faults, Sources, load, load_path};
+
+use super::console::Console;
+use crate::command::{Code, Message};
+
+const SYSTEM_CONFIG: &str = "/etc/speedloader/config.toml";
+
+/// A configuration and what it was made of.
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    pub(super) sources: Sources,
+    pub(super) path: Option<PathBuf>,
+}
+
+/// Who runs the program.
+pub(super) fn account(console: &Console) -> Account {
+    Account {
+        uid: rustix::process::geteuid().as_raw(),
+        home: console.variable("HOME").map(PathBuf::from),
+        runtime_dir: console.variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+    }
+}
+
+/// Loads the configuration from `explicit`, or from where it is looked for, together with the
+/// environment and `options`.
+///
+/// # Errors
+/// [`Code::BadConfig`] with a line for each fault.
+pub(super) fn load_config(
+    console: &Console,
+    explicit: Option<&Path>,
+    options: Vec<(String, String)>,
+) -> Result<Loaded, Message> {
+    let account = account(console);
+    let path = explicit
+        .map(Path::to_owned)
+        .or_else(|| console.variable("SPEEDLOADER_CONFIG").map(PathBuf::from))
+        .or_else(|| {
+            places(console, account.uid)
+                .into_iter()
+                .find(|place| is_there(place))
+        });
+    let mut sources = Sources {
+        file: None,
+        environment: console.environment.clone(),
+        options,
+        account,
+    };
+    let config = match &path {
+        Some(path) => load_path(path, sources.clone()),
+        None => load(&sources),
+    }
+    .map_err(|faults| bad_config(path.as_deref(), &faults))?;
+    if let Some(path) = &path {
+        // The contents are read again at a reload; only the path is kept.
+        sources.file = Some(speedloader_config::File {
+            path: path.clone(),
+            contents: Vec::new(),
+        });
+    }
+    Ok(Loaded {
+        config,
+        sources,
+        path,
+    })
+}
+
+/// Where a configuration is looked for, in this order.
+fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if uid != 0 {
+        let directory = console
+            .variable("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| {
+                console
+                    .variable("HOME")
+                    .map(|home| Path::new(home).join(".config"))
+            });
+        places.extend(directory.map(|directory| directory.join("speedloader/config.toml")));
+    }
+    places.push(PathBuf::from(SYSTEM_CONFIG));
+    places
+}
+
+/// A file that exists but may not be read by this user is somebody else's configuration.
+fn is_there(path: &Path) -> bool {
+    match fs::File::open(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+        ),
+    }
+}
+
+fn bad_config(path: Option<&Path>, faults: &Faults) -> Message {
+    let what = match path {
+        Some(path) => format!("the configuration {}", path.display()),
+        None => "the configuration (no file was found)".to_owned(),
+    };
+    faulty(Code::BadConfig, &what, faults)
+}
+
+/// A message with a line for each fault of `what`.
+pub(super) fn faulty(code: Code, what: &str, faults: &Faults) -> Message {
+    let counted = match faults.count() {
+        1 => "a fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    Message::new(code, format!("{what}: {counted}\n{faults}"))
+}
+
+/// The socket of the daemon that is meant.
+///
+/// # Errors
+/// [`Code::BadConfig`] if it would be in a configuration that is faulty.
+pub(super) fn socket(
+    console: &Console,
+    explicit: Option<&Path>,
+    config: Option<&Path>,
+) -> Result<PathBuf, Message> {
+    if let Some(socket) = explicit
+        .map(Path::to_owned)
+        .or_else(|| console.variable("SPEEDLOADER_SOCKET").map(PathBuf::from))
+    {
+        return Ok(socket);
+    }
+    // Where the models are is the daemon's concern; a client needs no more than the socket.
+    let models = || vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())];
+    let own = load_config(console, config, models())
+        .map_err(|message| message.with_hint("correct it, or name the socket with --socket"))?
+        .config
+        .control
+        .socket;
+    if config.is_some() || rustix::process::geteuid().is_root() || own.exists() {
+        return Ok(own);
+    }
+    // Members of its group may steer the system's daemon.
+    let system = Sources {
+        account: Account::root(),
+        options: models(),
+        ..Sources::default()
+    };
+    let path = Path::new(SYSTEM_CONFIG);
+    let system = if is_there(path) {
+        load_path(path, system)
+    } else {
+        load(&system)
+    };
+    let system = system
+        .map_err(|faults| bad_config(Some(path), &faults))?
+        .control
+        .socket;
+    Ok(if system.exists() { system } else { own })
+}

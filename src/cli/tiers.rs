@@ -1,0 +1,87 @@
+//! `speedloader tiers`.
+
+use std::ffi::OsString;
+
+use clap::{Args, Subcommand};
+use speedloader_config::Capacity;
+
+use super::context::{Context, name};
+use crate::command::{Command, Message};
+
+/// List pools, or connect, disconnect and resize one
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  speedloader tiers
+  speedloader tiers connect local
+  speedloader tiers resize local 64GiB")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List pools, the fastest first
+    #[command(after_help = "\
+Example:
+  speedloader tiers list --json")]
+    List,
+    /// Set a configured pool up and use it
+    #[command(after_help = "\
+Example:
+  speedloader tiers connect meadowlark")]
+    Connect {
+        /// The pool
+        name: OsString,
+    },
+    /// Stop using a pool; nothing is lost, its copies have their originals
+    #[command(after_help = "\
+Example:
+  speedloader tiers disconnect meadowlark")]
+    Disconnect {
+        /// The pool
+        name: OsString,
+        /// Do so although copies in it are being read
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change how large a pool may become
+    #[command(after_help = "\
+Examples:
+  speedloader tiers resize local 64GiB
+  speedloader tiers resize local 60%")]
+    Resize {
+        /// The pool
+        name: OsString,
+        /// A size such as 64GiB, or a share of this machine's memory such as 60%
+        #[arg(value_parser = capacity)]
+        capacity: String,
+    },
+}
+
+fn capacity(text: &str) -> Result<String, String> {
+    Capacity::parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|wanted| format!("wanted {wanted}"))
+}
+
+pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(), Message> {
+    let command = match arguments.action {
+        None | Some(Action::List) => return context.show_answer(Command::Tiers {}),
+        Some(Action::Connect { name: pool }) => Command::TierConnect { name: name(&pool) },
+        Some(Action::Disconnect { name: pool, force }) => Command::TierDisconnect {
+            name: name(&pool),
+            force,
+        },
+        Some(Action::Resize {
+            name: pool,
+            capacity,
+        }) => Command::TierResize {
+            name: name(&pool),
+            capacity,
+        },
+    };
+    let view = context.ask(command)?;
+    context.show_change(&view)
+}

@@ -1,0 +1,233 @@
+//! `speedloader umount`: takes the mount away and returns when its daemon has ended.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use rustix::mount::UnmountFlags;
+
+use super::context::Context;
+use crate::command::{Code, Command, Message};
+use crate::control::Client;
+use crate::view::{DoneView, View, human};
+
+/// A daemon that has lost its mount gives its pools back and ends.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where fusermount3 may be, should there be no PATH.
+const FUSERMOUNT: [&str; 3] = [
+    "/usr/bin/fusermount3",
+    "/bin/fusermount3",
+    "/usr/local/bin/fusermount3",
+];
+
+/// Unmount, and return when the daemon has ended
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Also removes a dead mount that a crash has left.
+
+Examples:
+  speedloader umount
+  speedloader umount /mnt/models --lazy")]
+pub(super) struct Arguments {
+    /// The mountpoint [default: the running daemon's]
+    mountpoint: Option<PathBuf>,
+
+    /// Detach at once; open files keep it alive until they are closed
+    #[arg(short, long)]
+    lazy: bool,
+}
+
+pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(), Message> {
+    let mut daemon = context.connect().ok();
+    let served = daemon.as_mut().and_then(mountpoint_of);
+    let mountpoint = match (arguments.mountpoint, &served) {
+        (Some(mountpoint), _) => resolve(&mountpoint),
+        (None, Some(served)) => served.clone(),
+        (None, None) => {
+            // Why there is no daemon is the best thing to say.
+            context.connect()?;
+            return Err(Message::new(Code::Usage, "nothing says what to unmount")
+                .with_hint("name the mountpoint"));
+        }
+    };
+    check_ours(&mountpoint)?;
+    unmount(&mountpoint, arguments.lazy)?;
+    if let Some(daemon) = daemon.filter(|_| served.as_ref() == Some(&mountpoint) && !arguments.lazy)
+    {
+        daemon.wait_closed(END_TIMEOUT)?;
+    }
+    let text = format!("{} is unmounted", mountpoint.display());
+    context.show_change(&View::Done(DoneView { text }))
+}
+
+/// As the kernel names it. Its own last part is not looked at: a dead mount answers no question.
+fn resolve(mountpoint: &Path) -> PathBuf {
+    let path = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
+    match (path.parent().map(fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path,
+    }
+}
+
+fn mountpoint_of(daemon: &mut Client) -> Option<PathBuf> {
+    match daemon.call(Command::Status {}) {
+        Ok(View::Status(status)) => {
+            let raw = human::unescape(&status.mountpoint)?;
+            Some(PathBuf::from(std::ffi::OsStr::from_bytes(&raw)))
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Nothing but our own mounts is ever unmounted.
+fn check_ours(mountpoint: &Path) -> Result<(), Message> {
+    let mounts = fs::read("/proc/self/mountinfo").map_err(|error| {
+        Message::new(
+            Code::Failed,
+            format!("/proc/self/mountinfo cannot be read: {error}"),
+        )
+    })?;
+    match kind_of_mount(&mounts, mountpoint.as_os_str().as_bytes()).as_deref() {
+        Some("fuse.speedloader") => Ok(()),
+        Some(kind) => {
+            let text = format!(
+                "{} is a mount of {kind}, not of speedloader",
+                mountpoint.display()
+            );
+            Err(Message::new(Code::Usage, text))
+        }
+        None => Err(Message::new(
+            Code::NoMatch,
+            format!("nothing is mounted on {}", mountpoint.display()),
+        )
+        .with_hint("`grep speedloader /proc/self/mountinfo` lists our mounts")),
+    }
+}
+
+/// The type of the topmost mount on `mountpoint`.
+fn kind_of_mount(mountinfo: &[u8], mountpoint: &[u8]) -> Option<String> {
+    let found = mountinfo
+        .split(|byte| *byte == b'\n')
+        .rev()
+        .find_map(|line| {
+            let mut fields = line.split(|byte| *byte == b' ');
+            let on = fields.nth(4)?;
+            let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+            (unescape_octal(on) == mountpoint).then_some(kind)
+        });
+    found.map(|kind| String::from_utf8_lossy(kind).into_owned())
+}
+
+/// The kernel writes blanks, tabs, line breaks and backslashes as a backslash and three octal digits.
+fn unescape_octal(field: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [byte, after @ ..] = rest {
+        match after {
+            [
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                after @ ..,
+            ] if *byte == b'\\' => {
+                name.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                name.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    name
+}
+
+fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
+    let mut flags = UnmountFlags::NOFOLLOW;
+    flags.set(UnmountFlags::DETACH, lazy);
+    match rustix::mount::unmount(mountpoint, flags) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::PERM) => unmount_as_user(mountpoint, lazy),
+        Err(rustix::io::Errno::BUSY) => Err(busy(mountpoint)),
+        Err(error) => Err(failed(mountpoint, &io::Error::from(error).to_string())),
+    }
+}
+
+/// Ordinary users may unmount what they have mounted, through the set-uid helper of FUSE.
+fn unmount_as_user(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
+    let program = FUSERMOUNT
+        .iter()
+        .find(|program| Path::new(program).exists())
+        .unwrap_or(&"fusermount3");
+    let mut process = Process::new(program);
+    process
+        .arg("-u")
+        .args(lazy.then_some("-z"))
+        .arg("--")
+        .arg(mountpoint);
+    let output = process.stdin(Stdio::null()).output().map_err(|error| {
+        let text = format!(
+            "unmounting {} needs root or fusermount3: {error}",
+            mountpoint.display()
+        );
+        Message::new(Code::Denied, text).with_hint("use sudo, or install fuse3")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("busy") {
+        Err(busy(mountpoint))
+    } else {
+        Err(failed(mountpoint, said.trim()))
+    }
+}
+
+fn busy(mountpoint: &Path) -> Message {
+    Message::new(Code::Busy, format!("{} is in use", mountpoint.display()))
+        .with_hint("end what uses it (`fuser -vm` on it shows what), or unmount with --lazy")
+}
+
+fn failed(mountpoint: &Path, why: &str) -> Message {
+    Message::new(
+        Code::Failed,
+        format!("{} cannot be unmounted: {why}", mountpoint.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTINFO: &[u8] = b"\
+22 1 0:20 / / rw - ext4 /dev/sda1 rw
+40 22 0:50 / /mnt/a\\040b rw,nosuid shared:7 - fuse.speedloader speedloader rw,user_id=0
+41 22 0:51 / /mnt/c rw - nfs host:/x rw
+42 41 0:52 / /mnt/c rw - fuse.speedloader speedloader rw
+broken
+";
+
+    #[test]
+    fn the_topmost_mount_counts() {
+        assert_eq!(
+            kind_of_mount(MOUNTINFO, b"/mnt/a b").as_deref(),
+            Some("fuse.speedloader")
+        );
+        assert_eq!(
+            kind_of_mount(MOUNTINFO, b"/mnt/c").as_deref(),
+            Some("fuse.speedloader")
+        );
+        assert_eq!(kind_of_mount(MOUNTINFO, b"/").as_deref(), Some("ext4"));
+        assert_eq!(kind_of_mount(MOUNTINFO, b"/mnt"), None);
+    }
+
+    #[test]
+    fn odd_escapes_are_taken_as_they_are() {
+        assert_eq!(unescape_octal(b"a\\134b\\0"), b"a\\b\\0");
+        assert_eq!(unescape_octal(b"\\777"), b"\\777");
+    }
+}

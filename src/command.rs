@@ -1,0 +1,393 @@
+//! All that can be asked of a running speedloader, and what can be answered: protocol version 1.
+//! Every door (socket, control files, HTTP) parses into [`Command`] and hands back [`Answer`]; what
+//! one door can do, all can. This module only says what is well-formed: whether a model exists or
+//! fits is for the one who carries the command out.
+
+mod line;
+mod message;
+mod suggest;
+
+use serde::{Deserialize, Serialize};
+
+use crate::view::View;
+
+pub use line::parse_line;
+pub use message::{Code, Message};
+pub use suggest::suggest;
+
+/// The version of the protocol. A daemon refuses requests of another one.
+pub const PROTOCOL: u32 = 1;
+
+/// No name is longer than a path can be.
+const NAME_BYTES_MAX: usize = 4_096;
+/// So many names fit a command line; more are a mistake.
+const NAMES_MAX: usize = 10_000;
+/// A day: nobody waits longer for a copy.
+const TIMEOUT_S_MAX: u64 = 86_400;
+
+/// A request. Names of models may be a model's name, a path below the mountpoint or a glob; as in
+/// all views, bytes that are not printable are escaped ([`crate::view::human::escape`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// How the daemon is: [`View::Status`].
+    Status {},
+    /// The models whose name contains or matches `filter`: [`View::Models`].
+    Models {
+        /// A part of a name, or a glob; none for all.
+        #[serde(default)]
+        filter: Option<String>,
+    },
+    /// Copy models into a pool: [`View::Moves`]; with `wait`, progress is [`View::Transfers`] and the
+    /// answer comes when every byte is verified.
+    Promote {
+        /// What to promote.
+        names: Vec<String>,
+        /// The pool; none leaves the choice to the placement strategy.
+        #[serde(default)]
+        pool: Option<String>,
+        /// Whether to answer only when it is done.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Drop the replicas of models: [`View::Moves`].
+    Demote {
+        /// What to demote.
+        names: Vec<String>,
+    },
+    /// Keep a model in a pool: [`View::Moves`].
+    Pin {
+        /// The model.
+        name: String,
+        /// The pool.
+        pool: String,
+    },
+    /// Leave a model to the policy again: [`View::Moves`].
+    Unpin {
+        /// The model.
+        name: String,
+    },
+    /// The pools: [`View::Tiers`].
+    Tiers {},
+    /// Set a configured pool up and use it: [`View::Moves`].
+    TierConnect {
+        /// The pool.
+        name: String,
+    },
+    /// Stop using a pool: [`View::Moves`].
+    TierDisconnect {
+        /// The pool.
+        name: String,
+        /// Whether to do so although replicas are still read.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Change how large a pool may become: [`View::Moves`].
+    TierResize {
+        /// The pool.
+        name: String,
+        /// A size such as `64GiB`, or a share of this machine's memory such as `60%`.
+        capacity: String,
+    },
+    /// Copies that run or wait: [`View::Transfers`].
+    Transfers {},
+    /// End a copy: [`View::Moves`].
+    CancelTransfer {
+        /// Its id, from [`View::Transfers`].
+        id: u64,
+    },
+    /// Answer when a model is wholly resident ([`View::Moves`]) or the time is over.
+    Wait {
+        /// The model.
+        name: String,
+        /// Seconds to wait at most.
+        timeout_s: u64,
+    },
+    /// Where the files of a model are: [`View::Which`].
+    Which {
+        /// The model, or a path.
+        name: String,
+    },
+    /// Read all homes through now: [`View::Scan`].
+    Rescan {},
+    /// What happened: [`View::Events`], or with `follow` one [`View::Event`] as progress for each,
+    /// until whoever asked is gone.
+    Events {
+        /// The last event that is known already; 0 for all that are remembered.
+        #[serde(default)]
+        since: u64,
+        /// Whether to stay and hear of new ones.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// The configuration in effect: [`View::Config`].
+    Config {},
+    /// Read the configuration again and apply what can be: [`View::Reload`].
+    Reload {},
+    /// Which version runs: [`View::Version`].
+    Version {},
+    /// Why a model is where it is: [`View::Explain`].
+    Explain {
+        /// The model.
+        name: String,
+    },
+    /// What the policy would do now: [`View::Plan`].
+    Plan {},
+    /// Finish what must be finished, unmount and end: [`View::Done`].
+    Shutdown {},
+}
+
+impl Command {
+    /// Whether the command can be passed on.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`], naming the field, if a name is empty or too long, a name has control
+    /// characters or a wrong escape, or a number is out of range.
+    pub fn check(&self) -> Result<(), Message> {
+        match self {
+            Self::Promote {
+                names,
+                pool,
+                wait: _,
+            } => {
+                check_names("promote", names)?;
+                pool.as_deref()
+                    .map_or(Ok(()), |pool| check_name("promote", "pool", pool))
+            }
+            Self::Demote { names } => check_names("demote", names),
+            Self::Pin { name, pool } => {
+                check_name("pin", "name", name)?;
+                check_name("pin", "pool", pool)
+            }
+            Self::Unpin { name } => check_name("unpin", "name", name),
+            Self::TierConnect { name } => check_name("tier-connect", "name", name),
+            Self::TierDisconnect { name, force: _ } => check_name("tier-disconnect", "name", name),
+            Self::TierResize { name, capacity } => {
+                check_name("tier-resize", "name", name)?;
+                check_name("tier-resize", "capacity", capacity)
+            }
+            Self::Wait { name, timeout_s } => {
+                check_name("wait", "name", name)?;
+                if *timeout_s > TIMEOUT_S_MAX {
+                    let text = format!(
+                        "wait: `timeout_s` is {timeout_s}; it can be {TIMEOUT_S_MAX} at most"
+                    );
+                    return Err(Message::new(Code::BadRequest, text));
+                }
+                Ok(())
+            }
+            Self::Which { name } => check_name("which", "name", name),
+            Self::Explain { name } => check_name("explain", "name", name),
+            Self::Models {
+                filter: Some(filter),
+            } => check_name("models", "filter", filter),
+            Self::Status {}
+            | Self::Models { filter: None }
+            | Self::Tiers {}
+            | Self::Transfers {}
+            | Self::CancelTransfer { .. }
+            | Self::Rescan {}
+            | Self::Events { .. }
+            | Self::Config {}
+            | Self::Reload {}
+            | Self::Version {}
+            | Self::Plan {}
+            | Self::Shutdown {} => Ok(()),
+        }
+    }
+
+    /// Whether it is meant to change something, rather than to look.
+    pub fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Promote { .. }
+                | Self::Demote { .. }
+                | Self::Pin { .. }
+                | Self::Unpin { .. }
+                | Self::TierConnect { .. }
+                | Self::TierDisconnect { .. }
+                | Self::TierResize { .. }
+                | Self::CancelTransfer { .. }
+                | Self::Rescan {}
+                | Self::Reload {}
+                | Self::Shutdown {}
+        )
+    }
+
+    /// Whether the answer may be long in coming, because something must happen first.
+    pub fn may_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::Promote { wait: true, .. }
+                | Self::Wait { .. }
+                | Self::Events { follow: true, .. }
+                | Self::Rescan {}
+                | Self::TierConnect { .. }
+                | Self::TierDisconnect { .. }
+                | Self::TierResize { .. }
+                | Self::Shutdown {}
+        )
+    }
+}
+
+fn check_names(verb: &str, names: &[String]) -> Result<(), Message> {
+    if names.is_empty() {
+        return Err(Message::new(
+            Code::BadRequest,
+            format!("{verb}: `names` is empty; name at least one model"),
+        ));
+    }
+    if names.len() > NAMES_MAX {
+        let text = format!(
+            "{verb}: {} names; {NAMES_MAX} can be given at once",
+            names.len()
+        );
+        return Err(Message::new(Code::BadRequest, text).with_hint("use a glob"));
+    }
+    names
+        .iter()
+        .try_for_each(|name| check_name(verb, "names", name))
+}
+
+fn check_name(verb: &str, field: &str, name: &str) -> Result<(), Message> {
+    let wrong = |what: String| {
+        Err(Message::new(
+            Code::BadRequest,
+            format!("{verb}: `{field}` {what}"),
+        ))
+    };
+    if name.is_empty() {
+        return wrong("is empty".to_owned());
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return wrong(format!(
+            "is {} bytes long; {NAME_BYTES_MAX} are allowed",
+            name.len()
+        ));
+    }
+    if let Some(control) = name.chars().find(|character| character.is_control()) {
+        return wrong(format!(
+            "contains a control character ({}); write it with a backslash, as listings do",
+            control.escape_default()
+        ));
+    }
+    if crate::view::human::unescape(name).is_none() {
+        return wrong(
+            "contains a backslash that is not followed by `\\`, `n`, `t` or `x` and two hex digits"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// What a command came to. Written as `{"ok": view}` or `{"error": message}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It was carried out.
+    Ok(View),
+    /// It was not, and nothing was changed unless the message says so.
+    Error(Message),
+}
+
+impl Answer {
+    /// As a result, for `?`.
+    ///
+    /// # Errors
+    /// The message of an [`Answer::Error`].
+    pub fn into_result(self) -> Result<View, Message> {
+        match self {
+            Self::Ok(view) => Ok(view),
+            Self::Error(message) => Err(message),
+        }
+    }
+}
+
+impl From<Result<View, Message>> for Answer {
+    fn from(result: Result<View, Message>) -> Self {
+        match result {
+            Ok(view) => Self::Ok(view),
+            Err(message) => Self::Error(message),
+        }
+    }
+}
+
+/// A line from a client to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// [`PROTOCOL`].
+    pub v: u32,
+    /// Chosen by the client; comes back in every response.
+    pub id: u64,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A line from the daemon to a client: any number of progress frames, then one answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// [`PROTOCOL`].
+    pub v: u32,
+    /// The request's; none if the request could not be read.
+    pub id: Option<u64>,
+    /// The rest of the line.
+    #[serde(flatten)]
+    pub frame: Frame,
+}
+
+/// What a response carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Frame {
+    /// The command is being carried out.
+    Progress(View),
+    /// The command has ended.
+    Answer(Answer),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_written_as_documented() {
+        let request = Request {
+            v: PROTOCOL,
+            id: 7,
+            command: Command::Promote {
+                names: vec!["llama3.2:3b".to_owned()],
+                pool: None,
+                wait: true,
+            },
+        };
+        insta::assert_snapshot!(serde_json::to_string(&request).unwrap(), @r#"{"v":1,"id":7,"command":{"do":"promote","names":["llama3.2:3b"],"pool":null,"wait":true}}"#);
+        let short =
+            r#"{"v":1,"id":7,"command":{"do":"promote","names":["llama3.2:3b"],"wait":true}}"#;
+        assert_eq!(serde_json::from_str::<Request>(short).unwrap(), request);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        for wrong in [
+            r#"{"do":"status","verbose":true}"#,
+            r#"{"do":"promote","names":["a"],"pol":"local"}"#,
+            r#"{"do":"explode"}"#,
+            r#"{"do":"pin","name":"a"}"#,
+            r#"{}"#,
+        ] {
+            assert!(serde_json::from_str::<Command>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn answers_are_written_as_documented() {
+        let answer = Answer::Error(Message::new(Code::NoMatch, "no model matches `x`"));
+        let response = Response {
+            v: PROTOCOL,
+            id: None,
+            frame: Frame::Answer(answer),
+        };
+        insta::assert_snapshot!(serde_json::to_string(&response).unwrap(), @r#"{"v":1,"id":null,"answer":{"error":{"code":"no-match","message":"no model matches `x`"}}}"#);
+    }
+}

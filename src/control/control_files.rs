@@ -1,0 +1,289 @@
+//! The contents of `<mount>/.speedloader/`: what each file shows, and what a line written into
+//! `control` does. The nodes are in `fs`; this says only which bytes they have. Reading never
+//! changes anything; a write is carried out wholly or, if any of its lines is wrong, not at all.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Executor, Peer, metrics};
+use crate::command::{Answer, Code, Command, Message, parse_line};
+use crate::view::{EventsView, Style, View};
+
+/// A write is a line or a few, not a file.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+/// So many commands may be in one write.
+const COMMANDS_MAX: usize = 64;
+/// So many answers can be read back.
+const ANSWERS_MAX: usize = 64;
+/// A stream of events starts again, with its newer half, when it is longer.
+const EVENTS_BYTES_MAX: usize = 4 << 20;
+
+/// A file in `.speedloader/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlFile {
+    /// Its name.
+    pub name: &'static str,
+    /// Its permission bits; the group may be the one that may use the socket.
+    pub mode: u32,
+    /// What it is, for documentation.
+    pub about: &'static str,
+}
+
+const fn file(name: &'static str, mode: u32, about: &'static str) -> ControlFile {
+    ControlFile { name, mode, about }
+}
+
+/// All files, sorted by name.
+pub const FILES: &[ControlFile] = &[
+    file("config", 0o440, "the configuration in effect, as TOML"),
+    file(
+        "config.json",
+        0o440,
+        "the configuration in effect, with where each value is from",
+    ),
+    file(
+        "control",
+        0o660,
+        "write commands, a line each; read the last answers",
+    ),
+    file("events", 0o444, "what happened; grows, for tail -f"),
+    file(
+        "events.json",
+        0o444,
+        "what happened, a JSON object a line; grows",
+    ),
+    file("metrics", 0o444, "Prometheus text"),
+    file("models", 0o444, "models, and how much of each is resident"),
+    file("models.json", 0o444, "the same as JSON"),
+    file("stats", 0o444, "the daemon's state as JSON"),
+    file("stats.json", 0o444, "the same"),
+    file("tiers", 0o444, "pools"),
+    file("tiers.json", 0o444, "the same as JSON"),
+    file("transfers", 0o444, "copies that run or wait"),
+    file("transfers.json", 0o444, "the same as JSON"),
+    file("version", 0o444, "which version runs"),
+    file("version.json", 0o444, "the same as JSON"),
+];
+
+/// The contents of a file that has no memory; `None` if there is no such file, or if it is one of
+/// those with a memory (`control`, `events`), which [`ControlFiles`] keeps.
+pub fn render(name: &str, exec: &dyn Executor) -> Option<Vec<u8>> {
+    let (stem, as_json) = match name.strip_suffix(".json") {
+        Some(stem) => (stem, true),
+        None => (name, name == "stats"),
+    };
+    let command = match stem {
+        "stats" => Command::Status {},
+        "metrics" if !as_json => Command::Status {},
+        "models" => Command::Models { filter: None },
+        "tiers" => Command::Tiers {},
+        "transfers" => Command::Transfers {},
+        "config" => Command::Config {},
+        "version" => Command::Version {},
+        _ => return None,
+    };
+    let answer = exec.execute(&internal(), command, &mut |_| ());
+    let text = match (answer, as_json) {
+        (Answer::Ok(View::Status(status)), false) => metrics::render(&status),
+        (Answer::Ok(view), false) => view.text(now_ms(), Style::PLAIN),
+        (Answer::Ok(view), true) => format!("{}\n", view.json()),
+        (Answer::Error(message), false) => format!("{message}\n"),
+        (Answer::Error(message), true) => format!("{}\n", error_json(&message)),
+    };
+    Some(text.into_bytes())
+}
+
+/// Carries out the commands in `bytes`, a line each, and returns their answers as text.
+///
+/// # Errors
+/// [`Code::BadRequest`] if any line is wrong, naming the line: then none is carried out. Else the
+/// message of the first command that failed; those after it are not carried out.
+pub fn write_control(bytes: &[u8], peer: &Peer, exec: &dyn Executor) -> Result<String, Message> {
+    let commands = parse(bytes)?;
+    let mut answers = String::new();
+    for (line, command) in commands {
+        if command.is_change() {
+            tracing::info!(
+                uid = peer.uid,
+                pid = peer.pid,
+                ?command,
+                "asked through the control file"
+            );
+        }
+        match exec.execute(peer, command, &mut |_| ()) {
+            Answer::Ok(view) => answers.push_str(&view.text(now_ms(), Style::PLAIN)),
+            Answer::Error(message) => return Err(at_line(line, message)),
+        }
+    }
+    Ok(answers)
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<(usize, Command)>, Message> {
+    let bad = |text: String| Err(Message::new(Code::BadRequest, text));
+    if bytes.len() > WRITE_BYTES_MAX {
+        return bad(format!(
+            "{} bytes in one write; {WRITE_BYTES_MAX} are allowed",
+            bytes.len()
+        ));
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            return bad(format!(
+                "byte {} is no UTF-8; write such a byte of a name as \\xNN",
+                error.valid_up_to() + 1
+            ));
+        }
+    };
+    let mut commands = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if let Some(command) = parse_line(line).map_err(|message| at_line(index + 1, message))? {
+            commands.push((index + 1, command));
+        }
+    }
+    match commands.len() {
+        0 => bad("no command in this write; `promote NAME` would be one".to_owned()),
+        1..=COMMANDS_MAX => Ok(commands),
+        count => bad(format!(
+            "{count} commands in one write; {COMMANDS_MAX} are allowed"
+        )),
+    }
+}
+
+fn at_line(line: usize, message: Message) -> Message {
+    Message {
+        text: format!("line {line}: {}", message.text),
+        ..message
+    }
+}
+
+/// An error as a document, as `--json` and the `.json` files have it.
+pub fn error_json(message: &Message) -> String {
+    serde_json::json!({ "schema": crate::view::SCHEMA, "error": message }).to_string()
+}
+
+fn internal() -> Peer {
+    Peer::new(super::Door::ControlFile)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The files with their memory: the last answers, and the events so far.
+pub struct ControlFiles {
+    exec: Arc<dyn Executor>,
+    answers: Mutex<VecDeque<String>>,
+    events: Mutex<Streams>,
+}
+
+/// Events as text and as JSON, in order, each byte for ever at the same offset until the stream
+/// starts again: that is what lets `tail -f` follow it.
+#[derive(Default)]
+struct Streams {
+    since: u64,
+    text: String,
+    json: String,
+}
+
+impl Streams {
+    fn append(&mut self, view: &EventsView) {
+        for event in &view.events {
+            self.since = self.since.max(event.seq);
+            self.text.push_str(&event.line(Style::PLAIN));
+            self.text.push('\n');
+            self.json.push_str(&View::Event(event.clone()).json());
+            self.json.push('\n');
+        }
+        shorten(&mut self.text);
+        shorten(&mut self.json);
+    }
+}
+
+/// Drops the older half of the lines of a stream that has become too long.
+fn shorten(stream: &mut String) {
+    if stream.len() > EVENTS_BYTES_MAX {
+        let half = stream.len() - EVENTS_BYTES_MAX / 2;
+        let start = stream
+            .bytes()
+            .skip(half)
+            .position(|byte| byte == b'\n')
+            .map_or(0, |at| half + at + 1);
+        stream.drain(..start);
+    }
+}
+
+impl ControlFiles {
+    /// The files of `exec`.
+    pub fn new(exec: Arc<dyn Executor>) -> Self {
+        Self {
+            exec,
+            answers: Mutex::default(),
+            events: Mutex::default(),
+        }
+    }
+
+    /// The contents of the file `name` now; `None` if there is none of that name.
+    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+        match name {
+            "control" => Some(
+                self.answers()
+                    .iter()
+                    .flat_map(|answer| answer.bytes())
+                    .collect(),
+            ),
+            "events" | "events.json" => Some(self.events(name == "events.json")),
+            _ => render(name, self.exec.as_ref()),
+        }
+    }
+
+    /// Carries out what somebody wrote into the file `name`, and keeps the answer for its readers.
+    ///
+    /// # Errors
+    /// As [`write_control`]; [`Code::Denied`] for any file but `control`. The caller's reply is
+    /// EINVAL for [`Code::BadRequest`].
+    pub fn write(&self, name: &str, bytes: &[u8], peer: &Peer) -> Result<(), Message> {
+        if name != "control" {
+            let text = format!("`.speedloader/{name}` cannot be written");
+            return Err(Message::new(Code::Denied, text)
+                .with_hint("commands go into `.speedloader/control`"));
+        }
+        let result = write_control(bytes, peer, self.exec.as_ref());
+        let answer = match &result {
+            Ok(answer) => answer.clone(),
+            Err(message) => format!("error: {message}\n"),
+        };
+        let mut answers = self.answers();
+        if answers.len() >= ANSWERS_MAX {
+            answers.pop_front();
+        }
+        answers.push_back(answer);
+        result.map(|_| ())
+    }
+
+    fn answers(&self) -> MutexGuard<'_, VecDeque<String>> {
+        // A panic elsewhere leaves whole answers behind; they can still be read.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self, as_json: bool) -> Vec<u8> {
+        let mut streams = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let command = Command::Events {
+            since: streams.since,
+            follow: false,
+        };
+        if let Answer::Ok(View::Events(view)) = self.exec.execute(&internal(), command, &mut |_| ())
+        {
+            streams.append(&view);
+        }
+        if as_json {
+            streams.json.clone().into_bytes()
+        } else {
+            streams.text.clone().into_bytes()
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! The coordinator: the one owner of all that is learned, pinned and configured at run time.
+//!
+//! It hears what the file system tells, counts loads, asks the policy, has the plan checked, and
+//! hands moves to the mover. Its thread does no I/O but reads of /proc; copies run in the mover's
+//! threads. Commands of all doors come to [`Coordinator::execute`], in the doors' own threads.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use speedloader_config::{Bytes, Config, Sources};
+use speedloader_fs::event::FsEvent;
+use speedloader_fs::file::HomeFile;
+use speedloader_fs::fuse::Passthrough;
+use speedloader_fs::ids::{PoolId, TransferId};
+use speedloader_fs::mover::{Mover, Phase, TransferState};
+use speedloader_fs::pool::Pool;
+use speedloader_fs::replica::Drainer;
+use speedloader_fs::tiered_fs::TieredFs;
+use speedloader_policy::{Learned, ModelId};
+
+use crate::machine;
+use crate::view::{DaemonState, Level};
+
+mod events;
+mod world;
+mod loads;
+mod pools;
+mod moves;
+mod host;
+mod views;
+mod execute;
+mod journal;
+
+pub use events::EventLog;
+pub use host::Host;
+pub use journal::Journal;
+use loads::{Loads, Reading};
+use world::World;
+
+/// How often handles that are still open are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How often what was learned is written down, when it changed.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Everything that the coordinator is made of.
+pub struct Parts {
+    /// The effective configuration.
+    pub config: Config,
+    /// What it was made of.
+    pub sources: Sources,
+    /// The file system.
+    pub fs: Arc<TieredFs>,
+    /// Where dropped replicas go.
+    pub drainer: Arc<Drainer>,
+    /// Where the file system is, or is about to be, mounted.
+    pub mountpoint: PathBuf,
+    /// What survives a restart.
+    pub journal: Journal,
+    /// Told when somebody asks for the end.
+    pub end: Sender<()>,
+}
+
+/// What is counted since the start.
+#[derive(Default)]
+struct Totals {
+    loads: AtomicU64,
+    loads_resident: AtomicU64,
+    promoted_bytes: AtomicU64,
+    promotions: AtomicU64,
+    promotions_failed: AtomicU64,
+    demotions: AtomicU64,
+}
+
+/// What is known of one transfer beside the mover's own state.
+#[derive(Clone)]
+struct Errand {
+    model: String,
+    why: String,
+    file: Arc<HomeFile>,
+    /// Replicas of the file elsewhere are dropped when it is done.
+    alone: bool,
+}
+
+/// Loads of one model.
+#[derive(Clone, Copy, Default)]
+struct LoadCount {
+    loads: u64,
+    last_ms: u64,
+}
+
+/// What changes from plan to plan; one plan at a time is made and carried out.
+#[derive(Default)]
+struct Moves {
+    learned: Learned,
+    learned_changed: bool,
+    pins: BTreeMap<String, String>,
+    errands: HashMap<TransferId, Errand>,
+    counts: HashMap<ModelId, LoadCount>,
+}
+
+/// The coordinator.
+pub struct Coordinator {
+    config: RwLock<Arc<Config>>,
+    sources: Sources,
+    fs: Arc<TieredFs>,
+    drainer: Arc<Drainer>,
+    mover: OnceLock<Mover>,
+    pools: RwLock<Vec<Arc<Pool>>>,
+    next_pool: AtomicU64,
+    world: World,
+    moves: Mutex<Moves>,
+    loads: Mutex<Loads>,
+    events: EventLog,
+    totals: Totals,
+    journal: Journal,
+    mountpoint: PathBuf,
+    passthrough: OnceLock<Passthrough>,
+    state: Mutex<DaemonState>,
+    started: Instant,
+    wakeup: Sender<Wakeup>,
+    ending: AtomicBool,
+    end: Sender<()>,
+}
+
+/// What the coordinator's thread is woken by, beside the file system.
+pub enum Wakeup {
+    /// A transfer ended.
+    Ended(TransferState),
+    /// The catalog or a pool changed: think again.
+    Think,
+    /// End.
+    Stop,
+}
+
+impl Coordinator {
+    /// A coordinator without pools and mover; the receiver is for [`Coordinator::run`].
+    pub fn new(parts: Parts) -> (Arc<Coordinator>, Receiver<Wakeup>) {
+        let Parts {
+            config,
+            sources,
+            fs,
+            drainer,
+            mountpoint,
+            journal,
+            end,
+        } = parts;
+        let (wakeup, wakeups) = crossbeam_channel::unbounded();
+        let mut pins: BTreeMap<String, String> = config
+            .pins
+            .iter()
+            .map(|(model, pool)| (model.clone(), pool.to_string()))
+            .collect();
+        pins.extend(journal.pins());
+        let learned = journal.learned();
+        let coordinator = Arc::new(Coordinator {
+            config: RwLock::new(Arc::new(config)),
+            sources,
+            world: World::new(Arc::clone(&fs)),
+            fs,
+            drainer,
+            mover: OnceLock::new(),
+            pools: RwLock::default(),
+            next_pool: AtomicU64::new(0),
+            moves: Mutex::new(Moves {
+                learned,
+                pins,
+                ..Moves::default()
+            }),
+            loads: Mutex::default(),
+            events: EventLog::default(),
+            totals: Totals::default(),
+            journal,
+            mountpoint,
+            passthrough: OnceLock::new(),
+            state: Mutex::new(DaemonState::Starting),
+            started: Instant::now(),
+            wakeup,
+            ending: AtomicBool::new(false),
+            end,
+        });
+        (coordinator, wakeups)
+    }
+
+    /// Gives it the mover, whose host it is.
+    pub fn set_mover(&self, mover: Mover) {
+        // The daemon makes one mover.
+        let _ = self.mover.set(mover);
+    }
+
+    /// Ends all copies; one that hangs in a home is left behind.
+    pub fn end_mover(&self, patience: Duration) {
+        if let Some(mover) = self.mover.get()
+            && !mover.shutdown(patience)
+        {
+            tracing::warn!("a copy hangs in a home; it is left behind");
+        }
+    }
+
+    /// The mount answers.
+    pub fn set_ready(&self, passthrough: Passthrough) {
+        let text = match &passthrough {
+            Passthrough::Active => "the kernel reads the real files itself".to_owned(),
+            Passthrough::Off(why) => format!("the daemon serves reads: {why}"),
+        };
+        let _ = self.passthrough.set(passthrough);
+        *self.lock_state() = DaemonState::Ready;
+        let mountpoint = self.mountpoint.display().to_string();
+        self.events.add(Level::Info, "ready", &mountpoint, text);
+        self.think();
+    }
+
+    /// The log of events.
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// Somebody asks for the end.
+    fn end(&self) {
+        *self.lock_state() = DaemonState::Stopping;
+        self.ending.store(true, Ordering::Relaxed);
+        // Full: it has been asked for already.
+        let _ = self.end.try_send(());
+    }
+
+    /// Whether somebody asked for the end.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock_moves(&self) -> MutexGuard<'_, Moves> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_loads(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, DaemonState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.pools
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn pool(&self, id: PoolId) -> Option<Arc<Pool>> {
+        self.pools().into_iter().find(|pool| pool.id() == id)
+    }
+
+    fn pool_name(&self, id: PoolId) -> String {
+        self.pool(id)
+            .map_or_else(|| format!("pool {id}"), |pool| pool.name().to_owned())
+    }
+
+    /// Asks the thread to think again.
+    fn think(&self) {
+        // The thread may have ended.
+        let _ = self.wakeup.send(Wakeup::Think);
+    }
+
+    /// Tells the thread to end.
+    pub fn stop(&self) {
+        let _ = self.wakeup.send(Wakeup::Stop);
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        let ram = Bytes(machine::memory().total_bytes);
+        self.config().policy.memory_reserve.resolve(ram).0
+    }
+
+    /// The thread: until [`Coordinator::stop`].
+    pub fn run(&self, fs_events: &Receiver<FsEvent>, wakeups: &Receiver<Wakeup>) {
+        let never = crossbeam_channel::never();
+        let mut last_save = Instant::now();
+        loop {
+            let waiting = self.lock_loads().is_waiting();
+            let changed = self.lock_moves().learned_changed;
+            let tick = match (waiting, changed) {
+                (true, _) => crossbeam_channel::after(TICK),
+                (false, true) => crossbeam_channel::after(SAVE_INTERVAL),
+                (false, false) => never.clone(),
+            };
+            select! {
+                recv(fs_events) -> event => match event {
+                    Ok(event) => self.hear(event),
+                    Err(_) => return,
+                },
+                recv(wakeups) -> wakeup => match wakeup {
+                    Ok(Wakeup::Ended(transfer)) => self.transfer_ended(&transfer),
+                    Ok(Wakeup::Think) => self.plan_freely(),
+                    Ok(Wakeup::Stop) | Err(_) => return,
+                },
+                recv(tick) -> _ => {
+                    let held = self.lock_loads().held(Instant::now());
+                    for reading in held {
+                        self.reading(&reading);
+                    }
+                }
+            }
+            if last_save.elapsed() >= SAVE_INTERVAL {
+                self.save();
+                last_save = Instant::now();
+            }
+        }
+    }
+
+    /// Writes down what was learned, if anything changed.
+    pub fn save(&self) {
+        let bytes = {
+            let mut moves = self.lock_moves();
+            if !std::mem::take(&mut moves.learned_changed) {
+                return;
+            }
+            moves.learned.to_bytes()
+        };
+        if let Err(error) = self.journal.save_learned(&bytes) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "what was learned is not written down"
+            );
+        }
+    }
+
+    fn hear(&self, event: FsEvent) {
+        match event {
+            FsEvent::Opened {
+                file,
+                handle,
+                pid,
+                write,
+                ..
+            } => {
+                if write {
+                    if let Some(mover) = self.mover.get() {
+                        mover.cancel_file(file.id);
+                    }
+                    return;
+                }
+                let process = machine::process_of(pid).unwrap_or(pid);
+                let command = machine::command_of(process);
+                let config = self.config();
+                // The kernel keeps 15 bytes of a command's name.
+                let short = |name: &String| name.chars().take(15).collect::<String>();
+                let ignored: HashSet<String> =
+                    config.policy.ignore_commands.iter().map(short).collect();
+                let now = Instant::now();
+                let mut loads = self.lock_loads();
+                loads.opened(handle, file, process, command.as_deref(), &ignored, now);
+            }
+            FsEvent::Closed { handle, .. } => {
+                self.drainer.check_now();
+                let is_mapped = |file: &HomeFile, process: u32| {
+                    let path = self.fs.union().path_of(file);
+                    path.is_some_and(|path| loads::is_mapped_by(process, &format!("/{path}")))
+                };
+                let reading = self.lock_loads().closed(handle, Instant::now(), is_mapped);
+                if let Some(reading) = reading {
+                    self.reading(&reading);
+                }
+            }
+            FsEvent::ColdWriteRefused {
+                operation,
+                path,
+                pid,
+            } => {
+                let who = machine::command_of(pid).unwrap_or_else(|| "a process".to_owned());
+                let text =
+                    format!("{who} ({pid}): {operation} refused, cold storage is never written");
+                self.events.add(Level::Warning, "refused", &path, text);
+            }
+            FsEvent::SameFileRefused {
+                operation,
+                path,
+                pid,
+            } => {
+                let text = format!(
+                    "process {pid}: {operation} refused, source and target are the same file"
+                );
+                self.events.add(Level::Warning, "refused", &path, text);
+            }
+            FsEvent::Promoted { file, pool } => {
+                let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
+                self.events.add(
+                    Level::Info,
+                    "promoted",
+                    &path,
+                    format!("serves from {pool}"),
+                );
+            }
+            FsEvent::Dropped { file, pool, reason } => {
+                self.totals.demotions.fetch_add(1, Ordering::Relaxed);
+                let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
+                self.events.add(
+                    Level::Info,
+                    "demoted",
+                    &path,
+                    format!("left {pool}: {reason}"),
+                );
+            }
+            FsEvent::TreeChanged => {}
+            FsEvent::HomeGone { home, gone } => {
+                let path = self
+                    .fs
+                    .homes()
+                    .get(usize::from(home.0))
+                    .map(|home| home.path());
+                let path = path
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default();
+                let text = if gone {
+                    "does not answer"
+                } else {
+                    "answers again"
+                };
+                self.events
+                    .add(Level::Warning, "home", &path, text.to_owned());
+            }
+        }
+    }
+
+    fn shown_path(&self, file: &HomeFile) -> String {
+        self.fs
+            .union()
+            .path_of(file)
+            .map_or_else(|| format!("file {}", file.id), |p| p.to_string())
+    }
+
+    fn transfer_ended(&self, transfer: &TransferState) {
+        let errand = self.lock_moves().errands.remove(&transfer.id);
+        let name = errand
+            .as_ref()
+            .map_or(&transfer.label, |errand| &errand.model)
+            .clone();
+        match &transfer.phase {
+            Phase::Done => {
+                self.totals.promotions.fetch_add(1, Ordering::Relaxed);
+                let bytes = transfer.progress.total_bytes;
+                self.totals
+                    .promoted_bytes
+                    .fetch_add(bytes, Ordering::Relaxed);
+                if let Some(errand) = errand.filter(|errand| errand.alone) {
+                    self.drop_elsewhere(&errand.file, transfer.pool);
+                }
+            }
+            Phase::Failed(error) => {
+                self.totals
+                    .promotions_failed
+                    .fetch_add(1, Ordering::Relaxed);
+                let text = format!("could not be copied: {}", chain(error.as_ref()));
+                self.events.add(Level::Error, "failed", &name, text);
+            }
+            Phase::Cancelled => {
+                self.events.add(
+                    Level::Info,
+                    "cancelled",
+                    &name,
+                    "the copy was ended".to_owned(),
+                );
+            }
+            Phase::Queued | Phase::Running => {}
+        }
+    }
+
+    /// Drops the replicas of a file that are not in `kept`.
+    fn drop_elsewhere(&self, file: &Arc<HomeFile>, kept: PoolId) {
+        for pool in self.pools() {
+            if pool.id() != kept {
+                self.fs
+                    .drop_replicas(file, Some(pool.id()), "it moved to another pool");
+            }
+        }
+    }
+}
+
+/// An error with its causes, as one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

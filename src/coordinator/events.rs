@@ -1,0 +1,124 @@
+//! The log of events that people and programs follow: a bounded ring in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::view::human::escape;
+use crate::view::{EventView, EventsView, Level};
+
+/// Events that are remembered.
+const EVENTS_MAX: usize = 2000;
+
+/// The log.
+#[derive(Default)]
+pub struct EventLog {
+    ring: Mutex<Ring>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Ring {
+    last: u64,
+    events: VecDeque<EventView>,
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl EventLog {
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event and logs it.
+    pub fn add(&self, level: Level, kind: &str, subject: &str, text: String) {
+        self.add_with(level, kind, subject, text, BTreeMap::new());
+    }
+
+    /// The same with fields for programs.
+    pub fn add_with(
+        &self,
+        level: Level,
+        kind: &str,
+        subject: &str,
+        text: String,
+        fields: BTreeMap<String, String>,
+    ) {
+        let subject = escape(subject.as_bytes());
+        match level {
+            Level::Info => tracing::info!(kind, subject, text),
+            Level::Warning => tracing::warn!(kind, subject, text),
+            Level::Error => tracing::error!(kind, subject, text),
+        }
+        let mut ring = self.lock();
+        ring.last += 1;
+        let (seq, kind) = (ring.last, kind.to_owned());
+        ring.events.push_back(EventView {
+            seq,
+            time_ms: now_ms(),
+            kind,
+            level,
+            subject,
+            text,
+            fields,
+        });
+        if ring.events.len() > EVENTS_MAX {
+            ring.events.pop_front();
+        }
+        drop(ring);
+        self.changed.notify_all();
+    }
+
+    /// Events after `since` that are still remembered.
+    pub fn since(&self, since: u64) -> EventsView {
+        let ring = self.lock();
+        let first = ring.events.front().map_or(ring.last + 1, |event| event.seq);
+        let lost = first.saturating_sub(since + 1);
+        EventsView {
+            events: after(&ring, since),
+            lost,
+        }
+    }
+
+    /// Waits for events after `since`, at most `patience`.
+    pub fn wait_after(&self, since: u64, patience: Duration) -> Vec<EventView> {
+        let ring = self.lock();
+        let nothing_new = |ring: &mut Ring| ring.last <= since;
+        let waited = self.changed.wait_timeout_while(ring, patience, nothing_new);
+        let (ring, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        after(&ring, since)
+    }
+}
+
+fn after(ring: &Ring, since: u64) -> Vec<EventView> {
+    ring.events
+        .iter()
+        .filter(|event| event.seq > since)
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_is_counted() {
+        let log = EventLog::default();
+        for number in 0..EVENTS_MAX + 5 {
+            log.add(Level::Info, "test", "x", number.to_string());
+        }
+        let all = log.since(0);
+        assert_eq!((all.events.len(), all.lost), (EVENTS_MAX, 5));
+        let last = all.events.last().expect("not empty").seq;
+        assert!(log.since(last).events.is_empty());
+        assert_eq!(log.since(last - 1).events.len(), 1);
+        assert_eq!(log.wait_after(last - 2, Duration::ZERO).len(), 2);
+    }
+}

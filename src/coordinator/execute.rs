@@ -1,0 +1,753 @@
+//! Carrying commands out: one arm a command, the same for every door.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use speedloader_config::{Effect, changes};
+use speedloader_fs::ids::TransferId;
+use speedloader_fs::seam::{NoSeam, Seam};
+use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
+
+use super::moves::{Carried, Subject};
+use super::{Coordinator, PoolId};
+use crate::command::{Answer, Code, Command, Message, PROTOCOL};
+use crate::control::{Executor, Peer};
+use crate::machine;
+use crate::view::human::{escape, size};
+use crate::view::{
+    ChangeView, ConfigView, DoneView, EventsView, ExplainView, ModelsView, MoveView, MovesView,
+    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransfersView,
+    VersionView, View, WhichView,
+};
+
+/// How often a waiting command looks whether its client is still there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// A rescan that takes longer goes on without its client.
+const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
+
+type Progress<'a> = &'a mut dyn FnMut(View);
+
+impl Executor for Coordinator {
+    fn execute(&self, peer: &Peer, command: Command, progress: Progress<'_>) -> Answer {
+        self.carry_out_command(peer, command, progress).into()
+    }
+}
+
+impl Coordinator {
+    fn carry_out_command(
+        &self,
+        peer: &Peer,
+        command: Command,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        match command {
+            Command::Status {} => Ok(View::Status(Box::new(self.status()))),
+            Command::Models { filter } => self.models(filter.as_deref()),
+            Command::Promote { names, pool, wait } => {
+                self.promote(peer, &names, pool.as_deref(), wait, progress)
+            }
+            Command::Demote { names } => self.demote(&names),
+            Command::Pin { name, pool } => self.pin(&name, &pool),
+            Command::Unpin { name } => self.unpin(&name),
+            Command::Tiers {} => Ok(View::Tiers(TiersView {
+                tiers: self.tier_views(),
+            })),
+            Command::TierConnect { name } => self.tier_connect(&name),
+            Command::TierDisconnect { name, force } => self.tier_disconnect(&name, force),
+            Command::TierResize { name, capacity } => self.tier_resize(&name, &capacity),
+            Command::Transfers {} => Ok(View::Transfers(TransfersView {
+                transfers: self.transfer_views(),
+            })),
+            Command::CancelTransfer { id } => self.cancel_transfer(id),
+            Command::Wait { name, timeout_s } => self.wait(peer, &name, timeout_s, progress),
+            Command::Which { name } => self.which(&name),
+            Command::Rescan {} => self.rescan(),
+            Command::Events { since, follow } => self.follow_events(peer, since, follow, progress),
+            Command::Config {} => Ok(View::Config(self.config_view())),
+            Command::Reload {} => self.reload(),
+            Command::Version {} => Ok(View::Version(VersionView {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                protocol: PROTOCOL,
+                kernel: machine::kernel_release(),
+                daemon: None,
+            })),
+            Command::Explain { name } => self.explain(&name),
+            Command::Plan {} => self.plan_view(),
+            Command::Shutdown {} => {
+                self.end();
+                let text = format!("{} is being unmounted", self.mountpoint.display());
+                Ok(View::Done(DoneView { text }))
+            }
+        }
+    }
+
+    fn models(&self, filter: Option<&str>) -> Result<View, Message> {
+        let known = self.world.fresh();
+        let subjects = match filter {
+            None => self.all_subjects(&known),
+            Some(filter) => {
+                let contains = |subject: &Subject| subject.name.contains(filter);
+                let mut found: Vec<Subject> = self
+                    .all_subjects(&known)
+                    .into_iter()
+                    .filter(contains)
+                    .collect();
+                if found.is_empty() {
+                    found = self.subjects(&known, filter)?;
+                }
+                found
+            }
+        };
+        let models = subjects
+            .iter()
+            .map(|subject| self.model_view(subject))
+            .collect();
+        Ok(View::Models(ModelsView { models }))
+    }
+
+    /// What all the names mean, each once.
+    fn all_named(&self, names: &[String]) -> Result<Vec<Subject>, Message> {
+        let known = self.world.fresh();
+        let mut subjects: Vec<Subject> = Vec::new();
+        for name in names {
+            for subject in self.subjects(&known, name)? {
+                if subjects.iter().all(|other| other.id != subject.id) {
+                    subjects.push(subject);
+                }
+            }
+        }
+        Ok(subjects)
+    }
+
+    fn one_named(&self, name: &str) -> Result<Subject, Message> {
+        let mut subjects = self.all_named(&[name.to_owned()])?;
+        match subjects.len() {
+            1 => Ok(subjects.remove(0)),
+            0 => Err(Message::new(
+                Code::NoMatch,
+                format!("no model matches `{name}`"),
+            )),
+            number => {
+                let text = format!("`{name}` matches {number} models, and one is needed");
+                let mut message = Message::new(Code::Ambiguous, text);
+                message.suggestions = subjects
+                    .iter()
+                    .take(5)
+                    .map(|subject| subject.name.clone())
+                    .collect();
+                Err(message)
+            }
+        }
+    }
+
+    fn promote(
+        &self,
+        peer: &Peer,
+        names: &[String],
+        pool: Option<&str>,
+        wait: bool,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        let pool = pool.map(|name| self.pool_named(name)).transpose()?;
+        let target = pool.map(|pool| TierId(pool.id().0));
+        let subjects = self.all_named(names)?;
+        let want = |subject: &Subject| Want {
+            model: subject.id,
+            kind: WantKind::Promote { pool: target },
+        };
+        let wants = subjects.iter().map(want).collect();
+        let carried = self.plan_and_move(&subjects, wants, "request")?;
+        let moves = self.moves_of(&subjects, &carried)?;
+        if wait {
+            self.wait_resident(peer, &subjects, None, progress)?;
+            return self.resident_moves(&subjects);
+        }
+        Ok(View::Moves(MovesView { moves }))
+    }
+
+    fn moves_of(&self, subjects: &[Subject], carried: &Carried) -> Result<Vec<MoveView>, Message> {
+        if let Some(fault) = carried.faults.first() {
+            return Err(fault.clone());
+        }
+        let mut moves = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            let (outcome, pool, text) = match carried.outcomes.get(&subject.id) {
+                Some(Found::Promoted { pool, displaces }) => {
+                    let names = |id: &ModelId| carried.names.get(id).cloned().unwrap_or_default();
+                    let displaced: Vec<String> = displaces.iter().map(names).collect();
+                    let text = match displaced.is_empty() {
+                        true => String::new(),
+                        false => format!("instead of {}", displaced.join(", ")),
+                    };
+                    (Outcome::Started, Some(*pool), text)
+                }
+                Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), String::new()),
+                Some(Found::Refused(Refusal::UnderWay(pool))) => (
+                    Outcome::Started,
+                    Some(*pool),
+                    "already on its way".to_owned(),
+                ),
+                Some(Found::Refused(Refusal::NotResident)) => {
+                    (Outcome::Already, None, "it is in no pool".to_owned())
+                }
+                Some(Found::Demoted { pool }) => {
+                    let draining = self.is_draining(subject);
+                    let text = "its memory is free when the last reader lets go";
+                    match draining {
+                        true => (Outcome::Draining, *pool, text.to_owned()),
+                        false => (Outcome::Done, *pool, String::new()),
+                    }
+                }
+                Some(Found::Refused(refusal)) => return Err(self.refused(subject, refusal)),
+                None => (Outcome::Already, None, String::new()),
+            };
+            moves.push(MoveView {
+                name: escape(subject.name.as_bytes()),
+                outcome,
+                pool: pool
+                    .map(|pool| self.pool_name(PoolId(pool.0)))
+                    .unwrap_or_default(),
+                files: subject.files.len() as u64,
+                bytes: subject.bytes(),
+                text,
+            });
+        }
+        Ok(moves)
+    }
+
+    /// Whether memory of the subject's files is still held by readers.
+    fn is_draining(&self, subject: &Subject) -> bool {
+        let union = self.fs.union();
+        let paths: HashSet<_> = subject
+            .files
+            .iter()
+            .filter_map(|f| union.path_of(f))
+            .collect();
+        let open = subject.files.iter().any(|file| file.is_open());
+        open && self
+            .drainer
+            .draining()
+            .iter()
+            .any(|state| paths.contains(&state.path))
+    }
+
+    fn refused(&self, subject: &Subject, refusal: &Refusal) -> Message {
+        let name = escape(subject.name.as_bytes());
+        let pool = |id: &TierId| self.pool_name(PoolId(id.0));
+        let (code, text, hint) = match refusal {
+            Refusal::TooLarge {
+                needs_bytes,
+                largest_bytes,
+            } => (
+                Code::TooLarge,
+                format!(
+                    "needs {}, and no pool holds more than {}",
+                    size(*needs_bytes),
+                    size(*largest_bytes)
+                ),
+                "make a pool larger: speedloader tiers resize NAME SIZE",
+            ),
+            Refusal::PinnedSetTooLarge {
+                pool: id,
+                pinned_bytes,
+                capacity_bytes,
+            } => (
+                Code::TooLarge,
+                format!(
+                    "the models pinned to {} need {}, and it holds {}",
+                    pool(id),
+                    size(*pinned_bytes),
+                    size(*capacity_bytes)
+                ),
+                "unpin one of them, or make the pool larger",
+            ),
+            Refusal::NoRoom {
+                pool: id,
+                needs_bytes,
+                available_bytes,
+            } => (
+                Code::NoSpace,
+                format!(
+                    "needs {} in {}, and only {} can be made free: the rest is open, pinned, set \
+                     to always, or of higher priority",
+                    size(*needs_bytes),
+                    pool(id),
+                    size(*available_bytes)
+                ),
+                "demote a model, or make the pool larger",
+            ),
+            Refusal::Busy(_) => (
+                Code::Busy,
+                "one of its files is being written or is locked".to_owned(),
+                "try again when the writer has closed it",
+            ),
+            Refusal::PinnedTo(id) => (
+                Code::Pinned,
+                format!("is pinned to {}", pool(id)),
+                "unpin it first: speedloader unpin NAME",
+            ),
+            Refusal::NoPool => (
+                Code::NoSuchPool,
+                "no pool is connected".to_owned(),
+                "speedloader tiers shows the pools, speedloader tiers connect NAME connects one",
+            ),
+            Refusal::RuleNever => (
+                Code::Pinned,
+                "is set to never by the configuration".to_owned(),
+                "take it out of policy.never",
+            ),
+            Refusal::NoFiles => (
+                Code::Failed,
+                "has no files here".to_owned(),
+                "speedloader which NAME shows what is known",
+            ),
+            other => (
+                Code::Failed,
+                other.to_string(),
+                "speedloader explain NAME says more",
+            ),
+        };
+        Message::new(code, format!("{name}: {text}")).with_hint(hint)
+    }
+
+    fn demote(&self, names: &[String]) -> Result<View, Message> {
+        let subjects = self.all_named(names)?;
+        if let Some(mover) = self.mover.get() {
+            for file in subjects.iter().flat_map(|subject| &subject.files) {
+                mover.cancel_file(file.id);
+            }
+        }
+        for subject in &subjects {
+            self.lock_moves().learned.set_aside(subject.id);
+            let mut loads = self.lock_loads();
+            subject.files.iter().for_each(|file| loads.settle(file));
+        }
+        let want = |subject: &Subject| Want {
+            model: subject.id,
+            kind: WantKind::Demote { pool: None },
+        };
+        let wants = subjects.iter().map(want).collect();
+        let carried = self.plan_and_move(&subjects, wants, "request")?;
+        self.drainer.check_now();
+        Ok(View::Moves(MovesView {
+            moves: self.moves_of(&subjects, &carried)?,
+        }))
+    }
+
+    fn pin(&self, name: &str, pool: &str) -> Result<View, Message> {
+        let subject = self.one_named(name)?;
+        let pool = self.pool_named(pool)?;
+        let before = self
+            .lock_moves()
+            .pins
+            .insert(subject.name.clone(), pool.name().to_owned());
+        let want = Want {
+            model: subject.id,
+            kind: WantKind::Promote {
+                pool: Some(TierId(pool.id().0)),
+            },
+        };
+        let moved = self
+            .plan_and_move(std::slice::from_ref(&subject), vec![want], "pin")
+            .and_then(|carried| self.moves_of(std::slice::from_ref(&subject), &carried));
+        match moved {
+            Ok(moves) => {
+                self.save_pins()?;
+                Ok(View::Moves(MovesView { moves }))
+            }
+            Err(error) => {
+                let mut moves = self.lock_moves();
+                match before {
+                    Some(pool) => moves.pins.insert(subject.name, pool),
+                    None => moves.pins.remove(&subject.name),
+                };
+                Err(error)
+            }
+        }
+    }
+
+    fn unpin(&self, name: &str) -> Result<View, Message> {
+        // The model itself may be gone while its pin is not.
+        let subject = match self.lock_moves().pins.contains_key(name) {
+            true => None,
+            false => Some(self.one_named(name)?),
+        };
+        let name = subject.map_or_else(|| name.to_owned(), |subject| subject.name);
+        let removed = self.lock_moves().pins.remove(&name);
+        self.save_pins()?;
+        let outcome = if removed.is_some() {
+            Outcome::Done
+        } else {
+            Outcome::Already
+        };
+        let text = if removed.is_some() {
+            ""
+        } else {
+            "it was not pinned"
+        };
+        Ok(View::Moves(MovesView {
+            moves: vec![MoveView {
+                name: escape(name.as_bytes()),
+                outcome,
+                pool: removed.unwrap_or_default(),
+                text: text.to_owned(),
+                ..MoveView::default()
+            }],
+        }))
+    }
+
+    fn save_pins(&self) -> Result<(), Message> {
+        let pins = self.lock_moves().pins.clone();
+        self.journal.save_pins(&pins).map_err(|error| {
+            Message::new(
+                Code::Failed,
+                format!("the pins hold, but not across a restart: {error}"),
+            )
+        })
+    }
+
+    fn tier_moved(name: &str, outcome: Outcome, bytes: u64, text: String) -> View {
+        let (name, pool) = (name.to_owned(), name.to_owned());
+        View::Moves(MovesView {
+            moves: vec![MoveView {
+                name,
+                outcome,
+                pool,
+                files: 0,
+                bytes,
+                text,
+            }],
+        })
+    }
+
+    fn tier_connect(&self, name: &str) -> Result<View, Message> {
+        let config = self.config();
+        let Some(pool) = config.pools.iter().find(|pool| pool.name.as_str() == name) else {
+            let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
+            let hint = match names.is_empty() {
+                true => "the configuration has no [[pool]]".to_owned(),
+                false => format!("configured pools: {}", names.join(", ")),
+            };
+            let text = format!("no pool is called `{name}`");
+            return Err(Message::new(Code::NoSuchPool, text).with_hint(hint));
+        };
+        let seam: Arc<dyn Seam> = Arc::new(NoSeam);
+        self.connect_pool(pool, &seam)?;
+        Ok(Coordinator::tier_moved(
+            name,
+            Outcome::Done,
+            0,
+            "connected".to_owned(),
+        ))
+    }
+
+    fn tier_disconnect(&self, name: &str, force: bool) -> Result<View, Message> {
+        let free = self.disconnect_pool(name, force)?;
+        let (outcome, text) = match free {
+            true => (Outcome::Done, "disconnected, its memory is free"),
+            false => (
+                Outcome::Draining,
+                "its memory is free when the last reader lets go",
+            ),
+        };
+        Ok(Coordinator::tier_moved(name, outcome, 0, text.to_owned()))
+    }
+
+    fn tier_resize(&self, name: &str, capacity: &str) -> Result<View, Message> {
+        let bytes = self.resize_pool(name, capacity)?;
+        let text = format!("may hold {} now", size(bytes));
+        Ok(Coordinator::tier_moved(name, Outcome::Done, bytes, text))
+    }
+
+    fn cancel_transfer(&self, id: u64) -> Result<View, Message> {
+        let cancelled = self
+            .mover
+            .get()
+            .is_some_and(|mover| mover.cancel(TransferId(id)));
+        if !cancelled {
+            let text = format!("no transfer has the number {id}, or it has ended");
+            return Err(Message::new(Code::NoSuchTransfer, text)
+                .with_hint("speedloader transfers lists them"));
+        }
+        let name = format!("transfer {id}");
+        Ok(View::Moves(MovesView {
+            moves: vec![MoveView {
+                name,
+                outcome: Outcome::Done,
+                ..MoveView::default()
+            }],
+        }))
+    }
+
+    fn wait(
+        &self,
+        peer: &Peer,
+        name: &str,
+        timeout_s: u64,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        let subjects = self.all_named(&[name.to_owned()])?;
+        let until = Instant::now() + Duration::from_secs(timeout_s);
+        self.wait_resident(peer, &subjects, Some(until), progress)?;
+        self.resident_moves(&subjects)
+    }
+
+    /// Waits until every file is resident. Without a deadline it gives up when nothing moves any
+    /// more: then a copy failed.
+    fn wait_resident(
+        &self,
+        peer: &Peer,
+        subjects: &[Subject],
+        until: Option<Instant>,
+        progress: Progress<'_>,
+    ) -> Result<(), Message> {
+        let mut seen = self
+            .events
+            .since(0)
+            .events
+            .last()
+            .map_or(0, |event| event.seq);
+        loop {
+            let missing: Vec<&Subject> = subjects
+                .iter()
+                .filter(|subject| subject.files.iter().any(|file| !file.is_resident()))
+                .collect();
+            let Some(first) = missing.first() else {
+                return Ok(());
+            };
+            let transfers = self.transfers_of(&missing);
+            let moving = transfers.iter().any(|transfer| !transfer.state.is_final());
+            let name = escape(first.name.as_bytes());
+            if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
+                let failed = transfers.iter().find(|transfer| transfer.state.is_final());
+                let why = failed.map_or("its copy was ended", |transfer| transfer.why.as_str());
+                return Err(Message::new(
+                    Code::Failed,
+                    format!("{name} is not resident: {why}"),
+                ));
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                let text = format!("{name} is not resident yet");
+                return Err(Message::new(Code::TimedOut, text)
+                    .with_hint("speedloader transfers shows whether it is on its way"));
+            }
+            if peer.is_gone() {
+                return Err(Message::new(Code::Cancelled, "nobody waits any more"));
+            }
+            progress(View::Transfers(TransfersView { transfers }));
+            let heard = self.events.wait_after(seen, LOOK_INTERVAL);
+            seen = heard.last().map_or(seen, |event| event.seq);
+        }
+    }
+
+    fn transfers_of(&self, subjects: &[&Subject]) -> Vec<crate::view::TransferView> {
+        let union = self.fs.union();
+        let files = subjects.iter().flat_map(|subject| &subject.files);
+        let paths: HashSet<String> = files
+            .filter_map(|file| union.path_of(file))
+            .map(|path| path.to_string())
+            .collect();
+        let mut newest: HashMap<String, crate::view::TransferView> = HashMap::new();
+        for transfer in self.transfer_views() {
+            if paths.contains(&transfer.file) {
+                let known = newest
+                    .entry(transfer.file.clone())
+                    .or_insert_with(|| transfer.clone());
+                if known.id < transfer.id {
+                    *known = transfer;
+                }
+            }
+        }
+        let mut transfers: Vec<_> = newest.into_values().collect();
+        transfers.sort_by_key(|transfer| transfer.id);
+        transfers
+    }
+
+    fn resident_moves(&self, subjects: &[Subject]) -> Result<View, Message> {
+        let row = |subject: &Subject| {
+            let view = self.model_view(subject);
+            let pools: Vec<&str> = view.resident_bytes.keys().map(String::as_str).collect();
+            MoveView {
+                name: view.name.clone(),
+                outcome: Outcome::Done,
+                pool: pools.join(","),
+                files: view.files,
+                bytes: view.size_bytes,
+                text: "resident".to_owned(),
+            }
+        };
+        Ok(View::Moves(MovesView {
+            moves: subjects.iter().map(row).collect(),
+        }))
+    }
+
+    fn which(&self, name: &str) -> Result<View, Message> {
+        let subjects = self.all_named(&[name.to_owned()])?;
+        let files = subjects.iter().flat_map(|subject| &subject.files);
+        let name = match subjects.as_slice() {
+            [subject] => escape(subject.name.as_bytes()),
+            _ => name.to_owned(),
+        };
+        Ok(View::Which(WhichView {
+            name,
+            files: files.map(|f| self.place_view(f)).collect(),
+        }))
+    }
+
+    fn rescan(&self) -> Result<View, Message> {
+        let picture = || {
+            let mut files = HashMap::new();
+            self.fs.union().for_each_file(|file| {
+                files.insert(file.id, file.attr().identity);
+            });
+            files
+        };
+        let before = picture();
+        let complete = self.fs.rescan(RESCAN_PATIENCE);
+        let after = picture();
+        self.think();
+        if !complete {
+            let text = "a home does not answer; the rescan goes on when it does";
+            return Err(Message::new(Code::TimedOut, text).with_hint("speedloader status names it"));
+        }
+        let changed = |id| {
+            before
+                .get(id)
+                .is_some_and(|old| !old.same_contents(&after[id]))
+        };
+        Ok(View::Scan(ScanView {
+            homes: self.fs.homes().len() as u64,
+            files_added: after.keys().filter(|id| !before.contains_key(id)).count() as u64,
+            files_removed: before.keys().filter(|id| !after.contains_key(id)).count() as u64,
+            files_changed: after.keys().filter(|id| changed(id)).count() as u64,
+        }))
+    }
+
+    fn follow_events(
+        &self,
+        peer: &Peer,
+        since: u64,
+        follow: bool,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        let view = self.events.since(since);
+        if !follow {
+            return Ok(View::Events(view));
+        }
+        let mut seen = since;
+        let mut heard = view.events;
+        while !peer.is_gone() && !self.is_ending() {
+            for event in heard {
+                seen = event.seq;
+                progress(View::Event(event));
+            }
+            heard = self.events.wait_after(seen, LOOK_INTERVAL);
+        }
+        Ok(View::Events(EventsView::default()))
+    }
+
+    fn config_view(&self) -> ConfigView {
+        let config = self.config();
+        let setting = |entry: speedloader_config::Entry| SettingView {
+            key: entry.key,
+            value: entry.value.unwrap_or_else(|| "(unset)".to_owned()),
+            origin: entry.origin.to_string(),
+        };
+        ConfigView {
+            path: self
+                .sources
+                .file
+                .as_ref()
+                .map(|file| file.path.display().to_string()),
+            settings: config.entries().into_iter().map(setting).collect(),
+            toml: speedloader_config::show(&config, false),
+        }
+    }
+
+    fn reload(&self) -> Result<View, Message> {
+        let bad = |faults: speedloader_config::Faults| {
+            Message::new(Code::BadConfig, format!("nothing was changed:\n{faults}"))
+        };
+        let mut sources = self.sources.clone();
+        let new = match sources.file.take() {
+            Some(file) => speedloader_config::load_path(&file.path, sources).map_err(bad)?,
+            None => speedloader_config::load(&sources).map_err(bad)?,
+        };
+        let old = self.config();
+        let found = changes(&old, &new);
+        let mut merged = (*old).clone();
+        // Sections whose every key takes effect at once.
+        merged.policy = new.policy.clone();
+        merged.placement = new.placement.clone();
+        merged.pins = new.pins.clone();
+        *self
+            .config
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
+        {
+            let mut moves = self.lock_moves();
+            moves.pins.retain(|model, _| !old.pins.contains_key(model));
+            moves.pins.extend(
+                new.pins
+                    .iter()
+                    .map(|(m, pool)| (m.clone(), pool.to_string())),
+            );
+        }
+        self.think();
+        let applied = |key: &str| key.starts_with("policy.") || key.starts_with("placement.");
+        let shown = found.into_iter().map(|change| ChangeView {
+            applied: matches!(change.effect, Effect::Live) && applied(&change.key),
+            before: change.old.unwrap_or_default(),
+            after: change.new.unwrap_or_default(),
+            key: change.key,
+        });
+        Ok(View::Reload(ReloadView {
+            changes: shown.collect(),
+        }))
+    }
+
+    fn explain(&self, name: &str) -> Result<View, Message> {
+        let subject = self.one_named(name)?;
+        let view = self.model_view(&subject);
+        let mut reasons = vec![match view.resident_percent {
+            100 => format!("it is resident in {}", keys(&view)),
+            0 => "it is in its home only".to_owned(),
+            percent => format!("{percent} % of it are resident in {}", keys(&view)),
+        }];
+        reasons.extend(self.explanation(&subject)?);
+        Ok(View::Explain(ExplainView {
+            name: view.name,
+            reasons,
+        }))
+    }
+
+    fn plan_view(&self) -> Result<View, Message> {
+        let (plan, names) = self.dry_plan()?;
+        let place = |tier: Option<TierId>| {
+            tier.map_or_else(|| "home".to_owned(), |tier| self.pool_name(PoolId(tier.0)))
+        };
+        let row = |step: &speedloader_policy::Move| PlannedView {
+            model: names
+                .get(&step.model)
+                .map(|n| escape(n.as_bytes()))
+                .unwrap_or_default(),
+            from: place(step.from),
+            to: place(step.to),
+            bytes: step.bytes,
+            planned: true,
+            why: step.reason.to_string(),
+        };
+        Ok(View::Plan(PlanView {
+            moves: plan.moves.iter().map(row).collect(),
+        }))
+    }
+}
+
+fn keys(view: &crate::view::ModelView) -> String {
+    view.resident_bytes
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,142 @@
+//! What survives a restart: what was learned, and the pins made at run time.
+//!
+//! Each is a file of the state directory, replaced whole by rename after an fsync. One that cannot be
+//! read is set aside with a message and costs nothing but the memory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use speedloader_policy::Learned;
+
+const LEARNED: &str = "learned.bin";
+const PINS: &str = "pins.json";
+/// No honest file of ours is larger.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// The files of a state directory.
+pub struct Journal {
+    directory: PathBuf,
+    /// One writer at a time: they share the temporary name.
+    writing: Mutex<()>,
+}
+
+impl Journal {
+    /// Uses `directory`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(directory: &Path) -> io::Result<Journal> {
+        fs::create_dir_all(directory)?;
+        Ok(Journal {
+            directory: directory.to_owned(),
+            writing: Mutex::new(()),
+        })
+    }
+
+    /// What was learned before; nothing when it cannot be read.
+    pub fn learned(&self) -> Learned {
+        let Some(bytes) = self.read(LEARNED) else {
+            return Learned::new();
+        };
+        Learned::from_bytes(&bytes).unwrap_or_else(|fault| {
+            self.set_aside(LEARNED, &fault.to_string());
+            Learned::new()
+        })
+    }
+
+    /// Pins made at run time: model and pool.
+    pub fn pins(&self) -> BTreeMap<String, String> {
+        let Some(bytes) = self.read(PINS) else {
+            return BTreeMap::new();
+        };
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            self.set_aside(PINS, &error.to_string());
+            BTreeMap::new()
+        })
+    }
+
+    /// Writes down what was learned.
+    ///
+    /// # Errors
+    /// Whatever writing reports; the former contents stay.
+    pub fn save_learned(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write(LEARNED, bytes)
+    }
+
+    /// Writes the pins down.
+    ///
+    /// # Errors
+    /// Whatever writing reports; the former contents stay.
+    pub fn save_pins(&self, pins: &BTreeMap<String, String>) -> io::Result<()> {
+        self.write(PINS, &serde_json::to_vec_pretty(pins)?)
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let path = self.directory.join(name);
+        let metadata = fs::symlink_metadata(&path).ok()?;
+        if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+            self.set_aside(name, "it is no plain file of a sensible size");
+            return None;
+        }
+        fs::read(path).ok()
+    }
+
+    fn set_aside(&self, name: &str, why: &str) {
+        let (path, aside) = (
+            self.directory.join(name),
+            self.directory.join(format!("{name}.bad")),
+        );
+        tracing::warn!(path = %path.display(), aside = %aside.display(), why, "unreadable: set aside");
+        if let Err(error) = fs::rename(&path, &aside) {
+            tracing::warn!(%error, "it could not even be renamed");
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let _one = self
+            .writing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let temporary = self.directory.join(format!("{name}.new"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.directory.join(name))?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(&directory.path().join("state")).expect("made");
+        assert!(journal.pins().is_empty());
+        let pins = BTreeMap::from([("a".to_owned(), "local".to_owned())]);
+        journal.save_pins(&pins).expect("saved");
+        assert_eq!(journal.pins(), pins);
+        journal
+            .save_learned(&Learned::new().to_bytes())
+            .expect("saved");
+        assert_eq!(journal.learned(), Learned::new());
+    }
+
+    #[test]
+    fn what_is_corrupt_is_set_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(directory.path()).expect("opened");
+        fs::write(directory.path().join(PINS), b"{").expect("written");
+        fs::write(directory.path().join(LEARNED), b"garbage").expect("written");
+        assert!(journal.pins().is_empty());
+        assert_eq!(journal.learned(), Learned::new());
+        assert!(directory.path().join("pins.json.bad").exists());
+        assert!(directory.path().join("learned.bin.bad").exists());
+        assert!(journal.pins().is_empty());
+    }
+}

@@ -1,0 +1,612 @@
+//! From what is known to what is moved: the policy's snapshot, its plan, the checker's word, and
+//! the orders for the mover.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use speedloader_config::{Config, Strategy as Configured};
+use speedloader_fs::file::HomeFile;
+use speedloader_fs::ids::{FileId, PoolId, TransferId};
+use speedloader_fs::mover::Job;
+use speedloader_fs::replica::{Digest, DigestKind};
+use speedloader_policy::{
+    FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome, Params, Plan,
+    PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain, plan,
+};
+
+use super::world::Known;
+use super::{Coordinator, Errand, Moves, Reading, chain, events};
+use crate::command::{Code, Message};
+use crate::machine;
+use crate::models::{ModelRef, Role};
+use crate::view::Level;
+
+/// Speed that homes are taken to have, bytes a second, until it is measured.
+const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
+
+/// A model, or a single file, as it is moved: a name and its files.
+#[derive(Clone)]
+pub(super) struct Subject {
+    /// As people know it.
+    pub name: String,
+    /// How it is stored.
+    pub kind: &'static str,
+    /// For the policy: the same across restarts.
+    pub id: ModelId,
+    /// Its files, each once.
+    pub files: Vec<Arc<HomeFile>>,
+}
+
+impl Subject {
+    /// Bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        self.files
+            .iter()
+            .map(|file| file.attr().identity.size)
+            .sum()
+    }
+}
+
+/// The same number for the same name, in every run and on every machine: FNV-1a.
+pub(super) fn model_id(name: &str) -> ModelId {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    ModelId(name.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+/// A snapshot and what its numbers mean.
+struct Scene {
+    snapshot: Snapshot,
+    files: HashMap<FileRef, Arc<HomeFile>>,
+    names: BTreeMap<ModelId, String>,
+}
+
+impl Coordinator {
+    /// What a query means, as things that can be moved.
+    pub(super) fn subjects(&self, known: &Known, query: &str) -> Result<Vec<Subject>, Message> {
+        let query = crate::view::human::unescape(query)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .unwrap_or_else(|| query.to_owned());
+        let found = known.catalog.resolve(&query).map_err(|none| {
+            let mut message = Message::new(Code::NoMatch, none.to_string());
+            message.suggestions = none.suggestions;
+            message
+        })?;
+        let subjects = found
+            .into_iter()
+            .filter_map(|reference| self.subject(known, reference));
+        Ok(subjects.collect())
+    }
+
+    fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
+        let model = known.catalog.model(reference)?;
+        let mut files: Vec<Arc<HomeFile>> = Vec::with_capacity(model.files.len());
+        for part in &model.files {
+            let file = known
+                .files
+                .get(&part.file)
+                .cloned()
+                .or_else(|| self.world.file_at(&part.path));
+            if let Some(file) = file.filter(|file| files.iter().all(|other| other.id != file.id)) {
+                files.push(file);
+            }
+        }
+        let (name, kind) = (model.name, model.kind.as_str());
+        Some(Subject {
+            id: model_id(&name),
+            name,
+            kind,
+            files,
+        })
+    }
+
+    /// All models of the catalog.
+    pub(super) fn all_subjects(&self, known: &Known) -> Vec<Subject> {
+        let indices = known.catalog.indices();
+        indices
+            .filter_map(|index| self.subject(known, ModelRef::Model(index)))
+            .collect()
+    }
+
+    /// Whether somebody has the file's replica in a pool open or mapped.
+    pub(super) fn is_in_use(&self, file: &HomeFile, pool: PoolId) -> bool {
+        file.with_live(|live| {
+            let replica = live
+                .replicas
+                .iter()
+                .find(|replica| replica.pool().id() == pool);
+            let in_use = replica.is_some_and(|replica| replica.is_in_use().unwrap_or(false));
+            in_use || (live.opens > 0 && replica.is_some())
+        })
+    }
+
+    /// Files that have a replica in the pool.
+    pub(super) fn files_in(&self, pool: PoolId) -> Vec<Arc<HomeFile>> {
+        let mut files = Vec::new();
+        self.fs.union().for_each_file(|file| {
+            let here = |live: &mut speedloader_fs::file::Live| {
+                live.replicas
+                    .iter()
+                    .any(|replica| replica.pool().id() == pool)
+            };
+            if file.is_resident() && file.with_live(here) {
+                files.push(Arc::clone(file));
+            }
+        });
+        files
+    }
+
+    fn params(config: &Config) -> Params {
+        Params {
+            strategy: match config.placement.strategy {
+                Configured::FastestFit => Strategy::FastestFit,
+                Configured::FillFirst => Strategy::FillFirst,
+                Configured::RoundRobin => Strategy::RoundRobin,
+            },
+            automatic: config.policy.enabled,
+            fill_free_room: false,
+            ..Params::default()
+        }
+    }
+
+    fn pool_states(&self) -> Vec<PoolState> {
+        let memory = machine::memory();
+        let mut spare = memory.available_bytes.saturating_sub(self.reserve_bytes());
+        let mut states = Vec::new();
+        for pool in self.pools() {
+            let Ok(usage) = pool.usage() else { continue };
+            spare = spare.saturating_sub(usage.reserved_bytes);
+            let free = if pool.is_memory() {
+                usage.free_bytes.min(spare)
+            } else {
+                usage.free_bytes
+            };
+            states.push(PoolState {
+                id: TierId(pool.id().0),
+                speed_bytes_per_sec: pool.speed_bytes_per_sec().max(1),
+                capacity_bytes: usage.capacity_bytes.max(free),
+                free_bytes: free,
+                give_back_bytes: 0,
+                accepts: !pool.is_disconnected(),
+            });
+        }
+        states
+    }
+
+    fn scene(&self, moves: &Moves, subjects: Vec<Subject>, wants: Vec<Want>) -> Scene {
+        let config = self.config();
+        let pools = self.pool_states();
+        let connected = |pool: PoolId| pools.iter().any(|state| state.id == TierId(pool.0));
+        let mut scene = Scene {
+            snapshot: Snapshot::default(),
+            files: HashMap::new(),
+            names: BTreeMap::new(),
+        };
+        let moving: HashMap<FileId, PoolId> = self.moving(moves);
+        for subject in subjects {
+            if scene
+                .names
+                .insert(subject.id, subject.name.clone())
+                .is_some()
+            {
+                continue;
+            }
+            let mut to = None;
+            for file in &subject.files {
+                let target = moving
+                    .get(&file.id)
+                    .copied()
+                    .filter(|pool| connected(*pool));
+                to = to.or(target);
+                let reference = FileRef(file.id.0);
+                if scene.files.insert(reference, Arc::clone(file)).is_none() {
+                    let state = self.file_state(file, target, &connected);
+                    scene.snapshot.files.push(state);
+                }
+            }
+            let pin = moves
+                .pins
+                .get(&subject.name)
+                .and_then(|pool| self.pool_named(pool).ok());
+            scene.snapshot.models.push(ModelState {
+                id: subject.id,
+                files: subject
+                    .files
+                    .iter()
+                    .map(|file| FileRef(file.id.0))
+                    .collect(),
+                pin: pin.map(|pool| TierId(pool.id().0)),
+                rule: rule_of(&config, &subject.name),
+                priority: priority_of(&config, &subject.name),
+                moving_to: to.map(|pool| TierId(pool.0)),
+            });
+        }
+        scene.snapshot.pools = pools;
+        scene.snapshot.cold_bytes_per_sec = COLD_BYTES_PER_SEC;
+        scene.snapshot.wants = wants;
+        scene
+    }
+
+    fn file_state(
+        &self,
+        file: &Arc<HomeFile>,
+        target: Option<PoolId>,
+        connected: &dyn Fn(PoolId) -> bool,
+    ) -> FileState {
+        let (resident, writers) = file.with_live(|live| {
+            (
+                live.replicas.first().map(|replica| replica.pool().id()),
+                live.writers,
+            )
+        });
+        let resident = resident.filter(|pool| connected(*pool));
+        let place = target.or(resident);
+        FileState {
+            id: FileRef(file.id.0),
+            size_bytes: self.footprint_bytes(file),
+            place: place.map(|pool| TierId(pool.0)),
+            open: resident.is_some_and(|pool| self.is_in_use(file, pool)),
+            busy: writers > 0 || target.is_some(),
+        }
+    }
+
+    /// What the file takes in a pool.
+    fn footprint_bytes(&self, file: &HomeFile) -> u64 {
+        let size = file.attr().identity.size;
+        self.pools()
+            .first()
+            .map_or(size, |pool| pool.footprint_bytes(size))
+    }
+
+    /// Files that are being copied, and where to.
+    fn moving(&self, moves: &Moves) -> HashMap<FileId, PoolId> {
+        let Some(mover) = self.mover.get() else {
+            return HashMap::new();
+        };
+        let mut moving = HashMap::new();
+        for (id, errand) in &moves.errands {
+            if let Some(transfer) = mover.transfer(*id).filter(|t| !t.phase.has_ended()) {
+                moving.insert(errand.file.id, transfer.pool);
+            }
+        }
+        moving
+    }
+
+    /// All models, and the single files that are resident or asked for beside them.
+    fn everything(&self, known: &Known, asked: &[Subject]) -> Vec<Subject> {
+        let mut subjects = self.all_subjects(known);
+        let owned: std::collections::HashSet<FileId> = subjects
+            .iter()
+            .flat_map(|subject| subject.files.iter().map(|file| file.id))
+            .collect();
+        self.fs.union().for_each_path(|path, file| {
+            if file.is_resident() && !owned.contains(&file.id) {
+                let name = crate::view::human::escape(path);
+                let (id, kind) = (model_id(&name), "file");
+                subjects.push(Subject {
+                    name,
+                    kind,
+                    id,
+                    files: vec![Arc::clone(file)],
+                });
+            }
+        });
+        for subject in asked {
+            if subjects.iter().all(|known| known.id != subject.id) {
+                subjects.push(subject.clone());
+            }
+        }
+        subjects
+    }
+
+    /// Plans for `wants` and carries it out. Gives the plan's findings and the transfers begun.
+    pub(super) fn plan_and_move(
+        &self,
+        asked: &[Subject],
+        wants: Vec<Want>,
+        why: &str,
+    ) -> Result<Carried, Message> {
+        let known = self.world.fresh();
+        let everything = self.everything(&known, asked);
+        let mut moves = self.lock_moves();
+        let scene = self.scene(&moves, everything, wants);
+        let plan = self.checked_plan(&moves, &scene)?;
+        Ok(self.carry_out(&mut moves, &scene, plan, why))
+    }
+
+    fn checked_plan(&self, moves: &Moves, scene: &Scene) -> Result<Plan, Message> {
+        let internal = |text: String| {
+            tracing::error!(text, "the policy's plan is not carried out");
+            Message::new(Code::Internal, text)
+        };
+        let params = Coordinator::params(&self.config());
+        let plan = plan(&params, &moves.learned, &scene.snapshot)
+            .map_err(|fault| internal(format!("the snapshot contradicts itself: {fault}")))?;
+        let fatal = check(&scene.snapshot, &plan)
+            .into_iter()
+            .find(|note| note.severity == Severity::Fatal);
+        match fatal {
+            Some(note) => Err(internal(format!("the checker refuses the plan: {note}"))),
+            None => Ok(plan),
+        }
+    }
+
+    /// The plan that would be made now, without carrying it out.
+    pub(super) fn dry_plan(&self) -> Result<(Plan, BTreeMap<ModelId, String>), Message> {
+        let known = self.world.fresh();
+        let everything = self.everything(&known, &[]);
+        let moves = self.lock_moves();
+        let scene = self.scene(&moves, everything, Vec::new());
+        Ok((self.checked_plan(&moves, &scene)?, scene.names))
+    }
+
+    /// What the policy has to say of one model, in sentences.
+    pub(super) fn explanation(&self, subject: &Subject) -> Result<Vec<String>, Message> {
+        let known = self.world.fresh();
+        let everything = self.everything(&known, std::slice::from_ref(subject));
+        let moves = self.lock_moves();
+        let scene = self.scene(&moves, everything, Vec::new());
+        let params = Coordinator::params(&self.config());
+        let found = explain(&params, &moves.learned, &scene.snapshot, subject.id)
+            .map_err(|fault| Message::new(Code::Internal, fault.to_string()))?;
+        let Some(found) = found else {
+            return Ok(Vec::new());
+        };
+        let mut reasons = vec![format!(
+            "heat {:.2}, rank {} of {} models (rule {:?})",
+            found.heat, found.rank, found.models, found.expert
+        )];
+        reasons.push(match found.loads_since {
+            None => "no load of it is remembered".to_owned(),
+            Some(0) => "it was the last model to be loaded".to_owned(),
+            Some(loads) => format!("{loads} loads of other models since its last one"),
+        });
+        reasons.push(match &found.if_loaded {
+            Outcome::Stays { .. } => "if it were loaded now it would stay where it is".to_owned(),
+            Outcome::Promoted { pool, displaces } => {
+                let name = |id: &ModelId| scene.names.get(id).cloned().unwrap_or_default();
+                let displaced: Vec<String> = displaces.iter().map(name).collect();
+                let pool = self.pool_name(PoolId(pool.0));
+                match displaced.is_empty() {
+                    true => format!("if it were loaded now it would go to {pool}: there is room"),
+                    false => format!(
+                        "if it were loaded now it would go to {pool} instead of {}",
+                        displaced.join(", ")
+                    ),
+                }
+            }
+            Outcome::Demoted { .. } => "if it were loaded now it would be demoted".to_owned(),
+            Outcome::Refused(refusal) => {
+                format!("if it were loaded now it would not move: {refusal}")
+            }
+        });
+        if let Some(loads) = found.loads_needed.filter(|loads| *loads > 1) {
+            reasons.push(format!("{loads} loads in a row would make it resident"));
+        }
+        Ok(reasons)
+    }
+
+    fn carry_out(&self, moves: &mut Moves, scene: &Scene, plan: Plan, why: &str) -> Carried {
+        let mut carried = Carried {
+            names: scene.names.clone(),
+            ..Carried::default()
+        };
+        for step in &plan.moves {
+            let Some(file) = scene.files.get(&step.file) else {
+                continue;
+            };
+            match step.to {
+                None => {
+                    let pool = step.from.map(|pool| PoolId(pool.0));
+                    carried.dropped += self.fs.drop_replicas(file, pool, "demoted");
+                }
+                Some(to) => {
+                    let name = scene.names.get(&step.model).cloned().unwrap_or_default();
+                    match self.submit(moves, file, &name, PoolId(to.0), step, why) {
+                        Ok(id) => carried.transfers.push(id),
+                        Err(error) => {
+                            self.events
+                                .add(Level::Error, "failed", &name, error.to_string());
+                            carried.faults.push(error);
+                        }
+                    }
+                }
+            }
+        }
+        carried.outcomes = plan
+            .report
+            .findings
+            .into_iter()
+            .map(|f| (f.model, f.outcome))
+            .collect();
+        carried
+    }
+
+    fn submit(
+        &self,
+        moves: &mut Moves,
+        file: &Arc<HomeFile>,
+        name: &str,
+        pool: PoolId,
+        step: &Move,
+        why: &str,
+    ) -> Result<TransferId, Message> {
+        let gone = |text: &str| Message::new(Code::Failed, format!("{name}: {text}"));
+        let mover = self
+            .mover
+            .get()
+            .ok_or_else(|| gone("the mover is not there yet"))?;
+        let pool = self.pool(pool).ok_or_else(|| gone("its pool is gone"))?;
+        let path = self
+            .fs
+            .union()
+            .path_of(file)
+            .ok_or_else(|| gone("one of its files is gone"))?;
+        let verify = self.config().mover.verify;
+        let expected = self
+            .world
+            .known()
+            .catalog
+            .expected_digest(path.as_bytes())
+            .filter(|_| verify);
+        let job = Job {
+            file: file.id,
+            label: path.to_string(),
+            home: self.fs.home_of(file).path().to_owned(),
+            size_bytes: file.attr().identity.size,
+            pool,
+            expected: expected.map(|bytes| Digest {
+                kind: DigestKind::Sha256,
+                bytes,
+            }),
+            priority: i32::from(why == "request"),
+            path,
+        };
+        let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
+        let why = format!("{why}: {}", step.reason);
+        let errand = Errand {
+            model: name.to_owned(),
+            why,
+            file: Arc::clone(file),
+            alone: true,
+        };
+        moves.errands.insert(id, errand);
+        Ok(id)
+    }
+
+    /// Something was read: is it a load of a model, and what follows?
+    pub(super) fn reading(&self, reading: &Reading) {
+        let known = self.world.known();
+        for index in known.catalog.models_of(reading.file.id.0) {
+            let Some(subject) = self.subject(&known, ModelRef::Model(*index)) else {
+                continue;
+            };
+            if !counts_as_weights(&known, *index, reading.file.id.0) {
+                continue;
+            }
+            if self
+                .lock_loads()
+                .begins(subject.id.0, reading.process, Instant::now())
+            {
+                self.load(&known, subject);
+            }
+        }
+    }
+
+    fn load(&self, known: &Known, subject: Subject) {
+        let bytes = subject.bytes();
+        let resident = subject.files.iter().all(|file| file.is_resident());
+        self.totals.loads.fetch_add(1, Ordering::Relaxed);
+        if resident {
+            self.totals.loads_resident.fetch_add(1, Ordering::Relaxed);
+        }
+        let resident_models = self.resident_models(known);
+        {
+            let mut moves = self.lock_moves();
+            let count = moves.counts.entry(subject.id).or_default();
+            count.loads += 1;
+            count.last_ms = events::now_ms();
+            let tiers = Tiers::of(&Snapshot {
+                pools: self.pool_states(),
+                cold_bytes_per_sec: COLD_BYTES_PER_SEC,
+                ..Snapshot::default()
+            });
+            let load = Load {
+                model: subject.id,
+                bytes,
+                family: 0,
+                resident_models,
+            };
+            let params = Coordinator::params(&self.config());
+            moves.learned.observe(&params, &tiers, load);
+            moves.learned_changed = true;
+        }
+        let from = if resident {
+            "from a pool"
+        } else {
+            "from its home"
+        };
+        self.events
+            .add(Level::Info, "load", &subject.name, format!("loaded {from}"));
+        if !self.config().policy.enabled {
+            return;
+        }
+        let wants = vec![Want {
+            model: subject.id,
+            kind: WantKind::Loaded,
+        }];
+        if let Err(error) = self.plan_and_move(&[subject], wants, "load") {
+            tracing::warn!(%error, "nothing was planned for a load");
+        }
+    }
+
+    fn resident_models(&self, known: &Known) -> u64 {
+        let resident = |index: &crate::models::ModelIndex| {
+            let mut files = known.catalog.files(*index).peekable();
+            files.peek().is_some()
+                && files.all(|(file, ..)| known.files.get(&file).is_some_and(|f| f.is_resident()))
+        };
+        known.catalog.indices().filter(resident).count() as u64
+    }
+
+    /// Pins, `always` and `never` are obeyed without being asked.
+    pub(super) fn plan_freely(&self) {
+        if let Err(error) = self.plan_and_move(&[], Vec::new(), "policy") {
+            tracing::warn!(%error, "nothing was planned");
+        }
+    }
+}
+
+/// What came of a plan.
+#[derive(Default)]
+pub(super) struct Carried {
+    /// Copies that were begun or joined.
+    pub transfers: Vec<TransferId>,
+    /// Replicas that were dropped.
+    pub dropped: usize,
+    /// What the policy found, by model.
+    pub outcomes: HashMap<ModelId, Outcome>,
+    /// Orders that could not be given.
+    pub faults: Vec<Message>,
+    /// Names of the models in `outcomes`.
+    pub names: BTreeMap<ModelId, String>,
+}
+
+/// Whether reading this file is loading the model: it has tensors, or the model has none at all.
+fn counts_as_weights(known: &Known, index: crate::models::ModelIndex, file: u64) -> bool {
+    let tensors = |role: Role| role.is_tensors();
+    let files: Vec<(u64, u64, Role)> = known.catalog.files(index).collect();
+    match files.iter().any(|(_, _, role)| tensors(*role)) {
+        true => files
+            .iter()
+            .any(|(known, _, role)| *known == file && tensors(*role)),
+        false => true,
+    }
+}
+
+fn rule_of(config: &Config, name: &str) -> ModelRule {
+    if matches_any(&config.policy.never, name) {
+        ModelRule::Never
+    } else if matches_any(&config.policy.always, name) {
+        ModelRule::Always
+    } else {
+        ModelRule::Normal
+    }
+}
+
+fn priority_of(config: &Config, name: &str) -> i32 {
+    let listed = &config.policy.priorities;
+    let position = listed.iter().position(|pattern| matches(pattern, name));
+    position.map_or(0, |at| i32::try_from(listed.len() - at).unwrap_or(i32::MAX))
+}
+
+fn matches_any(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, name))
+}
+
+/// A name, or a pattern with `*` and `?`.
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern == name
+        || globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+}

@@ -1,0 +1,263 @@
+//! Connecting, resizing and disconnecting pools, and taking over what an earlier run left in them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use speedloader_config::{Bytes, HugePages, Pool as PoolConfig};
+use speedloader_fs::error::{ErrorKind, FsError};
+use speedloader_fs::ids::PoolId;
+use speedloader_fs::pool::{Pool, PoolKind, PoolSettings};
+use speedloader_fs::replica::{ReplicaMeta, adopt};
+use speedloader_fs::seam::Seam;
+use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
+use speedloader_fs::union::Found;
+
+use super::{Coordinator, chain};
+use crate::command::{Code, Message};
+use crate::machine;
+use crate::view::Level;
+
+fn failed(what: &str, error: &FsError) -> Message {
+    let code = match &error.kind {
+        ErrorKind::TooLarge { .. } => Code::TooLarge,
+        ErrorKind::NoSpace { .. } => Code::NoSpace,
+        ErrorKind::Busy(_) => Code::Busy,
+        ErrorKind::NotPermitted => Code::Denied,
+        _ => Code::Failed,
+    };
+    Message::new(code, format!("{what}: {}", chain(error)))
+}
+
+impl Coordinator {
+    /// Connects all configured pools. One that fails is an event, not the end.
+    pub fn connect_pools(&self, seam: &Arc<dyn Seam>) {
+        for pool in &self.config().pools {
+            if let Err(error) = self.connect_pool(pool, seam) {
+                let text = format!("{error}; `speedloader tiers connect` tries again");
+                self.events
+                    .add(Level::Error, "pool", pool.name.as_str(), text);
+            }
+        }
+    }
+
+    fn settings_of(
+        &self,
+        pool: &PoolConfig,
+        seam: &Arc<dyn Seam>,
+    ) -> Result<PoolSettings, Message> {
+        let ram = Bytes(machine::memory().total_bytes);
+        let capacity_bytes = pool.capacity.resolve(ram).0;
+        let kind = if pool.mount {
+            let mpol = pool
+                .mpol
+                .as_ref()
+                .map(|text| MemoryPolicy::new(text.as_str()))
+                .transpose();
+            PoolKind::Tmpfs(TmpfsSettings {
+                capacity_bytes,
+                huge_pages: match pool.huge_pages {
+                    HugePages::Always => speedloader_fs::tmpfs::HugePages::Always,
+                    HugePages::WithinSize => speedloader_fs::tmpfs::HugePages::WithinSize,
+                    HugePages::Never => speedloader_fs::tmpfs::HugePages::Never,
+                },
+                no_swap: pool.noswap,
+                memory_policy: mpol.map_err(|error| failed(pool.name.as_str(), &error))?,
+            })
+        } else {
+            PoolKind::Directory { capacity_bytes }
+        };
+        let number = self.next_pool.fetch_add(1, Ordering::Relaxed);
+        Ok(PoolSettings {
+            id: PoolId(u16::try_from(number).unwrap_or(u16::MAX)),
+            name: pool.name.to_string(),
+            path: pool.path.clone(),
+            kind,
+            speed_bytes_per_sec: pool.speed.map(|speed| speed.0),
+            seam: Arc::clone(seam),
+        })
+    }
+
+    /// Connects one pool, measures it, and takes over the replicas in it.
+    pub(super) fn connect_pool(
+        &self,
+        config: &PoolConfig,
+        seam: &Arc<dyn Seam>,
+    ) -> Result<(), Message> {
+        let name = config.name.as_str();
+        if self.pools().iter().any(|pool| pool.name() == name) {
+            return Err(Message::new(
+                Code::AlreadyRunning,
+                format!("{name} is connected already"),
+            ));
+        }
+        let settings = self.settings_of(config, seam)?;
+        if usize::from(settings.id.0) >= speedloader_fs::tiered_fs::POOLS_MAX {
+            let text = "too many pools were connected since the start; restart the daemon";
+            return Err(Message::new(Code::Failed, text));
+        }
+        let pool = Pool::connect(settings).map_err(|error| failed(name, &error))?;
+        for dropped in pool.dropped_options() {
+            let text = format!(
+                "this kernel refuses the option `{}`; it was left out",
+                dropped.option
+            );
+            self.events.add(Level::Warning, "pool", name, text);
+        }
+        if config.speed.is_none()
+            && let Err(error) = pool.measure_speed()
+        {
+            tracing::debug!(%error, "the pool could not be measured");
+        }
+        self.fs
+            .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
+        let adopted = self.adopt_into(&pool)?;
+        self.write_pools(|pools| {
+            pools.push(Arc::clone(&pool));
+            pools.sort_by_key(|pool| std::cmp::Reverse(pool.speed_bytes_per_sec()));
+        });
+        let text = format!(
+            "connected at {}; {adopted} replicas taken over",
+            pool.path().display()
+        );
+        self.events.add(Level::Info, "pool", name, text);
+        self.think();
+        Ok(())
+    }
+
+    fn write_pools(&self, change: impl FnOnce(&mut Vec<Arc<Pool>>)) {
+        change(
+            &mut self
+                .pools
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+    }
+
+    /// Takes over complete replicas whose originals are unchanged; everything else of ours goes.
+    fn adopt_into(&self, pool: &Arc<Pool>) -> Result<usize, Message> {
+        let adopted = adopt(pool, |meta| self.is_still_true(meta))
+            .map_err(|error| failed(pool.name(), &error))?;
+        let mut number = 0;
+        for replica in adopted.replicas {
+            let path = replica.meta().origin.path.clone();
+            let Some(Found::File(file)) = self.fs.union().find(&path) else {
+                self.drainer.drain(replica);
+                continue;
+            };
+            match self.fs.publish(&file, replica) {
+                Ok(()) => number += 1,
+                Err((error, replica)) => {
+                    tracing::info!(%path, %error, "a replica of an earlier run is of no use");
+                    self.drainer.drain(*replica);
+                }
+            }
+        }
+        Ok(number)
+    }
+
+    /// Whether the original of a replica found in a pool is what the union shows, unchanged.
+    fn is_still_true(&self, meta: &ReplicaMeta) -> bool {
+        let origin = &meta.origin;
+        match self.fs.union().find(&origin.path) {
+            Some(Found::File(file)) => {
+                self.fs.home_of(&file).path() == origin.home
+                    && file.attr().identity == origin.source
+            }
+            _ => false,
+        }
+    }
+
+    /// Drops everything from a pool and lets it go. Without `force` only when nobody reads from it.
+    pub(super) fn disconnect_pool(&self, name: &str, force: bool) -> Result<bool, Message> {
+        let pool = self.pool_named(name)?;
+        let files = self.files_in(pool.id());
+        if !force {
+            let open = files
+                .iter()
+                .filter(|file| self.is_in_use(file, pool.id()))
+                .count();
+            if open > 0 {
+                let text = format!("{name}: {open} of its replicas are being read");
+                return Err(Message::new(Code::Busy, text).with_hint(
+                    "end the engines that use them, or `--force`: readers keep what they have, \
+                     and the memory is free when they let go",
+                ));
+            }
+        }
+        self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
+        self.cancel_into(pool.id());
+        for file in &files {
+            self.fs
+                .drop_replicas(file, Some(pool.id()), "its pool is disconnected");
+        }
+        self.drainer.check_now();
+        let done = self.release_pool(&pool);
+        self.events
+            .add(Level::Info, "pool", name, "disconnected".to_owned());
+        done.map_err(|error| failed(name, &error))
+    }
+
+    /// Unmounts a pool that serves nothing any more; `true` when its memory is free at once.
+    fn release_pool(&self, pool: &Arc<Pool>) -> Result<bool, FsError> {
+        pool.disconnect()?;
+        Ok(pool.usage().map_or(true, |usage| usage.draining_bytes == 0))
+    }
+
+    fn cancel_into(&self, pool: PoolId) {
+        let Some(mover) = self.mover.get() else {
+            return;
+        };
+        for transfer in mover.transfers() {
+            if transfer.pool == pool && !transfer.phase.has_ended() {
+                mover.cancel(transfer.id);
+                // Its reservation must be gone before the pool is.
+                let _ = mover.wait(transfer.id, std::time::Duration::from_secs(10));
+            }
+        }
+    }
+
+    /// Changes how large a pool may become.
+    pub(super) fn resize_pool(&self, name: &str, capacity: &str) -> Result<u64, Message> {
+        let pool = self.pool_named(name)?;
+        let wanted = speedloader_config::Capacity::parse(capacity).map_err(|wanted| {
+            let text = format!("tiers resize: `{capacity}` is no size; wanted {wanted}");
+            Message::new(Code::Usage, text)
+        })?;
+        let bytes = wanted.resolve(Bytes(machine::memory().total_bytes)).0;
+        pool.resize(bytes)
+            .map_err(|error| failed(name, &error).with_hint("demote models first"))?;
+        let text = format!("may hold {bytes} bytes now");
+        self.events.add(Level::Info, "pool", name, text);
+        self.think();
+        Ok(bytes)
+    }
+
+    pub(super) fn pool_named(&self, name: &str) -> Result<Arc<Pool>, Message> {
+        let pools = self.pools();
+        if let Some(pool) = pools.iter().find(|pool| pool.name() == name) {
+            return Ok(Arc::clone(pool));
+        }
+        let names: Vec<String> = pools.iter().map(|pool| pool.name().to_owned()).collect();
+        let hint = match names.is_empty() {
+            true => "no pool is connected".to_owned(),
+            false => format!("connected pools: {}", names.join(", ")),
+        };
+        Err(Message::new(Code::NoSuchPool, format!("no pool is called `{name}`")).with_hint(hint))
+    }
+
+    /// Lets go of all pools at the end: their memory is given back, or kept for the next run.
+    pub fn release_pools(&self, keep: bool) {
+        for pool in self.pools() {
+            if keep {
+                continue;
+            }
+            for file in self.files_in(pool.id()) {
+                self.fs
+                    .drop_replicas(&file, Some(pool.id()), "speedloader ends");
+            }
+            if let Err(error) = pool.disconnect() {
+                tracing::warn!(pool = pool.name(), error = chain(&error), "the pool stays");
+            }
+        }
+    }
+}

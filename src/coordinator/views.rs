@@ -1,0 +1,354 @@
+//! What the coordinator shows of itself: views, made from what is measured at the moment of asking.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use speedloader_fs::fuse::Passthrough;
+use speedloader_fs::ids::HomeId;
+use speedloader_fs::mover::{Phase, TransferState as Transfer};
+use speedloader_fs::pool::Pool;
+
+use super::moves::Subject;
+use super::world::Known;
+use super::{Coordinator, events};
+use crate::machine;
+use crate::view::human::escape;
+use crate::view::{
+    CountsView, HomeRole, HomeState, HomeView, MemoryView, ModelView, PassthroughView, PlaceView,
+    PolicyView, ReplicaState, ReplicaView, StatusView, TierKind, TierState, TierView, TotalsView,
+    TransferState, TransferView,
+};
+
+/// A home that has not answered for so long is shown as hung, milliseconds.
+const HUNG_AFTER_MS: u64 = 5_000;
+
+/// Files and bytes of one home.
+#[derive(Clone, Copy, Default)]
+struct Content {
+    files: u64,
+    bytes: u64,
+}
+
+impl Coordinator {
+    pub(super) fn status(&self) -> StatusView {
+        let config = self.config();
+        let stats = self.fs.stats().view();
+        let known = self.world.known();
+        let memory = machine::memory();
+        let transfers = self.transfer_views();
+        let count = |state: TransferState| {
+            transfers
+                .iter()
+                .filter(|transfer| transfer.state == state)
+                .count() as u64
+        };
+        let (contents, open) = self.contents();
+        let total = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            state: *self.lock_state(),
+            uptime_s: self.started.elapsed().as_secs(),
+            mountpoint: self.mountpoint.display().to_string(),
+            models_dir: config.models_dir.display().to_string(),
+            passthrough: self.passthrough_view(),
+            daemon_rss_bytes: machine::own_rss_bytes(),
+            counts: CountsView {
+                files: contents.values().map(|content| content.files).sum(),
+                models: known.catalog.len() as u64,
+                models_resident: self.resident_count(&known),
+                files_open: open,
+                transfers_running: count(TransferState::Copying),
+                transfers_queued: count(TransferState::Queued),
+            },
+            memory: MemoryView {
+                total_bytes: memory.total_bytes,
+                available_bytes: memory.available_bytes,
+                reserve_bytes: self.reserve_bytes(),
+            },
+            policy: PolicyView {
+                enabled: config.policy.enabled,
+                strategy: config.placement.strategy.word().to_owned(),
+            },
+            pools: self.tier_views(),
+            homes: self.home_views(&contents),
+            totals: TotalsView {
+                opens: stats.opens,
+                opens_resident: stats.opens_resident,
+                opens_passthrough: stats.opens_resident + stats.opens_home,
+                loads: total(&self.totals.loads),
+                loads_resident: total(&self.totals.loads_resident),
+                read_bytes: stats.daemon_read_bytes,
+                promoted_bytes: total(&self.totals.promoted_bytes),
+                promotions: total(&self.totals.promotions),
+                promotions_failed: total(&self.totals.promotions_failed),
+                demotions: total(&self.totals.demotions),
+                events_lost: stats.events_lost,
+            },
+            warnings: self.warnings(),
+        }
+    }
+
+    fn passthrough_view(&self) -> PassthroughView {
+        match self.passthrough.get() {
+            Some(Passthrough::Active) => PassthroughView {
+                active: true,
+                why: "FUSE passthrough".to_owned(),
+            },
+            Some(Passthrough::Off(why)) => PassthroughView {
+                active: false,
+                why: why.clone(),
+            },
+            None => PassthroughView {
+                active: false,
+                why: "the mount does not answer yet".to_owned(),
+            },
+        }
+    }
+
+    /// What each home shows, and how many files are open.
+    fn contents(&self) -> (HashMap<HomeId, Content>, u64) {
+        let mut contents: HashMap<HomeId, Content> = HashMap::new();
+        let mut open = 0;
+        self.fs.union().for_each_file(|file| {
+            let content = contents.entry(file.home).or_default();
+            content.files += 1;
+            content.bytes += file.attr().identity.size;
+            open += u64::from(file.is_open());
+        });
+        (contents, open)
+    }
+
+    fn resident_count(&self, known: &Known) -> u64 {
+        let subjects = self.all_subjects(known);
+        let resident = |subject: &&Subject| {
+            !subject.files.is_empty() && subject.files.iter().all(|file| file.is_resident())
+        };
+        subjects.iter().filter(resident).count() as u64
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let connected = self.pools();
+        for pool in &self.config().pools {
+            if connected
+                .iter()
+                .all(|known| known.name() != pool.name.as_str())
+            {
+                let name = &pool.name;
+                warnings.push(format!(
+                    "pool {name} is not connected; `speedloader tiers connect {name}` tries again"
+                ));
+            }
+        }
+        for pool in connected.iter().filter(|pool| !pool.is_memory()) {
+            warnings.push(format!("pool {} is not in memory", pool.name()));
+        }
+        warnings
+    }
+
+    pub(super) fn tier_views(&self) -> Vec<TierView> {
+        let connected = self.pools();
+        let mut views: Vec<TierView> = connected.iter().map(|pool| self.tier_view(pool)).collect();
+        for pool in &self.config().pools {
+            if connected
+                .iter()
+                .all(|known| known.name() != pool.name.as_str())
+            {
+                views.push(TierView {
+                    name: pool.name.to_string(),
+                    state: TierState::Disconnected,
+                    path: pool.path.display().to_string(),
+                    ..TierView::default()
+                });
+            }
+        }
+        views
+    }
+
+    fn tier_view(&self, pool: &Arc<Pool>) -> TierView {
+        let usage = pool.usage();
+        let lost = usage.is_err();
+        let usage = usage.unwrap_or_default();
+        TierView {
+            name: pool.name().to_owned(),
+            kind: TierKind::Local,
+            state: if lost {
+                TierState::Lost
+            } else {
+                TierState::Connected
+            },
+            path: pool.path().display().to_string(),
+            speed_bytes_per_sec: pool.speed_bytes_per_sec(),
+            capacity_bytes: usage.capacity_bytes,
+            used_bytes: usage.used_bytes,
+            free_bytes: usage.free_bytes,
+            draining_bytes: usage.draining_bytes,
+            reserved_bytes: usage.reserved_bytes,
+            resident_files: pool.replicas_serving() as u64,
+        }
+    }
+
+    fn home_views(&self, contents: &HashMap<HomeId, Content>) -> Vec<HomeView> {
+        let now = events::now_ms();
+        let config = self.config();
+        let states = self.fs.home_states();
+        let view = |(home, state): (&Arc<speedloader_fs::home::Home>, _)| {
+            let state: speedloader_fs::tiered_fs::HomeState = state;
+            let content = contents.get(&home.id()).copied().unwrap_or_default();
+            let waiting_ms = state.waiting.map_or(0, millis);
+            let shown = match (&state.error, waiting_ms) {
+                (_, waited) if waited > HUNG_AFTER_MS => HomeState::Hung {
+                    since_ms: now - waited,
+                },
+                (Some(error), _) => HomeState::Failed {
+                    error: error.clone(),
+                },
+                (None, 0) if state.scanned => HomeState::Ok,
+                _ => HomeState::Scanning,
+            };
+            let cold = usize::from(home.id().0)
+                .checked_sub(1)
+                .and_then(|at| config.cold.get(at));
+            HomeView {
+                path: home.path().display().to_string(),
+                role: if home.is_models() {
+                    HomeRole::Writable
+                } else {
+                    HomeRole::Cold
+                },
+                kind: cold.map_or("local", |cold| cold.kind.word()).to_owned(),
+                state: shown,
+                write_protected: home.has_read_only_mount(),
+                files: content.files,
+                size_bytes: content.bytes,
+                last_scan_ms: state.last_scan.map(|ago| now.saturating_sub(millis(ago))),
+            }
+        };
+        self.fs.homes().iter().zip(states).map(view).collect()
+    }
+
+    pub(super) fn model_view(&self, subject: &Subject) -> ModelView {
+        let mut resident_bytes: BTreeMap<String, u64> = BTreeMap::new();
+        let (mut total, mut open) = (0, 0);
+        for file in &subject.files {
+            let size = file.attr().identity.size;
+            let pools = file.with_live(|live| {
+                live.replicas
+                    .iter()
+                    .map(|r| r.pool().name().to_owned())
+                    .collect::<Vec<_>>()
+            });
+            total += if pools.is_empty() { 0 } else { size };
+            open += u64::from(file.is_open());
+            for pool in pools {
+                *resident_bytes.entry(pool).or_default() += size;
+            }
+        }
+        let moves = self.lock_moves();
+        let count = moves.counts.get(&subject.id).copied().unwrap_or_default();
+        ModelView {
+            name: escape(subject.name.as_bytes()),
+            kind: subject.kind.to_owned(),
+            files: subject.files.len() as u64,
+            size_bytes: subject.bytes(),
+            resident_bytes,
+            resident_total_bytes: total,
+            resident_percent: 0,
+            heat: moves.learned.heat(subject.id),
+            pinned: moves.pins.get(&subject.name).cloned(),
+            open,
+            loads: count.loads,
+            last_load_ms: (count.last_ms != 0).then_some(count.last_ms),
+        }
+        .with_percent()
+    }
+
+    pub(super) fn place_view(&self, file: &Arc<speedloader_fs::file::HomeFile>) -> PlaceView {
+        let path = self.fs.union().path_of(file).unwrap_or_default();
+        let home = self
+            .fs
+            .home_of(file)
+            .path()
+            .join(path.as_os_str())
+            .display()
+            .to_string();
+        let (replicas, opens) = file.with_live(|live| {
+            let views = live.replicas.iter().map(|replica| ReplicaView {
+                pool: replica.pool().name().to_owned(),
+                path: replica
+                    .pool()
+                    .path()
+                    .join("replicas")
+                    .join(replica.id().data_name())
+                    .display()
+                    .to_string(),
+                state: ReplicaState::Serving,
+            });
+            (views.collect::<Vec<_>>(), live.opens)
+        });
+        PlaceView {
+            file: path.to_string(),
+            size_bytes: file.attr().identity.size,
+            serving: replicas
+                .first()
+                .map_or_else(|| home.clone(), |replica| replica.path.clone()),
+            home,
+            replicas,
+            open: opens.into(),
+        }
+    }
+
+    pub(super) fn transfer_views(&self) -> Vec<TransferView> {
+        let Some(mover) = self.mover.get() else {
+            return Vec::new();
+        };
+        let mut views: Vec<TransferView> = mover
+            .transfers()
+            .iter()
+            .map(|transfer| self.transfer_view(transfer))
+            .collect();
+        views.sort_by_key(|view| (view.state.is_final(), std::cmp::Reverse(view.id)));
+        views
+    }
+
+    fn transfer_view(&self, transfer: &Transfer) -> TransferView {
+        let errand = self.lock_moves().errands.get(&transfer.id).cloned();
+        let (state, failure) = match &transfer.phase {
+            Phase::Queued => (TransferState::Queued, None),
+            Phase::Running => (TransferState::Copying, None),
+            Phase::Done => (TransferState::Done, None),
+            Phase::Cancelled => (TransferState::Cancelled, None),
+            Phase::Failed(error) => (TransferState::Failed, Some(super::chain(error.as_ref()))),
+        };
+        let from = errand
+            .as_ref()
+            .map(|errand| self.fs.home_of(&errand.file).path());
+        let progress = &transfer.progress;
+        TransferView {
+            id: transfer.id.0,
+            model: errand
+                .as_ref()
+                .map(|e| escape(e.model.as_bytes()))
+                .unwrap_or_default(),
+            file: transfer.label.clone(),
+            from: from
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
+            to: self.pool_name(transfer.pool),
+            done_bytes: progress.done_bytes,
+            total_bytes: progress.total_bytes,
+            rate_bytes_per_sec: progress.rate_bytes_per_sec,
+            eta_s: progress.eta.map(|eta| eta.as_secs()),
+            state,
+            why: failure
+                .or(errand.map(|errand| errand.why))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

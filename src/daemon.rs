@@ -1,0 +1,406 @@
+//! The daemon: start order, signals, readiness, shutdown.
+//!
+//! Start: descriptor limit, homes, coordinator, mount, socket, pools, mover; ready when the mount
+//! answers. End: the mount first (nothing new comes in), then copies, then pools. How it ends decides
+//! what becomes of the pools: told by SIGTERM or SIGHUP's kin a successor is expected and takes the
+//! replicas over; unmounted or interrupted by a person, their memory is given back.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use rustix::process::{Resource, Rlimit};
+use speedloader_config::{Cold, ColdKind, Config, Passthrough};
+use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
+use speedloader_fs::home::Watch;
+use speedloader_fs::mover::{Mover, MoverSettings};
+use speedloader_fs::replica::Drainer;
+use speedloader_fs::seam::Seam;
+use speedloader_fs::settings::{ColdSettings, FsSettings};
+use speedloader_fs::tiered_fs::TieredFs;
+use speedloader_fs::virtual_file::VirtualFiles;
+
+use crate::command::{Code, Message};
+use crate::control::control_files::FILES;
+use crate::control::{ControlFiles, Door, Peer, SocketServer, SocketSettings, socket};
+use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
+use crate::program::{Ready, Start};
+
+/// Events of the file system that may wait for the coordinator.
+const EVENTS_MAX: usize = 65_536;
+/// How long copies may take to end at shutdown.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a cold directory is asked what file system it is on.
+const STATFS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why the daemon ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Somebody unmounted it, asked for it, or pressed Ctrl-C.
+    Person,
+    /// A service manager: a successor may follow.
+    Supervisor,
+}
+
+/// Mounts and serves until the end.
+///
+/// # Errors
+/// Why it could not start.
+pub fn serve(start: Start, ready: &mut Ready) -> Result<(), Message> {
+    crate::logging::start(&start.config.log, start.verbosity);
+    let seam: Arc<dyn Seam> = crate::crash::seam();
+    serve_with(start, ready, &seam)
+}
+
+fn serve_with(start: Start, ready: &mut Ready, seam: &Arc<dyn Seam>) -> Result<(), Message> {
+    // Signals are caught before any thread is started, so that none is lost.
+    let signals = signals()?;
+    raise_descriptor_limit();
+    let running = Running::start(start, seam)?;
+    ready.announce()?;
+    // No service manager listens: nothing to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let end = running.wait(&signals);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    running.end(end)
+}
+
+/// A daemon whose mount answers.
+pub struct Running {
+    fs: Arc<TieredFs>,
+    coordinator: Arc<Coordinator>,
+    mounted: Mounted,
+    socket: Option<SocketServer>,
+    thread: std::thread::JoinHandle<()>,
+    asked: Receiver<()>,
+}
+
+impl Running {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// What is missing or in the way, and what to do about it.
+    pub fn start(start: Start, seam: &Arc<dyn Seam>) -> Result<Running, Message> {
+        let Start {
+            config,
+            sources,
+            mountpoint,
+            ..
+        } = start;
+        check_directories(&config, &mountpoint)?;
+        let (events, fs_events) = bounded(EVENTS_MAX);
+        let drainer = Drainer::start(|_| {}).map_err(|error| io("start the drainer", &error))?;
+        let drainer = Arc::new(drainer);
+        let files = Arc::new(Files::default());
+        let settings = fs_settings(&config);
+        let virtual_files: Arc<dyn VirtualFiles> = files.clone();
+        let (fs, notices) = TieredFs::new(settings, Arc::clone(&drainer), events, virtual_files)
+            .map_err(|error| Message::new(Code::Failed, chain(&error)))?;
+        let journal = Journal::open(&config.state_dir)
+            .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
+        let (end, asked) = bounded(1);
+        let parts = Parts {
+            sources,
+            fs: Arc::clone(&fs),
+            drainer,
+            mountpoint: mountpoint.clone(),
+            journal,
+            config: config.clone(),
+            end,
+        };
+        let (coordinator, wakeups) = Coordinator::new(parts);
+        files.set(&coordinator);
+        let socket = start_socket(&config, &coordinator)?;
+        fs.start().map_err(|error| io("start a thread", &error))?;
+        let mover = start_mover(&config, &coordinator)?;
+        coordinator.set_mover(mover);
+        coordinator.connect_pools(seam);
+        let mounted = mount(&fs, notices, &mount_settings(&config, &mountpoint))
+            .map_err(|error| cannot_mount(&mountpoint, &error))?;
+        let heard = Arc::clone(&coordinator);
+        let thread = std::thread::Builder::new()
+            .name("coordinator".to_owned())
+            .spawn(move || heard.run(&fs_events, &wakeups))
+            .map_err(|error| io("start a thread", &error))?;
+        coordinator.set_ready(mounted.passthrough());
+        Ok(Running {
+            fs,
+            coordinator,
+            mounted,
+            socket: Some(socket),
+            thread,
+            asked,
+        })
+    }
+
+    /// The coordinator: whoever runs the daemon in its own process asks it directly.
+    pub fn coordinator(&self) -> &Arc<Coordinator> {
+        &self.coordinator
+    }
+
+    fn wait(&self, signals: &Receiver<i32>) -> End {
+        loop {
+            select! {
+                recv(self.asked) -> _ => return End::Person,
+                recv(self.mounted.ended()) -> _ => return End::Person,
+                recv(signals) -> signal => match signal {
+                    Ok(signal_hook::consts::SIGHUP) => self.reload(),
+                    Ok(signal_hook::consts::SIGINT) => return End::Person,
+                    _ => return End::Supervisor,
+                },
+            }
+        }
+    }
+
+    fn reload(&self) {
+        use crate::command::{Answer, Command};
+        use crate::control::Executor;
+        let peer = Peer::new(Door::Internal);
+        match self
+            .coordinator
+            .execute(&peer, Command::Reload {}, &mut |_| ())
+        {
+            Answer::Ok(_) => tracing::info!("the configuration was read again"),
+            Answer::Error(message) => tracing::error!(%message, "the configuration is not applied"),
+        }
+    }
+
+    fn end(self, end: End) -> Result<(), Message> {
+        self.shut_down(end == End::Supervisor)
+    }
+
+    /// Unmounts and ends everything; pools are kept for a successor, or their memory is given back.
+    ///
+    /// # Errors
+    /// When the mount cannot be taken away.
+    pub fn shut_down(mut self, keep_pools: bool) -> Result<(), Message> {
+        if let Some(socket) = self.socket.take() {
+            socket.stop();
+        }
+        let mountpoint = self.mounted.mountpoint().to_owned();
+        let unmounted = self.mounted.unmount();
+        self.coordinator.end_mover(SHUTDOWN_PATIENCE);
+        self.coordinator.release_pools(keep_pools);
+        self.coordinator.stop();
+        self.fs.stop();
+        // It only computes: it ends at once.
+        let _ = self.thread.join();
+        self.coordinator.save();
+        unmounted.map_err(|error| io(&format!("unmount {}", mountpoint.display()), &error))
+    }
+}
+
+fn io(what: &str, error: &std::io::Error) -> Message {
+    Message::new(Code::Failed, format!("cannot {what}: {error}"))
+}
+
+fn signals() -> Result<Receiver<i32>, Message> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut caught = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
+        .map_err(|error| io("catch signals", &error))?;
+    let (sender, receiver): (Sender<i32>, _) = bounded(8);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in caught.forever() {
+                if sender.send(signal).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(|error| io("start a thread", &error))?;
+    Ok(receiver)
+}
+
+/// Every resident file and every file looked up holds a descriptor.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays low");
+    }
+}
+
+fn check_directories(config: &Config, mountpoint: &Path) -> Result<(), Message> {
+    let need = |what: &str, path: &Path| {
+        // A mount of a dead daemon answers nothing, and is replaced later.
+        let stale = std::fs::metadata(path)
+            .is_err_and(|error| speedloader_fs::errno::is_stale_mount(&error));
+        if stale || path.is_dir() {
+            return Ok(());
+        }
+        let text = format!("{what}: {} is no directory", path.display());
+        let hint = format!("mkdir -p '{}'", path.display());
+        Err(Message::new(Code::Failed, text).with_hint(hint))
+    };
+    need("models_dir", &config.models_dir)?;
+    need("mountpoint", mountpoint)
+}
+
+fn fs_settings(config: &Config) -> FsSettings {
+    let cold = |cold: &Cold| ColdSettings {
+        path: cold.path.clone(),
+        watch: watch_of(cold),
+        rescan_interval: cold.rescan_interval,
+    };
+    FsSettings {
+        models_dir: config.models_dir.clone(),
+        cold: config.cold.iter().map(cold).collect(),
+        passthrough: config.cache.passthrough == Passthrough::Auto,
+        read_only: config.mount.read_only,
+        entry_timeout: config.cache.entry_timeout,
+        attr_timeout: config.cache.attr_timeout,
+        scan_wait: config.union.scan_wait,
+        ..FsSettings::default()
+    }
+}
+
+/// Inotify sees what this machine does: enough for a local file system only.
+fn watch_of(cold: &Cold) -> Watch {
+    match cold.kind {
+        ColdKind::Local => Watch::Inotify,
+        ColdKind::Auto => {
+            let (sender, answer) = bounded(1);
+            let path = cold.path.clone();
+            // A file system that hangs is asked by a thread that nobody waits for.
+            std::thread::spawn(move || {
+                // Nobody waits for an answer that comes too late.
+                let _ = sender.send(rustix::fs::statfs(&path));
+            });
+            match answer.recv_timeout(STATFS_PATIENCE) {
+                Ok(Ok(found)) if is_local(u64::try_from(found.f_type).unwrap_or(0)) => {
+                    Watch::Inotify
+                }
+                _ => Watch::Rescan,
+            }
+        }
+        ColdKind::Nfs | ColdKind::Beegfs | ColdKind::Other => Watch::Rescan,
+    }
+}
+
+/// Magic numbers of `statfs(2)` for ext2-4, xfs, btrfs, f2fs, tmpfs, zfs, bcachefs and overlayfs.
+fn is_local(magic: u64) -> bool {
+    const LOCAL: [u64; 8] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0xf2f5_2010,
+        0x0102_1994,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x794c_7630,
+    ];
+    LOCAL.contains(&magic)
+}
+
+fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {
+    MountSettings {
+        mountpoint: mountpoint.to_owned(),
+        threads: usize::try_from(config.cache.fuse_threads).unwrap_or(1),
+        allow_other: config.mount.allow_other,
+        allow_suid_dev: false,
+    }
+}
+
+fn cannot_mount(mountpoint: &Path, error: &std::io::Error) -> Message {
+    let message = io(&format!("mount on {}", mountpoint.display()), error);
+    let root = rustix::process::geteuid().is_root();
+    match root {
+        true => message.with_hint("is /dev/fuse there, and the fuse module loaded?"),
+        false => message.with_hint(
+            "an ordinary user needs fusermount3 (package fuse3), and `user_allow_other` in \
+             /etc/fuse.conf for mount.allow_other",
+        ),
+    }
+}
+
+fn start_socket(config: &Config, coordinator: &Arc<Coordinator>) -> Result<SocketServer, Message> {
+    let group = config.control.group.as_ref();
+    let group_id = group
+        .map(|group| socket::group_id(group.as_str()))
+        .transpose()?;
+    let settings = SocketSettings {
+        mode: config.control.mode.0,
+        group_id,
+        ..SocketSettings::new(&config.control.socket)
+    };
+    let executor: Arc<dyn crate::control::Executor> = coordinator.clone();
+    SocketServer::start(settings, executor)
+}
+
+fn start_mover(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Mover, Message> {
+    let mut settings = MoverSettings::default();
+    let number = |value: u32| std::num::NonZeroUsize::new(usize::try_from(value).unwrap_or(1));
+    if let Some(workers) = number(config.mover.concurrent) {
+        settings.workers = workers;
+    }
+    if let Some(threads) = number(config.mover.threads) {
+        settings.copy.threads = threads;
+    }
+    // The copy wants a power of two.
+    settings.copy.chunk_bytes = (config.mover.chunk.0 / 2 + 1).next_power_of_two();
+    let host = Arc::new(Host(Arc::downgrade(coordinator)));
+    Mover::start(settings, host).map_err(|error| Message::new(Code::Failed, chain(&error)))
+}
+
+/// The virtual files, which exist before the coordinator that fills them.
+#[derive(Default)]
+struct Files {
+    coordinator: OnceLock<Weak<Coordinator>>,
+    contents: OnceLock<ControlFiles>,
+    names: OnceLock<Vec<&'static str>>,
+}
+
+impl Files {
+    fn set(&self, coordinator: &Arc<Coordinator>) {
+        let executor: Arc<dyn crate::control::Executor> = coordinator.clone();
+        // Set once, by the daemon's start.
+        let _ = self.coordinator.set(Arc::downgrade(coordinator));
+        let _ = self.contents.set(ControlFiles::new(executor));
+    }
+}
+
+impl VirtualFiles for Files {
+    fn names(&self) -> &[&'static str] {
+        self.names
+            .get_or_init(|| FILES.iter().map(|file| file.name).collect())
+    }
+
+    fn permissions(&self, name: &str) -> u16 {
+        let mode = FILES
+            .iter()
+            .find(|file| file.name == name)
+            .map_or(0, |file| file.mode);
+        u16::try_from(mode).unwrap_or(0)
+    }
+
+    fn size_bytes(&self, name: &str) -> u64 {
+        if name.starts_with("events") {
+            self.read(name).len() as u64
+        } else {
+            0
+        }
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        self.contents
+            .get()
+            .and_then(|contents| contents.read(name))
+            .unwrap_or_default()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], pid: u32) -> Result<(), String> {
+        let Some(contents) = self.contents.get() else {
+            return Err("not ready yet".to_owned());
+        };
+        let mut peer = Peer::new(Door::ControlFile);
+        peer.pid = i32::try_from(pid).ok();
+        contents
+            .write(name, bytes, &peer)
+            .map_err(|message| message.to_string())
+    }
+}

@@ -1,0 +1,224 @@
+//! Models as people name them, and where each of their files is. A percentage is of verified
+//! resident bytes and is rounded down, so that 100 means all.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::human::{ago, count, percent, size};
+use super::table::{Align, Cell, Column, Row, Tone};
+
+/// A model: the unit that is promoted, demoted and pinned.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct ModelView {
+    /// Its name; what all commands take.
+    pub name: String,
+    /// `ollama`, `gguf`, `huggingface` or `file`.
+    pub kind: String,
+    /// How many files it has.
+    pub files: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// Bytes resident in each pool.
+    pub resident_bytes: BTreeMap<String, u64>,
+    /// Bytes that are resident in at least one pool.
+    pub resident_total_bytes: u64,
+    /// The share of those, in whole percent rounded down.
+    pub resident_percent: u8,
+    /// The decayed frequency of its loads.
+    #[serde(serialize_with = "finite")]
+    pub heat: f64,
+    /// The pool that it is pinned to.
+    pub pinned: Option<String>,
+    /// How many of its files are open or mapped now.
+    pub open: u64,
+    /// Loads since it is known.
+    pub loads: u64,
+    /// The last load, as Unix time.
+    pub last_load_ms: Option<u64>,
+}
+
+impl ModelView {
+    /// Computes `resident_percent` from the other fields.
+    #[must_use]
+    pub fn with_percent(self) -> Self {
+        Self {
+            resident_percent: percent(self.resident_total_bytes, self.size_bytes),
+            ..self
+        }
+    }
+}
+
+/// JSON has no infinity; a heat that is none is nothing rather than `null`.
+fn finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(if value.is_finite() { *value } else { 0.0 })
+}
+
+impl Row for ModelView {
+    const COLUMNS: &'static [Column] = &[
+        ("MODEL", Align::Flexible),
+        ("KIND", Align::Left),
+        ("SIZE", Align::Right),
+        ("RESIDENT", Align::Right),
+        ("POOLS", Align::Left),
+        ("PINNED", Align::Left),
+        ("HEAT", Align::Right),
+        ("OPEN", Align::Right),
+        ("LOADS", Align::Right),
+        ("LAST LOAD", Align::Right),
+    ];
+
+    fn cells(&self, now_ms: u64) -> Vec<Cell> {
+        let Self {
+            name,
+            kind,
+            files: _,
+            size_bytes,
+            resident_bytes,
+            resident_total_bytes: _,
+            resident_percent,
+            heat,
+            pinned,
+            open,
+            loads,
+            last_load_ms,
+        } = self;
+        let pools: Vec<&str> = resident_bytes
+            .iter()
+            .filter(|(_, bytes)| **bytes > 0)
+            .map(|(pool, _)| pool.as_str())
+            .collect();
+        let tone = match resident_percent {
+            100.. => Tone::Good,
+            0 => Tone::Dim,
+            _ => Tone::Warning,
+        };
+        vec![
+            name.into(),
+            kind.into(),
+            size(*size_bytes).into(),
+            Cell::new(format!("{resident_percent} %"), tone),
+            if pools.is_empty() {
+                "-".into()
+            } else {
+                pools.join(",").into()
+            },
+            pinned.as_deref().unwrap_or("-").into(),
+            format!("{heat:.2}").into(),
+            count(*open).into(),
+            count(*loads).into(),
+            ago(now_ms, *last_load_ms).into(),
+        ]
+    }
+}
+
+/// Models, in the order in which they are to be shown.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct ModelsView {
+    /// Those that the filter lets through.
+    pub models: Vec<ModelView>,
+}
+
+/// Where each file of a model, or a file, is.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WhichView {
+    /// What was asked for, in full.
+    pub name: String,
+    /// A row for each file.
+    pub files: Vec<PlaceView>,
+}
+
+/// Where one file is.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// Its path below the mountpoint.
+    pub file: String,
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// The real file that the next open is bound to.
+    pub serving: String,
+    /// Its durable original.
+    pub home: String,
+    /// Its copies.
+    pub replicas: Vec<ReplicaView>,
+    /// How many handles or mappings use it, as far as is known.
+    pub open: u64,
+}
+
+/// A replica's place in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplicaState {
+    /// Invisible, unfinished.
+    #[default]
+    Copying,
+    /// Complete and verified; opens get it.
+    Serving,
+    /// Dropped, but still read by somebody.
+    Draining,
+}
+
+impl ReplicaState {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Copying => "copying",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A copy of a file in a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReplicaView {
+    /// The pool.
+    pub pool: String,
+    /// The file in it.
+    pub path: String,
+    /// Where it is in its life.
+    pub state: ReplicaState,
+}
+
+impl Row for PlaceView {
+    const COLUMNS: &'static [Column] = &[
+        ("FILE", Align::Flexible),
+        ("SIZE", Align::Right),
+        ("OPEN", Align::Right),
+        ("REPLICAS", Align::Left),
+        ("SERVED FROM", Align::Flexible),
+        ("HOME", Align::Flexible),
+    ];
+
+    fn cells(&self, _now_ms: u64) -> Vec<Cell> {
+        let Self {
+            file,
+            size_bytes,
+            serving,
+            home,
+            replicas,
+            open,
+        } = self;
+        let replicas: Vec<String> = replicas
+            .iter()
+            .map(
+                |ReplicaView {
+                     pool,
+                     path: _,
+                     state,
+                 }| format!("{pool} ({})", state.text()),
+            )
+            .collect();
+        vec![
+            file.into(),
+            size(*size_bytes).into(),
+            count(*open).into(),
+            if replicas.is_empty() {
+                "-".into()
+            } else {
+                replicas.join(", ").into()
+            },
+            serving.into(),
+            home.into(),
+        ]
+    }
+}
