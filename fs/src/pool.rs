@@ -16,7 +16,8 @@ mod speed;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::ids::PoolId;
@@ -96,6 +97,8 @@ pub struct Pool {
     speed_bytes_per_sec: AtomicU64,
     seam: Arc<dyn Seam>,
     ledger: Mutex<Ledger>,
+    /// Told whenever a claim is given back.
+    room: Condvar,
 }
 
 impl Pool {
@@ -132,6 +135,7 @@ impl Pool {
             speed_bytes_per_sec: AtomicU64::new(settings.speed_bytes_per_sec.unwrap_or(0)),
             seam: settings.seam,
             ledger: Mutex::default(),
+            room: Condvar::new(),
         }))
     }
 
@@ -247,6 +251,17 @@ impl Pool {
             return Ok(Reservation::new(Arc::clone(self), needed_bytes, 0));
         };
         Err(FsError::new("reserve", kind).at_file(&self.path))
+    }
+
+    /// Waits until a claim is given back, at most `patience`. False at once when nothing drains,
+    /// and so nothing becomes free by waiting.
+    pub(crate) fn wait_while_draining(&self, patience: Duration) -> bool {
+        let ledger = self.ledger();
+        if ledger.draining_bytes == 0 {
+            return false;
+        }
+        let _ = self.room.wait_timeout(ledger, patience);
+        true
     }
 
     /// Claims what a complete replica found in the pool occupies already.

@@ -3,12 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
-use crc_fast::CrcAlgorithm;
 use sha2::{Digest as _, Sha256};
 
 use crate::replica::{Digest, DigestKind};
-
-const CRC: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
 
 /// The digest of a whole file from its chunks, each hashed by whoever has just read it, while it
 /// is in the processor's cache. All chunks but the last have the same length, a power of two of at
@@ -56,7 +53,7 @@ impl Parts {
                 };
                 set(values, index, value);
             }
-            Values::Crc64(values) => set(values, index, crc_fast::checksum(CRC, bytes)),
+            Values::Crc64(values) => set(values, index, crc64(bytes)),
         }
     }
 
@@ -99,15 +96,60 @@ impl Parts {
 
     fn combined(&self, values: &[u64]) -> u64 {
         let Some((first, rest)) = values.split_first() else {
-            return crc_fast::checksum(CRC, b"");
+            return crc64(b"");
         };
         let mut left = self.size_bytes.saturating_sub(self.chunk_bytes);
+        let whole_chunk = crc64_shift(self.chunk_bytes);
         rest.iter().fold(*first, |whole, crc| {
-            let len = left.min(self.chunk_bytes);
-            left -= len;
-            crc_fast::checksum_combine(CRC, whole, *crc, len)
+            let shift = if left >= self.chunk_bytes {
+                whole_chunk
+            } else {
+                crc64_shift(left)
+            };
+            left = left.saturating_sub(self.chunk_bytes);
+            crc64_multiply(shift, whole) ^ crc
         })
     }
+}
+
+/// CRC-64/NVME of `bytes`.
+pub(super) fn crc64(bytes: &[u8]) -> u64 {
+    let mut digest = crc64fast_nvme::Digest::new();
+    digest.write(bytes);
+    digest.sum64()
+}
+
+/// Reflected polynomial of CRC-64/NVME; the highest bit of a number is the factor of x^0.
+const CRC64_POLYNOMIAL: u64 = 0x9a6c_9329_ac4b_c9b5;
+
+/// The factor by which the CRC of some bytes grows when `len` more follow: x^(8 len).
+fn crc64_shift(len: u64) -> u64 {
+    let (mut result, mut power) = (1 << 63, 1 << 55);
+    let mut len = len;
+    while len > 0 {
+        if len & 1 == 1 {
+            result = crc64_multiply(result, power);
+        }
+        power = crc64_multiply(power, power);
+        len >>= 1;
+    }
+    result
+}
+
+/// The product of two polynomials modulo that of the CRC.
+fn crc64_multiply(a: u64, b: u64) -> u64 {
+    let (mut product, mut b) = (0, b);
+    for bit in (0..64).rev() {
+        if a >> bit & 1 == 1 {
+            product ^= b;
+        }
+        b = if b & 1 == 1 {
+            b >> 1 ^ CRC64_POLYNOMIAL
+        } else {
+            b >> 1
+        };
+    }
+    product
 }
 
 fn set<T>(values: &Mutex<Vec<T>>, index: usize, value: T) {
@@ -152,7 +194,7 @@ mod tests {
             let bytes = &all[..size];
             let wanted = [
                 Digest::blake3(*blake3::hash(bytes).as_bytes()),
-                Digest::crc64(crc_fast::checksum(CRC, bytes)),
+                Digest::crc64(crc64(bytes)),
             ];
             for wanted in wanted {
                 let parts = Parts::new(wanted.kind, size as u64, CHUNK as u64).unwrap();
@@ -168,6 +210,6 @@ mod tests {
     #[test]
     fn the_crc_is_the_one_that_others_compute() {
         // The check value of CRC-64/NVME in the catalogue of CRCs.
-        assert_eq!(crc_fast::checksum(CRC, b"123456789"), 0xae8b_1486_0a79_9888);
+        assert_eq!(crc64(b"123456789"), 0xae8b_1486_0a79_9888);
     }
 }

@@ -293,6 +293,29 @@ fn a_file_that_can_never_fit_is_refused_up_front() {
 }
 
 #[test]
+fn a_copy_waits_for_the_memory_that_was_dropped_for_it() {
+    for test in TestPool::all("a_copy_waits_for_the_memory_that_was_dropped_for_it") {
+        let (host, ended) = TestHost::new(40 << 20);
+        let mover = Mover::start(settings(), host.clone()).unwrap();
+        mover.submit(job(&test, 1, &host)).unwrap();
+        assert!(matches!(ended.recv().unwrap().phase, Phase::Done));
+        // Nothing drains: the second does not wait for what nobody will give back.
+        mover.submit(job(&test, 2, &host)).unwrap();
+        let Phase::Failed(error) = ended.recv().unwrap().phase else {
+            panic!("there is no room");
+        };
+        assert!(matches!(error.kind, ErrorKind::NoSpace { .. }), "{error}");
+        let draining = host.replicas().pop().unwrap().1.drain();
+        let door = host.door.lock().unwrap();
+        mover.submit(job(&test, 2, &host)).unwrap();
+        drop(door);
+        draining.try_finish().unwrap();
+        let state = ended.recv().unwrap();
+        assert!(matches!(state.phase, Phase::Done), "{state:?}");
+    }
+}
+
+#[test]
 fn a_running_copy_is_cancelled_by_its_file() {
     for test in TestPool::all("a_running_copy_is_cancelled_by_its_file") {
         let (host, ended) = TestHost::new(5000);

@@ -65,6 +65,20 @@ pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
     Ok(prepared)
 }
 
+/// Makes the directory to mount at, if it is missing; others may pass its parents.
+fn make_mountpoint(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
 /// The open directories of a pool.
 pub(super) struct Layout {
     pub(super) directory: OwnedFd,

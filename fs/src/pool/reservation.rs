@@ -93,6 +93,7 @@ impl Drop for Reservation {
         ledger.reserved_bytes -= self.reserved_bytes;
         ledger.occupied_bytes -= self.occupied_bytes;
         ledger.claims -= 1;
+        self.pool.room.notify_all();
         match self.stage {
             Stage::Copying => {}
             Stage::Serving => ledger.replicas_serving -= 1,
