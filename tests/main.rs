@@ -19,3 +19,12 @@ mod cli {
     mod answers;
     mod wrong;
 }
+
+mod model {
+    mod op;
+    mod naive;
+    mod kernel;
+    mod world;
+    mod run;
+    mod sequences;
+}
