@@ -17,6 +17,7 @@ mod cli {
     mod generated;
     mod arguments;
     mod answers;
+    mod process;
     mod wrong;
 }
 

@@ -133,7 +133,8 @@ fn copy_bytes(
     };
     let threads = settings.threads.get().min(chunks);
     let followed = std::thread::scope(|scope| {
-        if threads == 1 && run.blake3.is_some() {
+        // One chunk, or a digest in parts: this thread does it alone.
+        if chunks == 1 || (threads == 1 && run.blake3.is_some()) {
             run.work();
         } else {
             for number in 0..threads {
@@ -282,7 +283,8 @@ impl Run<'_> {
             match self.source.read_at(&mut bytes[done..], at) {
                 // Shorter than it said.
                 Ok(0) => return Err(self.changed(at)),
-                Ok(count) => done += count.min(bytes.len() - done),
+                Ok(count) if count > bytes.len() - done => return Err(self.changed(range.end)),
+                Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(FsError::io("read", self.path(), error).at_offset(at)),
             }
@@ -416,3 +418,6 @@ fn round_to_page(bytes: u64) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -448,3 +448,6 @@ fn discard(replica: Replica) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

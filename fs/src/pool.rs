@@ -390,6 +390,20 @@ struct Prepared {
 }
 
 /// Makes sure that there is a directory, and a tmpfs of ours at it where one is wanted.
+/// Makes the directory to mount at, if it is missing; others may pass its parents.
+fn make_mountpoint(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
 fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
     let failed = |error| FsError::new("connect pool", ErrorKind::Io(error)).at_file(path);
     if !path.is_absolute() {
@@ -407,6 +421,7 @@ fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
             let _ = tmpfs::resize(path, settings.capacity_bytes);
         }
         PoolKind::Tmpfs(settings) => {
+            make_mountpoint(path).map_err(failed)?;
             prepared.dropped_options = tmpfs::mount(path, settings)?;
             prepared.adopted = false;
         }
@@ -581,3 +596,6 @@ pub(crate) fn open_unnamed(directory: &OwnedFd) -> io::Result<Option<File>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
