@@ -20,3 +20,12 @@ mod cli {
     mod process;
     mod wrong;
 }
+
+mod model {
+    mod op;
+    mod naive;
+    mod kernel;
+    mod world;
+    mod run;
+    mod sequences;
+}
