@@ -23,17 +23,6 @@ pub(super) struct Prepared {
     pub(super) dropped_options: Vec<DroppedOption>,
 }
 
-/// Makes the directory to mount at, if it is missing; others may pass its parents.
-fn make_mountpoint(path: &Path) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    }
-    fs::DirBuilder::new().mode(0o700).create(path)
-}
-
 /// Makes sure that there is a directory, and a tmpfs of ours at it where one is wanted.
 pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
     let failed = |error| FsError::new("connect pool", ErrorKind::Io(error)).at_file(path);
@@ -52,29 +41,28 @@ pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
             let _ = tmpfs::resize(path, settings.capacity_bytes);
         }
         PoolKind::Tmpfs(settings) => {
-            make_mountpoint(path).map_err(failed)?;
+            // Others may pass its parents: the control socket may lie there.
+            make_directory(path, 0o755).map_err(failed)?;
             prepared.dropped_options = tmpfs::mount(path, settings)?;
             prepared.adopted = false;
         }
-        PoolKind::Directory { .. } => match fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => prepared.adopted = false,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        },
+        PoolKind::Directory { .. } if path.exists() => {}
+        PoolKind::Directory { .. } => {
+            make_directory(path, 0o700).map_err(failed)?;
+            prepared.adopted = false;
+        }
     }
     Ok(prepared)
 }
 
-/// Makes the directory to mount at, if it is missing; others may pass its parents.
-fn make_mountpoint(path: &Path) -> io::Result<()> {
+/// Makes a directory that only we may enter, if it is missing, and its parents with `parents_mode`.
+fn make_directory(path: &Path, parents_mode: u32) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(parents_mode).create(parent)?;
     }
     fs::DirBuilder::new().mode(0o700).create(path)
 }
