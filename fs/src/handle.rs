@@ -64,6 +64,13 @@ impl HandleTable {
         }
     }
 
+    /// Gives an open directory another listing.
+    pub fn replace_directory(&self, id: HandleId, listed: Arc<Vec<ListedName>>) {
+        if let Some(mut handle) = self.handles.get_mut(&id) {
+            *handle = Handle::Directory(listed);
+        }
+    }
+
     /// The contents of a virtual handle.
     pub fn virtual_contents(&self, id: HandleId) -> Option<(usize, Arc<Vec<u8>>)> {
         match &*self.handles.get(&id)? {

@@ -144,7 +144,7 @@ impl Coordinator {
                 self.drainer.drain(replica);
                 continue;
             };
-            match self.fs.publish(&file, replica) {
+            match self.fs.publish(&file, replica, file.writes()) {
                 Ok(()) => number += 1,
                 Err((error, replica)) => {
                     tracing::info!(%path, %error, "a replica of an earlier run is of no use");

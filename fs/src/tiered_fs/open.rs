@@ -141,7 +141,6 @@ impl TieredFs {
         register: Register<'_>,
         may_wait: bool,
     ) -> FsResult<OpenReply> {
-        count(&self.stats.opens);
         if file.is_cold() && !may_wait && self.copies(request.pid) {
             // Whether it copies onto the file itself is asked where waiting is allowed.
             return Ok(OpenReply::Waits(file.home));
@@ -290,6 +289,7 @@ impl TieredFs {
         own: Option<File>,
         request: &OpenRequest,
     ) -> Opened {
+        count(&self.stats.opens);
         let pool = open.bound.as_ref().and_then(|bound| bound.place.pool());
         match (&served, pool) {
             (Served::Passthrough(_), Some(_)) => count(&self.stats.opens_resident),
@@ -324,7 +324,6 @@ impl TieredFs {
         request: &OpenRequest,
         register: Register<'_>,
     ) -> FsResult<Opened> {
-        count(&self.stats.opens);
         self.refuse_read_only("open for writing")?;
         if request.truncates() && !file.is_cold() {
             self.refuse_truncating_itself(file, request.pid)?;
@@ -444,18 +443,26 @@ impl TieredFs {
     ) -> FsResult<(Shown, Opened)> {
         let (file, own) = self.create_file(request)?;
         let node = self.nodes.look_up_file(&file, || self.anchor(&file));
-        self.residency.writer_comes(&self.nodes, &file);
-        count(&self.stats.opens);
+        let writes = request.open.writes();
+        if writes {
+            self.residency.writer_comes(&self.nodes, &file);
+        }
         let mut open = node.lock_open();
         if open.handles == 0 {
             let place = self.open_home(&node, &file, false).or_else(|_| {
                 own.try_clone()
                     .map_err(|error| FsError::new("create", ErrorKind::Io(error)))
+            });
+            let place = place.inspect_err(|_| {
+                if writes {
+                    self.residency.writer_goes(&file);
+                }
             })?;
             self.bind(&mut open, &file, Place::Home(Arc::new(place)), register);
         }
         let served = self.share(&mut open);
-        let opened = self.opened(&node, &file, &open, served, Some(own), &request.open);
+        let own = writes.then_some(own);
+        let opened = self.opened(&node, &file, &open, served, own, &request.open);
         drop(open);
         Ok((self.show_file(&node, &file), opened))
     }
