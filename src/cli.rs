@@ -5,8 +5,8 @@
 
 mod console;
 mod settings;
-mod context;
 mod progress;
+mod context;
 mod spawn;
 mod completions;
 mod config;

@@ -196,6 +196,24 @@ impl Command {
         }
     }
 
+    /// Whether it is meant to change something, rather than to look.
+    pub fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Promote { .. }
+                | Self::Demote { .. }
+                | Self::Pin { .. }
+                | Self::Unpin { .. }
+                | Self::TierConnect { .. }
+                | Self::TierDisconnect { .. }
+                | Self::TierResize { .. }
+                | Self::CancelTransfer { .. }
+                | Self::Rescan {}
+                | Self::Reload {}
+                | Self::Shutdown {}
+        )
+    }
+
     /// Whether the answer may be long in coming, because something must happen first.
     pub fn may_wait(&self) -> bool {
         matches!(

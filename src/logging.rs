@@ -1,5 +1,7 @@
 //! Messages to standard error: for people as text, for programs as JSON.
 
+use std::io::IsTerminal;
+
 use speedloader_config::{Log, LogFormat, LogLevel};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -26,6 +28,7 @@ pub fn start(log: &Log, verbosity: i8) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // An error means that somebody logs already: the tests' own process.
     let _ = match log.format {
         LogFormat::Text => lines.with_target(false).try_init(),

@@ -7,6 +7,7 @@ pub mod human;
 pub mod table;
 mod event;
 mod model;
+mod tier;
 mod status;
 mod transfer;
 
@@ -18,10 +19,10 @@ pub use event::{
 };
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
 pub use status::{
-    CountsView, DaemonState, HomeRole, HomeState, HomeView, MemoryView, PassthroughView,
-    PolicyView, StatusView, TierKind, TierState, TierView, TiersView, TotalsView,
+    CountsView, DaemonState, MemoryView, PassthroughView, PolicyView, StatusView, TotalsView,
 };
 pub use table::Style;
+pub use tier::{HomeRole, HomeState, HomeView, TierKind, TierState, TierView, TiersView};
 pub use transfer::{
     MoveView, MovesView, Outcome, PlanView, PlannedView, TransferState, TransferView, TransfersView,
 };
@@ -88,22 +89,24 @@ impl View {
     pub fn text(&self, now_ms: u64, style: Style) -> String {
         match self {
             Self::Status(status) => status.text(now_ms, style),
-            Self::Models(view) => or_none(&view.models, "models", now_ms, style),
-            Self::Tiers(view) => or_none(&view.tiers, "tiers", now_ms, style),
-            Self::Transfers(view) => or_none(&view.transfers, "transfers", now_ms, style),
-            Self::Which(view) => or_none(&view.files, "files", now_ms, style),
+            Self::Models(view) => table::render_or_none(&view.models, "models", now_ms, style),
+            Self::Tiers(view) => table::render_or_none(&view.tiers, "tiers", now_ms, style),
+            Self::Transfers(view) => {
+                table::render_or_none(&view.transfers, "transfers", now_ms, style)
+            }
+            Self::Which(view) => table::render_or_none(&view.files, "files", now_ms, style),
             Self::Event(event) => format!("{}\n", event.line(style)),
             Self::Events(view) => view.text(style),
             Self::Config(view) => view.toml.clone(),
-            Self::Reload(view) => or_none(&view.changes, "changes", now_ms, style),
+            Self::Reload(view) => table::render_or_none(&view.changes, "changes", now_ms, style),
             Self::Version(view) => view.text(),
             Self::Explain(view) => view
                 .reasons
                 .iter()
                 .map(|reason| format!("{}: {reason}\n", view.name))
                 .collect(),
-            Self::Plan(view) => or_none(&view.moves, "moves", now_ms, style),
-            Self::Moves(view) => or_none(&view.moves, "moves", now_ms, style),
+            Self::Plan(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
+            Self::Moves(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Scan(view) => view.text(),
             Self::Done(view) => format!("{}\n", view.text),
         }
@@ -122,13 +125,5 @@ impl View {
             view: self,
         })
         .expect("views have string keys and finite numbers only, all that JSON asks for")
-    }
-}
-
-fn or_none<R: table::Row>(rows: &[R], what: &str, now_ms: u64, style: Style) -> String {
-    if rows.is_empty() {
-        format!("no {what}\n")
-    } else {
-        table::render(rows, now_ms, style)
     }
 }

@@ -35,6 +35,7 @@ mod cli {
     mod generated;
     mod arguments;
     mod answers;
+    mod process;
     mod wrong;
 }
 
@@ -50,4 +51,13 @@ mod mounted {
     mod control_files;
     pub mod hung;
     mod starting;
+}
+
+mod model {
+    mod op;
+    mod naive;
+    mod kernel;
+    mod world;
+    mod run;
+    mod sequences;
 }

@@ -28,6 +28,7 @@ pub mod node;
 pub mod handle;
 pub mod residency;
 pub mod offload;
+pub mod same_file;
 pub mod tiered_fs;
 pub mod fuse;
 

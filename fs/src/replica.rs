@@ -201,3 +201,6 @@ fn allocated_bytes(file: &File) -> rustix::io::Result<u64> {
         .unwrap_or(0)
         .saturating_mul(STAT_BLOCK_BYTES))
 }
+
+#[cfg(test)]
+mod tests;

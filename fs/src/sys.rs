@@ -8,3 +8,4 @@
 pub mod lease;
 pub mod map;
 pub mod mount;
+pub mod touch;

@@ -31,8 +31,8 @@ pub enum Found {
 pub enum UnionChange {
     /// The name leads elsewhere or nowhere now.
     Name(DirId, Arc<[u8]>),
-    /// The last name of the file is gone.
-    FileGone(Arc<HomeFile>),
+    /// The last name of the file is gone: which it was.
+    FileGone(Arc<HomeFile>, DirId, Arc<[u8]>),
     /// The contents of the file are other ones now.
     FileChanged(Arc<HomeFile>),
     /// Only attributes of the file changed.
@@ -691,7 +691,7 @@ impl Tree {
             {
                 self.by_inode.remove(&key);
             }
-            changes.push(UnionChange::FileGone(file));
+            changes.push(UnionChange::FileGone(file, directory, Arc::clone(name)));
         }
     }
 

@@ -287,10 +287,11 @@ impl<'a> Board<'a> {
         self.free[rank] = self.free[rank].saturating_sub(bytes);
     }
 
-    /// What could be free at `rank` if everything that may leave for `keep` left.
-    pub fn available_bytes(&mut self, rank: usize, keep: Option<usize>) -> u64 {
+    /// What could be free at `rank` if everything that may leave for `keep` left, in the order of
+    /// `index`.
+    pub fn available_bytes(&mut self, rank: usize, index: Index, keep: Option<usize>) -> u64 {
         self.yard = rank;
-        let order: Vec<Piece> = self.leavers(rank, Index::HeatMedium, keep).collect();
+        let order: Vec<Piece> = self.leavers(rank, index, keep).collect();
         let mut gone = Vec::with_capacity(order.len());
         let mut bytes = self.free[rank];
         for piece in order {

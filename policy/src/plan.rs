@@ -99,9 +99,11 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let free = self.board.free_bytes(rank);
-            let goal = free
-                .saturating_add(bytes)
-                .min(self.board.available_bytes(rank, None));
+            let goal = free.saturating_add(bytes).min(self.board.available_bytes(
+                rank,
+                self.rule.hold,
+                None,
+            ));
             self.board.makes_room = Reason::GivesBack(pool);
             let chosen = self
                 .board
@@ -191,7 +193,7 @@ impl<'a> Planner<'a> {
         let bytes = self.board.bytes_above(at, to, true);
         self.board.makes_room = Reason::MakesRoomFor(self.board.state(at).id);
         let Some(chosen) = self.board.choose(to, bytes, self.rule.hold, Some(at)) else {
-            let available_bytes = self.board.available_bytes(to, Some(at));
+            let available_bytes = self.board.available_bytes(to, self.rule.hold, Some(at));
             return Err(Refusal::NoRoom {
                 pool,
                 needs_bytes: bytes,
@@ -449,7 +451,7 @@ impl<'a> Planner<'a> {
             if needs > capacity(&self.board, rank) {
                 continue;
             }
-            let available = self.board.available_bytes(rank, Some(at));
+            let available = self.board.available_bytes(rank, self.rule.hold, Some(at));
             let missing = needs.saturating_sub(available);
             if best.is_none_or(|(least, ..)| missing < least) {
                 best = Some((missing, rank, needs, available));

@@ -8,6 +8,9 @@ use std::fmt;
 
 use crate::ids::{FileRef, ModelId, TierId};
 
+/// More pools than this are not planned for.
+pub const POOLS_MAX: usize = 64;
+
 /// One pool. The memory reserve is the owner's: it is subtracted before these figures are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolState {
@@ -129,6 +132,7 @@ impl Tiers {
         let mut pools: Vec<_> = snapshot
             .pools
             .iter()
+            .take(POOLS_MAX)
             .map(|p| (p.id, p.speed_bytes_per_sec.max(1), p.capacity_bytes))
             .collect();
         pools.sort_by_key(|&(_, speed, _)| std::cmp::Reverse(speed));
@@ -150,6 +154,8 @@ impl Tiers {
 /// A snapshot that contradicts itself: a fault of the owner, so nothing is planned from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotFault {
+    /// More pools than [`POOLS_MAX`].
+    TooManyPools(usize),
     /// Two pools with one name.
     PoolTwice(TierId),
     /// Two files with one name.
@@ -173,6 +179,7 @@ pub enum SnapshotFault {
 impl fmt::Display for SnapshotFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooManyPools(count) => write!(f, "{count} pools; at most {POOLS_MAX}"),
             Self::PoolTwice(id) => write!(f, "{id} is listed twice"),
             Self::FileTwice(id) => write!(f, "{id} is listed twice"),
             Self::ModelTwice(id) => write!(f, "{id} is listed twice"),
@@ -191,6 +198,9 @@ impl std::error::Error for SnapshotFault {}
 impl Snapshot {
     /// The first contradiction in this snapshot, if any.
     pub fn fault(&self) -> Option<SnapshotFault> {
+        if self.pools.len() > POOLS_MAX {
+            return Some(SnapshotFault::TooManyPools(self.pools.len()));
+        }
         let mut pools = BTreeSet::new();
         for p in &self.pools {
             if !pools.insert(p.id) {

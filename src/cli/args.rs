@@ -1,5 +1,7 @@
 //! All verbs in one place, and what is generated from them: help, completions, man pages.
 
+use std::io::{self, Write};
+
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -97,12 +99,41 @@ pub fn man_pages() -> Vec<(String, Vec<u8>)> {
 }
 
 fn add_page(command: &clap::Command, title: &str, pages: &mut Vec<(String, Vec<u8>)>) {
-    let page = clap_mangen::Man::new(command.clone()).title(title.to_uppercase());
     let mut text = Vec::new();
     // Writing to a vector cannot fail.
-    let _ = page.render(&mut text);
+    let _ = render_page(command, title, &mut text);
     pages.push((format!("{title}.1"), text));
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         add_page(verb, &format!("{title}-{}", verb.get_name()), pages);
     }
+}
+
+fn render_page(command: &clap::Command, title: &str, text: &mut Vec<u8>) -> io::Result<()> {
+    let page = clap_mangen::Man::new(command.clone())
+        .title(title.to_uppercase())
+        .source(concat!("speedloader ", env!("CARGO_PKG_VERSION")))
+        .manual("User Commands");
+    page.render_title(text)?;
+    page.render_name_section(text)?;
+    page.render_synopsis_section(text)?;
+    page.render_description_section(text)?;
+    page.render_options_section(text)?;
+    if command.has_subcommands() {
+        page.render_subcommands_section(text)?;
+    }
+    let Some(help) = command.get_after_help() else {
+        return Ok(());
+    };
+    // As it stands in the help: roff would join the lines of the examples.
+    writeln!(text, ".SH NOTES\n.nf")?;
+    for line in help.to_string().lines() {
+        writeln!(
+            text,
+            "\\&{}",
+            line.replace('\\', "\\e")
+                .replace('-', "\\-")
+                .replace('\'', "\\(aq")
+        )?;
+    }
+    writeln!(text, ".fi")
 }

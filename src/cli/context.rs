@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 use super::console::Console;
+use super::progress::{Bars, Lines, Progress};
 use super::settings;
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
@@ -70,21 +71,34 @@ impl<'a> Context<'a> {
 
     /// A connection to the daemon.
     pub(super) fn connect(&self) -> Result<Client, Message> {
-        Client::connect(&self.socket()?)
-    }
-
-    /// The daemon's socket.
-    pub(super) fn socket(&self) -> Result<PathBuf, Message> {
-        settings::socket(
-            self.console,
-            self.global.socket.as_deref(),
-            self.global.config.as_deref(),
-        )
+        let (socket, config) = (self.global.socket.as_deref(), self.global.config.as_deref());
+        Client::connect(&settings::socket(self.console, socket, config)?)
     }
 
     /// What `command` comes to.
     pub(super) fn ask(&self, command: Command) -> Result<View, Message> {
-        self.connect()?.call(command, &mut |_| ())
+        // What is wrong in itself is wrong also where no daemon answers.
+        command.check()?;
+        self.connect()?.call(command)
+    }
+
+    /// The same, showing how far it is.
+    pub(super) fn ask_with_progress(&mut self, command: Command) -> Result<View, Message> {
+        command.check()?;
+        let mut client = self.connect()?;
+        let mut progress = if self.global.quiet || self.global.json {
+            Progress::Silent
+        } else if self.console.interactive {
+            Progress::Bars(Bars::new())
+        } else {
+            Progress::Lines(Lines::new(self.console.err.as_mut()))
+        };
+        let answer = client.call_with_progress(command, &mut |view| {
+            progress.show(view);
+            Ok(())
+        });
+        progress.finish();
+        answer
     }
 
     /// Asks and shows.

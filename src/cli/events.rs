@@ -27,17 +27,13 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         since: arguments.since,
         follow: arguments.follow,
     };
-    let mut client = context.connect()?;
-    let mut printed = Ok(());
-    let view = client.call(command, &mut |view| {
-        if printed.is_ok() {
-            printed = context.show(&view);
-        }
-        if printed.is_err() {
-            // Nobody reads on: the connection is closed, which ends the call.
-            context.console.out = Box::new(std::io::sink());
-        }
-    })?;
-    printed?;
-    context.show(&view)
+    let view = context
+        .connect()?
+        .call_with_progress(command, &mut |view| context.show(&view))?;
+    // Whoever followed has seen them all.
+    if arguments.follow {
+        Ok(())
+    } else {
+        context.show(&view)
+    }
 }

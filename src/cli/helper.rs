@@ -243,3 +243,77 @@ fn mount(helper: &Helper, console: &Console) -> Result<(), (u8, Message)> {
         .map(|_| ())
         .map_err(|message| (NO_MOUNT, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn arguments(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn flags_come_in_any_order_and_together() {
+        let wanted = Helper {
+            source: "src".into(),
+            mountpoint: "/mnt".into(),
+            options: "rw,ro,a=b".to_owned(),
+            fake: true,
+            sloppy: true,
+            verbose: true,
+        };
+        for words in [
+            ["src", "/mnt", "-sfnv", "-o", "rw", "-r", "-o", "a=b"].as_slice(),
+            &["-o", "rw", "-rsfv", "src", "-w", "/mnt", "-oa=b"],
+            &[
+                "-vo",
+                "rw",
+                "-sfr",
+                "src",
+                "-t",
+                "fuse.speedloader",
+                "/mnt",
+                "-N",
+                "4",
+                "-o",
+                "a=b",
+            ],
+        ] {
+            assert_eq!(
+                parse(&arguments(words)).ok().as_ref(),
+                Some(&wanted),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn options_are_split_as_the_configuration_splits_them() {
+        assert_eq!(
+            split("a,b=\"c,d\",e=f\\,g,h\\\\,i"),
+            ["a", "b=\"c,d\"", "e=f\\,g", "h\\\\", "i"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_arguments_panic(
+            bytes in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 0..8),
+        ) {
+            let arguments: Vec<OsString> = bytes.iter().map(|word| OsStr::from_bytes(word).to_owned()).collect();
+            let _ = detect(&arguments);
+            if let Ok(helper) = parse(&arguments) {
+                let _ = settings(&helper);
+            }
+        }
+
+        #[test]
+        fn no_options_panic(options in "([a-z_.]{0,12}|ro|rw|=|,|\\\\|\"|\\PC){0,12}", sloppy in any::<bool>()) {
+            let helper = Helper { options, sloppy, source: "x".into(), mountpoint: "/m".into(), ..Helper::default() };
+            if let Ok(settings) = settings(&helper) {
+                prop_assert!(settings.settings.iter().any(|(key, _)| key == "mountpoint"));
+            }
+        }
+    }
+}

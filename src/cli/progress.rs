@@ -6,11 +6,12 @@ use std::io::Write;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::view::human::{percent, rate, size};
+use crate::view::human::{percent, printable, rate, size};
 use crate::view::{TransferState, TransferView, View};
 
 /// A bar for every file of a model with hundreds of shards would fill the screen.
 const BARS_MAX: usize = 8;
+const BAR: &str = "{prefix:!40} {wide_bar} {percent:>3} % of {binary_total_bytes} {msg}";
 /// Lines are printed when so many percent have been added.
 const LINE_STEP_PERCENT: u8 = 10;
 
@@ -72,7 +73,7 @@ impl Bars {
                 continue;
             };
             bar.set_position(transfer.done_bytes);
-            bar.set_prefix(crate::view::human::printable(&transfer.file));
+            bar.set_prefix(printable(&transfer.file));
             bar.set_message(remark(transfer));
             if transfer.state.is_final() {
                 bar.finish_and_clear();
@@ -83,8 +84,7 @@ impl Bars {
 }
 
 fn bar_style() -> ProgressStyle {
-    let template = "{prefix:!40} {wide_bar} {percent:>3} % of {binary_total_bytes} {msg}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn remark(transfer: &TransferView) -> String {
@@ -130,5 +130,74 @@ impl<'a> Lines<'a> {
             size(total),
             rate(speed)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::TransfersView;
+
+    fn frame(done: &[u64]) -> View {
+        let transfers = done.iter().zip(1..).map(|(&done_bytes, id)| TransferView {
+            id,
+            file: "a\x1b[2J".to_owned(),
+            done_bytes,
+            total_bytes: 100,
+            state: if done_bytes == 100 {
+                TransferState::Done
+            } else {
+                TransferState::Copying
+            },
+            ..TransferView::default()
+        });
+        View::Transfers(TransfersView {
+            transfers: transfers.collect(),
+        })
+    }
+
+    #[test]
+    fn lines_come_now_and_then() {
+        let mut err = Vec::new();
+        let mut progress = Progress::Lines(Lines::new(&mut err));
+        for done in [0, 1, 9, 20, 21, 22, 80, 100] {
+            progress.show(frame(&[done, done]));
+        }
+        progress.show(frame(&[]));
+        progress.finish();
+        let text = String::from_utf8(err).unwrap();
+        let shown: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(now, _)| now)
+            .collect();
+        assert_eq!(shown, ["0", "20", "80", "100"]);
+    }
+
+    #[test]
+    fn a_bar_is_drawn_for_each_copy_within_bounds() {
+        assert!(
+            ProgressStyle::with_template(BAR).is_ok(),
+            "the template is one"
+        );
+        let mut bars = Bars {
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            bars: BTreeMap::new(),
+        };
+        let View::Transfers(view) = frame(&[50; 20]) else {
+            panic!("as made above")
+        };
+        bars.show(&view.transfers);
+        assert_eq!(bars.bars.len(), BARS_MAX);
+        assert!(
+            bars.bars
+                .values()
+                .all(|bar| !bar.prefix().chars().any(char::is_control))
+        );
+        let View::Transfers(view) = frame(&[100; 20]) else {
+            panic!("as made above")
+        };
+        bars.show(&view.transfers);
+        assert!(bars.bars.is_empty());
     }
 }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::context::{Context, name, names};
-use super::progress::{Bars, Lines, Progress};
 use crate::command::{Command, Message};
 
 /// Copy models into a pool
@@ -41,15 +40,6 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
         pool: pool.as_deref().map(name),
         wait,
     };
-    let mut client = context.connect()?;
-    let mut progress = if context.global.quiet || context.global.json {
-        Progress::Silent
-    } else if context.console.interactive {
-        Progress::Bars(Bars::new())
-    } else {
-        Progress::Lines(Lines::new(context.console.err.as_mut()))
-    };
-    let answer = client.call(command, &mut |view| progress.show(view));
-    progress.finish();
-    context.show_change(&answer?)
+    let view = context.ask_with_progress(command)?;
+    context.show_change(&view)
 }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message
         )
     };
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(own_program())
         .arg0("speedloader")
         .arg("serve")
         .arg(READY_FLAG)
@@ -49,6 +50,12 @@ pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message
         Err(Silence::Ended) => Err(ended(&mut child)),
         Err(Silence::Late) => Err(late(&mut child)),
     }
+}
+
+/// Our own file by its path, which gives the process its name; by its link if it has been replaced.
+fn own_program() -> PathBuf {
+    let own = std::env::current_exe().ok().filter(|path| path.exists());
+    own.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 enum Silence {
@@ -130,4 +137,77 @@ fn late(child: &mut Child) -> Message {
         START_TIMEOUT.as_secs()
     );
     Message::new(Code::TimedOut, text).with_hint("`speedloader serve` shows what happens")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::thread;
+
+    use super::*;
+    use crate::program::Ready;
+
+    /// What is understood of a daemon that writes `pieces` and ends.
+    fn hear(pieces: &[&[u8]]) -> Result<(), Silence> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
+        let daemon = thread::spawn(move || {
+            let mut pipe = File::from(writer);
+            // A reader that has heard enough is gone.
+            pieces.iter().all(|piece| pipe.write_all(piece).is_ok())
+        });
+        let heard = wait_ready(reader);
+        daemon.join().unwrap();
+        heard
+    }
+
+    #[test]
+    fn a_ready_daemon_is_heard() {
+        assert!(hear(&[b"ready\n"]).is_ok());
+        assert!(hear(&[b"re", b"ady", b"\n"]).is_ok());
+    }
+
+    #[test]
+    fn a_daemon_that_fails_says_why() {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut ready = Ready::pipe(writer);
+        let message = Message::new(Code::Busy, "in use\nby somebody").with_hint("wait");
+        assert!(ready.fail(&message));
+        assert!(!ready.fail(&message), "once is enough");
+        assert!(!ready.is_announced());
+        let Err(Silence::Said(heard)) = wait_ready(reader) else {
+            panic!("it has said why")
+        };
+        assert_eq!(heard, message);
+    }
+
+    #[test]
+    fn anything_else_is_no_mount() {
+        let endless = vec![b'x'; 3 << 20];
+        for pieces in [
+            [b"".as_slice()],
+            [b"ready"],
+            [b"readyish\n"],
+            [b"{}\n"],
+            [b"\xff\n"],
+            [&endless],
+        ] {
+            assert!(matches!(hear(&pieces), Err(Silence::Ended)));
+        }
+    }
+
+    #[test]
+    fn a_child_that_dies_is_reported_with_its_status() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "exit 3"])
+            .spawn()
+            .unwrap();
+        assert!(ended(&mut child).text.ends_with("with status 3"));
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "kill -9 $$"])
+            .spawn()
+            .unwrap();
+        assert!(ended(&mut child).text.ends_with("by signal 9"));
+    }
 }

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     let mut daemon = context.connect().ok();
     let served = daemon.as_mut().and_then(mountpoint_of);
     let mountpoint = match (arguments.mountpoint, &served) {
-        (Some(mountpoint), _) => std::path::absolute(&mountpoint).unwrap_or(mountpoint),
+        (Some(mountpoint), _) => resolve(&mountpoint),
         (None, Some(served)) => served.clone(),
         (None, None) => {
             // Why there is no daemon is the best thing to say.
@@ -64,8 +64,17 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     context.show_change(&View::Done(DoneView { text }))
 }
 
+/// As the kernel names it. Its own last part is not looked at: a dead mount answers no question.
+fn resolve(mountpoint: &Path) -> PathBuf {
+    let path = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
+    match (path.parent().map(fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path,
+    }
+}
+
 fn mountpoint_of(daemon: &mut Client) -> Option<PathBuf> {
-    match daemon.call(Command::Status {}, &mut |_| ()) {
+    match daemon.call(Command::Status {}) {
         Ok(View::Status(status)) => {
             let raw = human::unescape(&status.mountpoint)?;
             Some(PathBuf::from(std::ffi::OsStr::from_bytes(&raw)))
@@ -150,29 +159,23 @@ fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
 
 /// Ordinary users may unmount what they have mounted, through the set-uid helper of FUSE.
 fn unmount_as_user(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
-    let Some(program) = FUSERMOUNT
+    let program = FUSERMOUNT
         .iter()
         .find(|program| Path::new(program).exists())
-    else {
-        return Err(Message::new(
-            Code::Denied,
-            format!(
-                "unmounting {} needs root or fusermount3",
-                mountpoint.display()
-            ),
-        )
-        .with_hint("use sudo, or install fuse3"));
-    };
+        .unwrap_or(&"fusermount3");
     let mut process = Process::new(program);
     process
         .arg("-u")
         .args(lazy.then_some("-z"))
         .arg("--")
         .arg(mountpoint);
-    let output = process
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(mountpoint, &format!("{program} cannot be run: {error}")))?;
+    let output = process.stdin(Stdio::null()).output().map_err(|error| {
+        let text = format!(
+            "unmounting {} needs root or fusermount3: {error}",
+            mountpoint.display()
+        );
+        Message::new(Code::Denied, text).with_hint("use sudo, or install fuse3")
+    })?;
     if output.status.success() {
         return Ok(());
     }

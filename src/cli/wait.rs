@@ -32,7 +32,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     // Less than a second is rounded up: it is not "do not wait".
     let timeout_s = arguments.timeout.as_secs() + u64::from(arguments.timeout.subsec_nanos() > 0);
-    let view = context.ask(Command::Wait {
+    let view = context.ask_with_progress(Command::Wait {
         name: name(&arguments.name),
         timeout_s,
     })?;

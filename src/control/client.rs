@@ -2,6 +2,7 @@
 //! told as a [`Message`], like what goes wrong at the other end.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,27 +40,70 @@ impl Client {
         })
     }
 
-    /// Sends `command` and returns what it came to; `progress` gets what is shown meanwhile.
+    /// Sends `command` and returns what it came to.
     ///
     /// # Errors
     /// The daemon's own message; or [`Code::TimedOut`] if it does not answer, [`Code::NotRunning`] if
     /// it ends before it has answered, [`Code::Failed`] if what it says cannot be understood.
-    pub fn call(
+    pub fn call(&mut self, command: Command) -> Result<View, Message> {
+        self.call_with_progress(command, &mut |_| Ok(()))
+    }
+
+    /// The same; `progress` gets what is shown meanwhile. If it fails, the connection is closed, by
+    /// which the daemon knows that nobody listens any more.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and whatever `progress` says.
+    pub fn call_with_progress(
         &mut self,
         command: Command,
-        progress: &mut dyn FnMut(View),
+        progress: &mut dyn FnMut(View) -> Result<(), Message>,
     ) -> Result<View, Message> {
         command.check()?;
-        let timeout = if command.may_wait() {
+        let id = self.next_id();
+        let written = self.send(Request {
+            v: PROTOCOL,
+            id,
+            command,
+        })?;
+        loop {
+            let response = match self.read_response() {
+                Ok(response) => response,
+                Err(message) => {
+                    return Err(
+                        written.map_or_else(|error| failed(&self.path, &error), |()| message)
+                    );
+                }
+            };
+            match response.frame {
+                Frame::Progress(view) if response.id == Some(id) => {
+                    if let Err(message) = progress(view) {
+                        // It may be closed already, which is as good.
+                        let _ = self.stream.get_ref().shutdown(Shutdown::Both);
+                        return Err(message);
+                    }
+                }
+                Frame::Answer(answer) if response.id.is_none_or(|answered| answered == id) => {
+                    return answer.into_result();
+                }
+                // Something left over from a request that was given up.
+                Frame::Progress(_) | Frame::Answer(_) => {}
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Writes a request. A daemon that refuses a connection says why and closes it: then writing
+    /// fails, but there is an answer to read, which is why that failure comes as a value.
+    fn send(&mut self, request: Request) -> Result<io::Result<()>, Message> {
+        let timeout = if request.command.may_wait() {
             None
         } else {
             Some(ANSWER_TIMEOUT)
-        };
-        self.requests += 1;
-        let request = Request {
-            v: PROTOCOL,
-            id: self.requests,
-            command,
         };
         let mut line = serde_json::to_string(&request).map_err(|error| {
             Message::new(
@@ -72,27 +116,7 @@ impl Client {
         stream
             .set_read_timeout(timeout)
             .map_err(|error| failed(&self.path, &error))?;
-        // A daemon that refuses a connection writes why and closes it: then the write fails, but
-        // there is an answer to read.
-        let written = stream.write_all(line.as_bytes());
-        loop {
-            let response = match self.read_response() {
-                Ok(response) => response,
-                Err(message) => {
-                    return Err(
-                        written.map_or_else(|error| failed(&self.path, &error), |()| message)
-                    );
-                }
-            };
-            match response.frame {
-                Frame::Progress(view) if response.id == Some(request.id) => progress(view),
-                Frame::Answer(answer) if response.id.is_none_or(|id| id == request.id) => {
-                    return answer.into_result();
-                }
-                // Something left over from a request that was given up.
-                Frame::Progress(_) | Frame::Answer(_) => {}
-            }
-        }
+        Ok(stream.write_all(line.as_bytes()))
     }
 
     /// Waits until the daemon has ended, and with it this connection.
@@ -147,7 +171,7 @@ impl Client {
 /// # Errors
 /// As [`Client::connect`] and [`Client::call`].
 pub fn call_once(path: &Path, command: Command) -> Result<View, Message> {
-    Client::connect(path)?.call(command, &mut |_| ())
+    Client::connect(path)?.call(command)
 }
 
 fn cannot_connect(path: &Path, error: &io::Error) -> Message {

@@ -103,6 +103,14 @@ pub fn write_control(bytes: &[u8], peer: &Peer, exec: &dyn Executor) -> Result<S
     let commands = parse(bytes)?;
     let mut answers = String::new();
     for (line, command) in commands {
+        if command.is_change() {
+            tracing::info!(
+                uid = peer.uid,
+                pid = peer.pid,
+                ?command,
+                "asked through the control file"
+            );
+        }
         match exec.execute(peer, command, &mut |_| ()) {
             Answer::Ok(view) => answers.push_str(&view.text(now_ms(), Style::PLAIN)),
             Answer::Error(message) => return Err(at_line(line, message)),

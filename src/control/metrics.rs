@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::view::{HomeRole, HomeState, StatusView, TierKind, TierState};
+use crate::view::{HomeRole, HomeState, HomeView, StatusView, TierState, TierView};
 
 /// The exposition format's content type, for HTTP.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,14 +44,6 @@ impl Exposition {
             let _ = writeln!(self.0, "speedloader_{name}{labels} {value}");
         }
     }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.metric(Kind::Gauge, name, help, &[(Vec::new(), value)]);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.metric(Kind::Counter, name, help, &[(Vec::new(), value)]);
-    }
 }
 
 /// The value of a label, as the format wants it.
@@ -80,224 +72,232 @@ fn daemon(out: &mut Exposition, status: &StatusView) {
         "Always 1; the label is the version.",
         &[(info, 1)],
     );
-    out.gauge(
-        "uptime_seconds",
-        "Seconds since the daemon started.",
-        status.uptime_s,
-    );
-    out.gauge(
-        "resident_memory_bytes",
-        "Memory of the daemon itself, without pools.",
-        status.daemon_rss_bytes,
-    );
-    let passthrough = u64::from(status.passthrough.active);
-    out.gauge(
-        "passthrough_active",
-        "1 if reads go to the real files inside the kernel.",
-        passthrough,
-    );
-    let automatic = u64::from(status.policy.enabled);
-    out.gauge(
-        "policy_enabled",
-        "1 if models are moved automatically.",
-        automatic,
-    );
-    out.gauge(
-        "warnings",
-        "What a person should look at; `speedloader status` shows it.",
-        status.warnings.len() as u64,
-    );
-    let counts = &status.counts;
-    out.gauge("files", "Files in the union.", counts.files);
-    out.gauge("models", "Models in the catalog.", counts.models);
-    out.gauge(
-        "models_resident",
-        "Models of which every byte is resident.",
-        counts.models_resident,
-    );
-    out.gauge(
-        "files_open",
-        "Files that are open or mapped.",
-        counts.files_open,
-    );
-    out.gauge(
-        "transfers_running",
-        "Copies that are running.",
-        counts.transfers_running,
-    );
-    out.gauge(
-        "transfers_queued",
-        "Copies that wait for a worker.",
-        counts.transfers_queued,
-    );
     let memory = &status.memory;
-    out.gauge(
-        "memory_bytes",
-        "Memory of this machine.",
-        memory.total_bytes,
-    );
-    out.gauge(
-        "memory_available_bytes",
-        "Memory that the kernel says is available.",
-        memory.available_bytes,
-    );
-    out.gauge(
-        "memory_reserve_bytes",
-        "Memory that pools leave free.",
-        memory.reserve_bytes,
-    );
+    let counts = &status.counts;
+    for (name, help, value) in [
+        (
+            "uptime_seconds",
+            "Seconds since the daemon started.",
+            status.uptime_s,
+        ),
+        (
+            "resident_memory_bytes",
+            "Memory of the daemon itself, without pools.",
+            status.daemon_rss_bytes,
+        ),
+        (
+            "passthrough_active",
+            "1 if the kernel reads the real files.",
+            u64::from(status.passthrough.active),
+        ),
+        (
+            "policy_enabled",
+            "1 if models are moved automatically.",
+            u64::from(status.policy.enabled),
+        ),
+        (
+            "warnings",
+            "What `speedloader status` warns of.",
+            status.warnings.len() as u64,
+        ),
+        ("files", "Files in the union.", counts.files),
+        ("models", "Models in the catalog.", counts.models),
+        (
+            "models_resident",
+            "Models of which every byte is resident.",
+            counts.models_resident,
+        ),
+        (
+            "files_open",
+            "Files that are open or mapped.",
+            counts.files_open,
+        ),
+        (
+            "transfers_running",
+            "Copies that are running.",
+            counts.transfers_running,
+        ),
+        (
+            "transfers_queued",
+            "Copies that wait for a worker.",
+            counts.transfers_queued,
+        ),
+        (
+            "memory_bytes",
+            "Memory of this machine.",
+            memory.total_bytes,
+        ),
+        (
+            "memory_available_bytes",
+            "Memory that the kernel says is available.",
+            memory.available_bytes,
+        ),
+        (
+            "memory_reserve_bytes",
+            "Memory that pools leave free.",
+            memory.reserve_bytes,
+        ),
+    ] {
+        out.metric(Kind::Gauge, name, help, &[(Vec::new(), value)]);
+    }
 }
 
-fn pools(out: &mut Exposition, status: &StatusView) {
-    let samples = |value: fn(&crate::view::TierView) -> u64| -> Vec<(Vec<(&str, &str)>, u64)> {
-        let labels = |pool: &'_ crate::view::TierView| {
-            let kind = match pool.kind {
-                TierKind::Local => "local",
-                TierKind::Remote => "remote",
-            };
-            (kind, value(pool))
-        };
-        status
-            .pools
-            .iter()
-            .map(|pool| {
-                let (kind, value) = labels(pool);
-                (vec![("pool", pool.name.as_str()), ("kind", kind)], value)
-            })
-            .collect()
-    };
-    let mut gauge = |name: &str, help: &str, value: fn(&crate::view::TierView) -> u64| {
-        out.metric(Kind::Gauge, name, help, &samples(value));
-    };
-    gauge(
+/// A metric of each pool: name, help, value.
+type PoolMetric = (&'static str, &'static str, fn(&TierView) -> u64);
+
+const POOLS: &[PoolMetric] = &[
+    (
         "pool_connected",
         "1 if the pool takes and serves replicas.",
         |pool| u64::from(pool.state == TierState::Connected),
-    );
-    gauge(
+    ),
+    (
         "pool_capacity_bytes",
         "How large the pool may become.",
         |pool| pool.capacity_bytes,
-    );
-    gauge(
+    ),
+    (
         "pool_used_bytes",
-        "What the pool holds, draining and unfinished replicas included.",
+        "What it holds, draining and unfinished replicas included.",
         |pool| pool.used_bytes,
-    );
-    gauge(
-        "pool_free_bytes",
-        "What the pool could still take now.",
-        |pool| pool.free_bytes,
-    );
-    gauge(
+    ),
+    ("pool_free_bytes", "What it could still take now.", |pool| {
+        pool.free_bytes
+    }),
+    (
         "pool_draining_bytes",
-        "What demoted replicas still hold, because somebody reads them.",
+        "What demoted replicas hold that somebody reads.",
         |pool| pool.draining_bytes,
-    );
-    gauge(
+    ),
+    (
         "pool_reserved_bytes",
         "What running copies have set aside.",
         |pool| pool.reserved_bytes,
-    );
-    gauge(
+    ),
+    (
         "pool_resident_files",
-        "Complete, verified replicas in the pool.",
+        "Complete, verified replicas.",
         |pool| pool.resident_files,
-    );
-    gauge(
+    ),
+    (
         "pool_read_speed_bytes_per_second",
-        "The pool's read speed, measured or configured.",
+        "Read speed, measured or configured.",
         |pool| pool.speed_bytes_per_sec,
-    );
+    ),
+];
+
+fn pools(out: &mut Exposition, status: &StatusView) {
+    for (name, help, value) in POOLS {
+        let samples: Vec<_> = status
+            .pools
+            .iter()
+            .map(|pool| {
+                (
+                    vec![("pool", pool.name.as_str()), ("kind", pool.kind.text())],
+                    value(pool),
+                )
+            })
+            .collect();
+        out.metric(Kind::Gauge, name, help, &samples);
+    }
 }
 
-fn homes(out: &mut Exposition, status: &StatusView) {
-    let samples =
-        |value: fn(&crate::view::HomeView) -> Option<u64>| -> Vec<(Vec<(&str, &str)>, u64)> {
-            status
-                .homes
-                .iter()
-                .filter_map(|home| {
-                    let role = match home.role {
-                        HomeRole::Writable => "writable",
-                        HomeRole::Cold => "cold",
-                    };
-                    Some((
-                        vec![("path", home.path.as_str()), ("role", role)],
-                        value(home)?,
-                    ))
-                })
-                .collect()
-        };
-    let mut gauge = |name: &str, help: &str, value: fn(&crate::view::HomeView) -> Option<u64>| {
-        out.metric(Kind::Gauge, name, help, &samples(value));
-    };
-    gauge("home_up", "1 if the home answers.", |home| {
+/// A metric of each home: name, help, value if there is one.
+type HomeMetric = (&'static str, &'static str, fn(&HomeView) -> Option<u64>);
+
+const HOMES: &[HomeMetric] = &[
+    ("home_up", "1 if the home answers.", |home| {
         Some(u64::from(matches!(
             home.state,
             HomeState::Ok | HomeState::Scanning
         )))
-    });
-    gauge("home_files", "Files in the home.", |home| Some(home.files));
-    gauge(
+    }),
+    ("home_files", "Files in the home.", |home| Some(home.files)),
+    (
         "home_size_bytes",
         "Bytes of the files in the home.",
         |home| Some(home.size_bytes),
-    );
-    gauge(
+    ),
+    (
         "home_last_scan_timestamp_seconds",
-        "When the home was last read through.",
+        "When it was last read through.",
         |home| home.last_scan_ms.map(|time_ms| time_ms / 1_000),
-    );
+    ),
+];
+
+fn homes(out: &mut Exposition, status: &StatusView) {
+    for (name, help, value) in HOMES {
+        let samples: Vec<_> = status
+            .homes
+            .iter()
+            .filter_map(|home| {
+                Some((
+                    vec![("path", home.path.as_str()), ("role", role(home))],
+                    value(home)?,
+                ))
+            })
+            .collect();
+        out.metric(Kind::Gauge, name, help, &samples);
+    }
+}
+
+fn role(home: &HomeView) -> &'static str {
+    match home.role {
+        HomeRole::Writable => "writable",
+        HomeRole::Cold => "cold",
+    }
 }
 
 fn totals(out: &mut Exposition, status: &StatusView) {
     let totals = &status.totals;
-    out.counter("opens_total", "Opens of files.", totals.opens);
-    out.counter(
-        "opens_resident_total",
-        "Opens bound to a replica.",
-        totals.opens_resident,
-    );
-    out.counter(
-        "opens_passthrough_total",
-        "Opens bound to a real file in the kernel.",
-        totals.opens_passthrough,
-    );
-    out.counter("loads_total", "Loads of models.", totals.loads);
-    out.counter(
-        "loads_resident_total",
-        "Loads of models that were resident.",
-        totals.loads_resident,
-    );
-    out.counter(
-        "read_bytes_total",
-        "Bytes that the daemon itself served to readers.",
-        totals.read_bytes,
-    );
-    out.counter(
-        "promoted_bytes_total",
-        "Bytes copied into pools and verified.",
-        totals.promoted_bytes,
-    );
-    out.counter("promotions_total", "Replicas published.", totals.promotions);
-    out.counter(
-        "promotions_failed_total",
-        "Copies that failed or were thrown away.",
-        totals.promotions_failed,
-    );
-    out.counter("demotions_total", "Replicas dropped.", totals.demotions);
-    out.counter(
-        "events_lost_total",
-        "Events that a follower was too slow for.",
-        totals.events_lost,
-    );
+    for (name, help, value) in [
+        ("opens_total", "Opens of files.", totals.opens),
+        (
+            "opens_resident_total",
+            "Opens bound to a replica.",
+            totals.opens_resident,
+        ),
+        (
+            "opens_passthrough_total",
+            "Opens bound to a real file in the kernel.",
+            totals.opens_passthrough,
+        ),
+        ("loads_total", "Loads of models.", totals.loads),
+        (
+            "loads_resident_total",
+            "Loads of models that were resident.",
+            totals.loads_resident,
+        ),
+        (
+            "read_bytes_total",
+            "Bytes that the daemon itself served to readers.",
+            totals.read_bytes,
+        ),
+        (
+            "promoted_bytes_total",
+            "Bytes copied into pools and verified.",
+            totals.promoted_bytes,
+        ),
+        ("promotions_total", "Replicas published.", totals.promotions),
+        (
+            "promotions_failed_total",
+            "Copies that failed or were thrown away.",
+            totals.promotions_failed,
+        ),
+        ("demotions_total", "Replicas dropped.", totals.demotions),
+        (
+            "events_lost_total",
+            "Events that a follower was too slow for.",
+            totals.events_lost,
+        ),
+    ] {
+        out.metric(Kind::Counter, name, help, &[(Vec::new(), value)]);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{HomeView, TierView};
 
     fn status() -> StatusView {
         StatusView {

@@ -1,7 +1,7 @@
 //! The Unix socket: newline-delimited JSON, one [`Request`](crate::command::Request) a line, answered
 //! by progress frames and one answer ([`Response`](crate::command::Response)). Connections, lines and
 //! times are limited, and each command runs on a thread of its own, so that no client, however slow or
-//! hostile, holds up another or the daemon. Who may connect is the socket's mode: 0660, owner and group.
+//! hostile, holds up another or the daemon. Who may connect is the socket's mode, by default 0660: owner and group.
 
 mod connection;
 mod listen;
@@ -31,10 +31,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct SocketSettings {
     /// Its absolute path; its directory is made (0755) if it is missing.
     pub path: PathBuf,
+    /// Its permission bits: whoever may write to it may connect.
+    pub mode: u32,
     /// The group that may connect besides the owner; [`group_id`] finds it by name.
     pub group_id: Option<u32>,
-    /// Its permission bits.
-    pub mode: u32,
     /// So many may be connected at once.
     pub connections_max: usize,
     /// Longer lines are refused.
@@ -52,8 +52,8 @@ impl SocketSettings {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            group_id: None,
             mode: 0o660,
+            group_id: None,
             connections_max: 64,
             line_bytes_max: 1 << 20,
             idle_timeout: Duration::from_secs(300),
@@ -78,7 +78,7 @@ impl SocketServer {
     /// [`Code::AlreadyRunning`] if somebody serves that socket; [`Code::Failed`] or
     /// [`Code::Denied`], naming the path, if it cannot be made.
     pub fn start(settings: SocketSettings, executor: Arc<dyn Executor>) -> Result<Self, Message> {
-        let (listener, claim) = listen::listen(&settings.path, settings.mode, settings.group_id)?;
+        let (listener, claim) = listen::listen(&settings)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             // A command has a thread to itself, and there is one command at a time a connection.

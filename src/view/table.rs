@@ -135,6 +135,15 @@ pub fn render<R: Row>(rows: &[R], now_ms: u64, style: Style) -> String {
     render_cells(R::COLUMNS, &rows, style)
 }
 
+/// The same, or one line that says that there are none of `what`.
+pub fn render_or_none<R: Row>(rows: &[R], what: &str, now_ms: u64, style: Style) -> String {
+    if rows.is_empty() {
+        format!("no {what}\n")
+    } else {
+        render(rows, now_ms, style)
+    }
+}
+
 fn render_cells(columns: &[Column], rows: &[Vec<Cell>], style: Style) -> String {
     let widths = fit(columns, rows, style.width);
     let mut text = String::new();

@@ -169,12 +169,14 @@ fn what_the_daemon_refuses_has_its_status() {
 #[test]
 fn a_hostile_name_cannot_command_the_terminal() {
     let served = Served::new();
-    let outcome = at(&served.socket(), &["which", "x\x1b[2J\u{9b}31m"]);
-    assert_eq!(outcome.status, 3);
-    assert!(
-        outcome.err.chars().all(|c| c == '\n' || !c.is_control()),
-        "{outcome:?}"
-    );
+    for (name, status) in [("x\x1b[2J\u{9b}31m", 3), ("evil", 1)] {
+        let outcome = at(&served.socket(), &["which", name]);
+        assert_eq!(outcome.status, status);
+        assert!(
+            outcome.err.chars().all(|c| c == '\n' || !c.is_control()),
+            "{outcome:?}"
+        );
+    }
 }
 
 #[test]

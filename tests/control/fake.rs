@@ -198,6 +198,10 @@ fn known(name: &str) -> Result<String, Message> {
             "`huge:405b` has 810 GiB; `local` holds 64.0 GiB",
         )
         .with_hint("choose a larger pool with --pool")),
+        "evil" => Err(Message::new(
+            Code::Failed,
+            "a file called \x1b[2J\u{9b}31m.gguf",
+        )),
         "pinned:1b" => Err(Message::new(
             Code::Pinned,
             "`pinned:1b` is pinned to `meadowlark`",

@@ -33,12 +33,7 @@ fn errors(stream: UnixStream) -> Vec<Message> {
 }
 
 fn assert_alive(served: &Served) {
-    assert!(
-        served
-            .client()
-            .call(Command::Status {}, &mut |_| ())
-            .is_ok()
-    );
+    assert!(served.client().call(Command::Status {}).is_ok());
 }
 
 #[test]
@@ -215,27 +210,19 @@ fn more_connections_than_allowed_are_told_so() {
     let served = Served::new();
     let mut clients: Vec<_> = (0..64).map(|_| served.client()).collect();
     for client in &mut clients {
-        client.call(Command::Status {}, &mut |_| ()).unwrap();
+        client.call(Command::Status {}).unwrap();
     }
     for _ in 0..36 {
-        let error = served
-            .client()
-            .call(Command::Status {}, &mut |_| ())
-            .unwrap_err();
+        let error = served.client().call(Command::Status {}).unwrap_err();
         assert_eq!(error.code, Code::Busy);
         assert_eq!(
             error.text,
             "64 clients are connected already, as many as may be"
         );
     }
-    clients[63].call(Command::Status {}, &mut |_| ()).unwrap();
+    clients[63].call(Command::Status {}).unwrap();
     drop(clients);
-    until(|| {
-        served
-            .client()
-            .call(Command::Status {}, &mut |_| ())
-            .is_ok()
-    });
+    until(|| served.client().call(Command::Status {}).is_ok());
 }
 
 proptest! {

@@ -23,10 +23,7 @@ fn forever() -> Command {
 #[test]
 fn a_command_is_answered_and_its_peer_is_known() {
     let served = Served::new();
-    let view = served
-        .client()
-        .call(Command::Version {}, &mut |_| ())
-        .unwrap();
+    let view = served.client().call(Command::Version {}).unwrap();
     assert!(matches!(view, View::Version(_)));
     let peer = &served.fake.peers()[0];
     assert_eq!(peer.uid, Some(rustix::process::geteuid().as_raw()));
@@ -42,10 +39,11 @@ fn progress_comes_in_order_before_the_answer() {
         wait: true,
     };
     let mut seen = Vec::new();
-    let view = served.client().call(command, &mut |view| {
+    let view = served.client().call_with_progress(command, &mut |view| {
         if let View::Transfers(view) = view {
             seen.push(view.transfers[0].done_bytes);
         }
+        Ok(())
     });
     assert_eq!(seen, [0, 1 << 30, 3 << 30]);
     assert!(matches!(view, Ok(View::Moves(_))));
@@ -56,14 +54,11 @@ fn a_connection_serves_many_requests_and_survives_refusals() {
     let served = Served::new();
     let mut client = served.client();
     for _ in 0..20 {
-        assert!(client.call(Command::Status {}, &mut |_| ()).is_ok());
+        assert!(client.call(Command::Status {}).is_ok());
         let error = client
-            .call(
-                Command::Unpin {
-                    name: "lama3.2:3b".to_owned(),
-                },
-                &mut |_| (),
-            )
+            .call(Command::Unpin {
+                name: "lama3.2:3b".to_owned(),
+            })
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -85,12 +80,7 @@ fn who_waits_holds_up_nobody() {
         waiting.push(stream);
     }
     until(|| served.fake.asked().len() == 30);
-    assert!(
-        served
-            .client()
-            .call(Command::Status {}, &mut |_| ())
-            .is_ok()
-    );
+    assert!(served.client().call(Command::Status {}).is_ok());
     assert!(served.fake.gone().is_empty());
 }
 
@@ -145,21 +135,16 @@ fn a_fault_of_the_executor_is_an_answer() {
         name: "panic".to_owned(),
         timeout_s: 1,
     };
-    let error = served.client().call(command, &mut |_| ()).unwrap_err();
+    let error = served.client().call(command).unwrap_err();
     assert_eq!(error.code, Code::Internal);
-    assert!(
-        served
-            .client()
-            .call(Command::Status {}, &mut |_| ())
-            .is_ok()
-    );
+    assert!(served.client().call(Command::Status {}).is_ok());
 }
 
 #[test]
 fn stopping_ends_who_waits_and_removes_the_socket() {
     let mut served = Served::new();
     let mut client = served.client();
-    let waiting = thread::spawn(move || client.call(forever(), &mut |_| ()));
+    let waiting = thread::spawn(move || client.call(forever()));
     until(|| !served.fake.asked().is_empty());
     let idle = served.client();
     served.server.take().unwrap().stop();
@@ -202,7 +187,7 @@ fn a_socket_that_a_crash_left_is_replaced() {
     assert!(
         Client::connect(&path)
             .unwrap()
-            .call(Command::Status {}, &mut |_| ())
+            .call(Command::Status {})
             .is_ok()
     );
     drop(server);
@@ -218,12 +203,7 @@ fn a_living_daemon_is_not_replaced() {
     let listener = UnixListener::bind(&path).unwrap();
     assert_eq!(start_at(&path).err().unwrap().code, Code::AlreadyRunning);
     drop(listener);
-    assert!(
-        served
-            .client()
-            .call(Command::Status {}, &mut |_| ())
-            .is_ok()
-    );
+    assert!(served.client().call(Command::Status {}).is_ok());
 }
 
 #[test]
@@ -245,7 +225,7 @@ fn of_two_that_start_at_once_one_wins() {
         assert!(
             Client::connect(&path)
                 .unwrap()
-                .call(Command::Status {}, &mut |_| ())
+                .call(Command::Status {})
                 .is_ok()
         );
     }
@@ -272,4 +252,33 @@ fn a_socket_of_somebody_else_is_not_removed_at_the_end() {
     served.server.take().unwrap().stop();
     assert!(served.socket().exists());
     drop(other);
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_no_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = directory.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = start_at(&shared.join("control.sock")).err().unwrap();
+    assert!(
+        error.text.contains("can be written by everybody"),
+        "{error}"
+    );
+    // As /tmp is: nobody can replace what belongs to others.
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(start_at(&shared.join("control.sock")).is_ok());
+}
+
+#[test]
+fn paths_that_cannot_be_sockets_are_refused() {
+    let long = format!("/tmp/{}/control.sock", "x".repeat(90));
+    for (path, part) in [
+        ("control.sock", "must be absolute"),
+        ("/", "must be absolute"),
+        (long.as_str(), "100 are allowed"),
+    ] {
+        let error = start_at(std::path::Path::new(path)).err().unwrap();
+        assert!(error.text.contains(part), "{error}");
+    }
 }

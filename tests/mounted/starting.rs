@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::Signal;
 
 use crate::harness::mount::PROGRAM;
-use crate::harness::{Site, content, in_both_modes, mount_table, skip};
+use crate::harness::{Site, content, in_both_modes, mapping, mount_table, skip};
 
 const LEN: u64 = 400_000;
 /// `nobody` of every Debian; fusermount3 wants a user that has a name.
@@ -87,6 +87,20 @@ fn how_it_ends_decides_about_the_pool() {
         rustix::mount::unmount(mount.mounted(""), rustix::mount::UnmountFlags::empty()).unwrap();
         assert!(mount.wait_ended().success());
         assert!(mount_table::at(&mount.pool("p")).is_none());
+    });
+}
+
+/// A reader of a replica once kept the pool mounted for ever, with all its memory.
+#[test]
+fn a_pool_that_is_still_read_is_unmounted_at_the_end() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("f");
+        let held = fs::File::open(mount.mounted("f")).unwrap();
+        let map = mapping::shared(&held).unwrap();
+        assert!(mount.end(Signal::INT).success());
+        assert!(mount_table::at(&mount.pool("p")).is_none());
+        drop((held, map));
+        mount.restart();
     });
 }
 

@@ -25,6 +25,7 @@ use crate::home::proc_path;
 use crate::ids::{DirId, HandleId, NodeId};
 use crate::node::{Node, Target};
 use crate::rel_path::{RelPath, check_name};
+use crate::same_file::Caller;
 use crate::stats::count;
 use crate::union::{Found, UnionChange};
 
@@ -116,6 +117,42 @@ impl TieredFs {
             pid,
         });
         FsError::new(operation, ErrorKind::ColdReadOnly).at(path)
+    }
+
+    /// Whether the thread runs a program that copies or moves files.
+    pub(super) fn copies(&self, pid: u32) -> bool {
+        let mountpoint = self.mountpoint.get().filter(|_| pid != 0);
+        mountpoint.is_some_and(|mountpoint| Caller::new(pid, mountpoint).copies())
+    }
+
+    /// Refuses to open or change a file for a program that copies or moves it onto itself.
+    pub(super) fn refuse_same_file(
+        &self,
+        operation: &'static str,
+        file: &HomeFile,
+        path: &RelPath,
+        pid: u32,
+    ) -> FsResult<()> {
+        let Some(mountpoint) = self.mountpoint.get().filter(|_| self.copies(pid)) else {
+            return Ok(());
+        };
+        // What has the name now may be what the caller has just made of it.
+        let current = match file.is_cold() {
+            true => Ok(file.attr().identity),
+            false => self.models().stat(path).map(|attr| attr.identity),
+        };
+        let caller = Caller::new(pid, mountpoint);
+        if !current.is_ok_and(|current| caller.names(path, &current)) {
+            return Ok(());
+        }
+        let text = path.to_string();
+        self.residency.tell(FsEvent::SameFileRefused {
+            operation,
+            path: text,
+            pid,
+        });
+        let why = "source and target are the same file";
+        Err(FsError::new(operation, ErrorKind::Busy(why)).at(path))
     }
 
     /// Held while a name is changed in the models directory, until the change is recorded.
@@ -440,6 +477,8 @@ impl TieredFs {
             return Err(self.refuse_cold("unlink", &file, pid));
         }
         let slot = self.slot(parent, name, "unlink")?;
+        let path = slot.path.join(name).unwrap_or_default();
+        self.refuse_same_file("unlink", &file, &path, pid)?;
         rustix::fs::unlinkat(&slot.fd, slot.name(), AtFlags::empty())
             .map_err(|errno| slot.failed("unlink", errno))?;
         self.record(slot.directory, slot.name)
@@ -630,7 +669,7 @@ impl TieredFs {
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
         let temporary;
-        let anchor = match &node.anchor {
+        let anchor = match node.anchor() {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);

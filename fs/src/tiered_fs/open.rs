@@ -22,6 +22,7 @@ use crate::identity::Identity;
 use crate::ids::{HandleId, HomeId, NodeId};
 use crate::node::{Bound, Node, OpenState, Place, Target, Token};
 use crate::residency::Notice;
+use crate::same_file::Caller;
 use crate::stats::count;
 
 /// Registers a file with the kernel for passthrough.
@@ -141,6 +142,13 @@ impl TieredFs {
         may_wait: bool,
     ) -> FsResult<OpenReply> {
         count(&self.stats.opens);
+        if file.is_cold() && !may_wait && self.copies(request.pid) {
+            // Whether it copies onto the file itself is asked where waiting is allowed.
+            return Ok(OpenReply::Waits(file.home));
+        }
+        if let Some(path) = self.union.path_of(file) {
+            self.refuse_same_file("open", file, &path, request.pid)?;
+        }
         let mut open = node.lock_open();
         if open.handles == 0 {
             let place = match self.best_replica(node, file) {
@@ -149,7 +157,7 @@ impl TieredFs {
                 None if file.is_cold() => {
                     // Nobody else may be held up by the lock while a cold home is asked.
                     drop(open);
-                    let place = Place::Home(Arc::new(self.open_cold(file)?));
+                    let place = Place::Home(Arc::new(self.open_cold(node, file)?));
                     open = node.lock_open();
                     place
                 }
@@ -175,7 +183,7 @@ impl TieredFs {
         if !file.is_cold() {
             // The models directory is local: its word is had at once, and changes behind our back
             // are seen before inotify tells of them.
-            if let Some(anchor) = &node.anchor {
+            if let Some(anchor) = node.anchor() {
                 let current = Identity::of_fd(anchor).ok()?;
                 if !source.same_contents(&current) {
                     self.drop_replicas(file, None, "the file changed in its home");
@@ -186,10 +194,20 @@ impl TieredFs {
         Some(place)
     }
 
-    fn open_cold(&self, file: &Arc<HomeFile>) -> FsResult<File> {
+    /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
+    fn open_cold(&self, node: &Node, file: &Arc<HomeFile>) -> FsResult<File> {
         let gone = || FsError::new("open", ErrorKind::NotFound);
-        let path = self.union.path_of(file).ok_or_else(gone)?;
-        let opened = self.home_of(file).open_file(&path, false)?;
+        let by_path = self
+            .union
+            .path_of(file)
+            .ok_or_else(gone)
+            .and_then(|path| self.home_of(file).open_file(&path, false));
+        let opened = match (by_path, node.anchor()) {
+            (Ok(opened), _) => opened,
+            (Err(_), Some(anchor)) => crate::home::reopen(anchor, false)
+                .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?,
+            (Err(error), None) => return Err(error),
+        };
         if let Ok(identity) = Identity::of_fd(&opened)
             && !identity.same_contents(&file.attr().identity)
         {
@@ -214,8 +232,8 @@ impl TieredFs {
             Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
         };
         match by_path {
-            Ok(opened) if node.anchor.is_none() || right(&opened) => Ok(opened),
-            other => match &node.anchor {
+            Ok(opened) if node.anchor().is_none() || right(&opened) => Ok(opened),
+            other => match node.anchor() {
                 Some(anchor) => crate::home::reopen(anchor, write)
                     .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
                 None => other,
@@ -308,6 +326,9 @@ impl TieredFs {
     ) -> FsResult<Opened> {
         count(&self.stats.opens);
         self.refuse_read_only("open for writing")?;
+        if request.truncates() && !file.is_cold() {
+            self.refuse_truncating_itself(file, request.pid)?;
+        }
         let shadow = match file.is_cold() {
             true if request.truncates() => {
                 let _changing = self.changing();
@@ -322,6 +343,29 @@ impl TieredFs {
             .inspect_err(|_| {
                 self.residency.writer_goes(file);
             })
+    }
+
+    /// Refuses to empty a file for a process that reads it by its path in the home.
+    fn refuse_truncating_itself(&self, file: &Arc<HomeFile>, pid: u32) -> FsResult<()> {
+        let identity = file.attr().identity;
+        let (Some(mountpoint), Some(path)) = (self.mountpoint.get(), self.union.path_of(file))
+        else {
+            return Ok(());
+        };
+        if identity.size == 0 || pid == 0 {
+            return Ok(());
+        }
+        if Caller::new(pid, mountpoint).holds(&identity) {
+            let (operation, text) = ("truncate", path.to_string());
+            self.residency.tell(FsEvent::SameFileRefused {
+                operation,
+                path: text,
+                pid,
+            });
+            let why = "the caller has the same file open in its home";
+            return Err(FsError::new(operation, ErrorKind::Busy(why)).at(&path));
+        }
+        self.refuse_same_file("truncate", file, &path, pid)
     }
 
     fn open_writer(

@@ -154,6 +154,14 @@ impl Connection<'_> {
     async fn execute(&mut self, id: u64, command: Command) -> Answer {
         let (sender, mut frames) = mpsc::channel::<View>(FRAMES_MAX);
         let (executor, peer) = (Arc::clone(&self.executor), self.peer.clone());
+        if command.is_change() {
+            tracing::info!(
+                uid = peer.uid,
+                pid = peer.pid,
+                ?command,
+                "asked through the socket"
+            );
+        }
         let task = tokio::task::spawn_blocking(move || {
             executor.execute(&peer, command, &mut |view| {
                 if sender.blocking_send(view).is_err() {

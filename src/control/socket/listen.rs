@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::SocketSettings;
 use crate::command::{Code, Message, suggest};
 
 /// The kernel's limit for addresses is 107 bytes; the name that is used while binding is longer.
@@ -48,12 +49,9 @@ fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Listens at `path`, replacing a socket that nobody serves.
-pub(super) fn listen(
-    path: &Path,
-    mode: u32,
-    group_id: Option<u32>,
-) -> Result<(UnixListener, Claim), Message> {
+/// Listens where `settings` say, replacing a socket that nobody serves.
+pub(super) fn listen(settings: &SocketSettings) -> Result<(UnixListener, Claim), Message> {
+    let path = settings.path.as_path();
     if !path.is_absolute() || path.file_name().is_none() {
         let text = format!(
             "`{}` cannot be the control socket: its path must be absolute",
@@ -70,9 +68,10 @@ pub(super) fn listen(
         return Err(Message::new(Code::BadConfig, text));
     }
     make_directory(path)?;
+    check_directory(path)?;
     let lock = lock(path)?;
     check_replaceable(path)?;
-    let listener = bind(path, mode, group_id)?;
+    let listener = bind(settings)?;
     let identity = identity_of(path).map_err(|error| failed("looking at", path, &error))?;
     Ok((
         listener,
@@ -95,6 +94,25 @@ fn make_directory(path: &Path) -> Result<(), Message> {
         // Whatever our umask, others must be able to reach the socket: its own mode is the door.
         .and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o755)))
         .map_err(|error| failed("making the directory of", path, &error))
+}
+
+/// Whoever can write to the directory can put a socket of their own there, and hear what is asked.
+fn check_directory(path: &Path) -> Result<(), Message> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let found = fs::metadata(directory).map_err(|error| failed("looking at", path, &error))?;
+    let own = rustix::process::geteuid().as_raw();
+    let writable = found.mode() & 0o002 != 0 && found.mode() & 0o1000 == 0;
+    let why = match found.uid() {
+        uid if uid != own && uid != 0 => format!("belongs to user {uid}"),
+        _ if writable => "can be written by everybody".to_owned(),
+        _ => return Ok(()),
+    };
+    let text = format!(
+        "{} is no safe place for the control socket: it {why}",
+        directory.display()
+    );
+    Err(Message::new(Code::Denied, text)
+        .with_hint("set `control.socket` to a path in a directory of your own"))
 }
 
 fn lock(path: &Path) -> Result<OwnedFd, Message> {
@@ -147,10 +165,11 @@ fn socket() -> rustix::io::Result<OwnedFd> {
 }
 
 /// Binds beside `path`, sets mode and group, listens, and only then moves the socket to `path`.
-fn bind(path: &Path, mode: u32, group_id: Option<u32>) -> Result<UnixListener, Message> {
+fn bind(settings: &SocketSettings) -> Result<UnixListener, Message> {
+    let path = settings.path.as_path();
     let beside = with_suffix(path, ".new");
     let _ = fs::remove_file(&beside);
-    let made = bind_at(&beside, mode, group_id)
+    let made = bind_at(&beside, settings)
         .and_then(|socket| fs::rename(&beside, path).map(|()| socket))
         .map_err(|error| failed("making", path, &error));
     if made.is_err() {
@@ -159,13 +178,13 @@ fn bind(path: &Path, mode: u32, group_id: Option<u32>) -> Result<UnixListener, M
     made.map(UnixListener::from)
 }
 
-fn bind_at(beside: &Path, mode: u32, group_id: Option<u32>) -> io::Result<OwnedFd> {
+fn bind_at(beside: &Path, settings: &SocketSettings) -> io::Result<OwnedFd> {
     let socket = socket()?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(beside)?)?;
-    if let Some(group_id) = group_id {
+    if let Some(group_id) = settings.group_id {
         rustix::fs::chown(beside, None, Some(Gid::from_raw(group_id)))?;
     }
-    fs::set_permissions(beside, Permissions::from_mode(mode))?;
+    fs::set_permissions(beside, Permissions::from_mode(settings.mode & 0o777))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }

@@ -117,6 +117,9 @@ mod tests {
         assert_eq!(lines.next(), Ok(Some(b"12345678".to_vec())));
         assert_eq!(lines.next(), Err(TooLong));
         assert_eq!(lines.next(), Err(TooLong), "once too long, always too long");
+        let mut lines = Lines::new(8);
+        lines.space().extend_from_slice(b"123456789\n");
+        assert_eq!(lines.next(), Err(TooLong), "also with its end");
     }
 
     #[test]

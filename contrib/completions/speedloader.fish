@@ -1,0 +1,311 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_speedloader_global_optspecs
+    string join \n config= socket= json v/verbose q/quiet h/help V/version
+end
+
+function __fish_speedloader_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_speedloader_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_speedloader_using_subcommand
+    set -l cmd (__fish_speedloader_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c speedloader -n "__fish_speedloader_needs_command" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_needs_command" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_needs_command" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_needs_command" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_needs_command" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c speedloader -n "__fish_speedloader_needs_command" -s V -l version -d 'Print version'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "mount" -d 'Mount, and return when the mount answers'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "umount" -d 'Unmount, and return when the daemon has ended'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "serve" -d 'Run the daemon in the foreground, for systemd and containers'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "status" -d 'Show how the daemon, its pools and its homes are'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "models" -d 'List models, and how much of each is resident'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "promote" -d 'Copy models into a pool'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "demote" -d 'Drop the copies of models; their originals stay'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "pin" -d 'Keep a model in a pool'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "unpin" -d 'Leave a pinned model to the policy again'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "tiers" -d 'List pools, or connect, disconnect and resize one'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "transfers" -d 'List copies that run or wait, or cancel one'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "wait" -d 'Return when a model is wholly resident'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "which" -d 'Show where the files of a model are'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "explain" -d 'Say why a model is where it is'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "plan" -d 'Show what the policy would move now, and why'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "rescan" -d 'Read all homes through now'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "events" -d 'Show what happened: promotions, loads, refusals, lost pools'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "config" -d 'Check, show or reload the configuration'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "version" -d 'Show this program\'s version, and the running daemon\'s'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "demo" -d 'Show on a temporary mount what speedloader does'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "completions" -d 'Print completions for a shell'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l models -d 'The models directory, where engines write' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l cold -d 'A directory of models that is only read; may be repeated' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l pool -d 'A pool in memory: SIZE, NAME:SIZE or NAME:SIZE:DIR; may be repeated' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s o -d 'Any key of the configuration, as mount options: KEY=VALUE,..; may be repeated' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -s l -l lazy -d 'Detach at once; open files keep it alive until they are closed'
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l models -d 'The models directory, where engines write' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l cold -d 'A directory of models that is only read; may be repeated' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l pool -d 'A pool in memory: SIZE, NAME:SIZE or NAME:SIZE:DIR; may be repeated' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -s o -d 'Any key of the configuration, as mount options: KEY=VALUE,..; may be repeated' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l ready-on-stdout -d 'How `mount` starts us: standard output is the pipe to it'
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s w -l watch -d 'Show it again and again, every so many seconds' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s p -l pool -d 'The pool [default: the placement strategy chooses]' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s w -l wait -d 'Return when every byte is copied and verified'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "list" -d 'List pools, the fastest first'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "connect" -d 'Set a configured pool up and use it'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "disconnect" -d 'Stop using a pool; nothing is lost, its copies have their originals'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "resize" -d 'Change how large a pool may become'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l force -d 'Do so although copies in it are being read'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "list" -d 'List pools, the fastest first'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "connect" -d 'Set a configured pool up and use it'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "disconnect" -d 'Stop using a pool; nothing is lost, its copies have their originals'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "resize" -d 'Change how large a pool may become'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l cancel -d 'End the copy with this id; nothing of it remains' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s t -l timeout -d 'How long to wait at most' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l since -d 'Only events after this number (their `seq` in JSON)' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s f -l follow -d 'Stay, and show what happens from now on'
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -f -a "check" -d 'Report every fault of a configuration, with its place and what would be right'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -f -a "show" -d 'Print the configuration in effect, secrets blanked'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -f -a "sample" -d 'Print a commented configuration with every key and its default'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -f -a "reload" -d 'Have the daemon read its configuration again, and say what that changed'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample reload help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l origin -d 'Say where each value is from: default, file and line, environment, option'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l running -d 'Ask the running daemon, rather than read the file'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "check" -d 'Report every fault of a configuration, with its place and what would be right'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print the configuration in effect, secrets blanked'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "sample" -d 'Print a commented configuration with every key and its default'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "reload" -d 'Have the daemon read its configuration again, and say what that changed'
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l models -d 'Use this directory of models, without writing to it, rather than synthetic ones' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l size -d 'How large each synthetic model is' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l keep -d 'Leave the mount up, to look around'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -s d -l directory -d 'An existing directory, which gets a page for each verb' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "mount" -d 'Mount, and return when the mount answers'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "umount" -d 'Unmount, and return when the daemon has ended'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "serve" -d 'Run the daemon in the foreground, for systemd and containers'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "status" -d 'Show how the daemon, its pools and its homes are'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "models" -d 'List models, and how much of each is resident'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "promote" -d 'Copy models into a pool'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "demote" -d 'Drop the copies of models; their originals stay'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "pin" -d 'Keep a model in a pool'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "unpin" -d 'Leave a pinned model to the policy again'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "tiers" -d 'List pools, or connect, disconnect and resize one'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "transfers" -d 'List copies that run or wait, or cancel one'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "wait" -d 'Return when a model is wholly resident'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "which" -d 'Show where the files of a model are'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "explain" -d 'Say why a model is where it is'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "plan" -d 'Show what the policy would move now, and why'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "rescan" -d 'Read all homes through now'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "events" -d 'Show what happened: promotions, loads, refusals, lost pools'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "config" -d 'Check, show or reload the configuration'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "version" -d 'Show this program\'s version, and the running daemon\'s'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "demo" -d 'Show on a temporary mount what speedloader does'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "completions" -d 'Print completions for a shell'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "list" -d 'List pools, the fastest first'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "connect" -d 'Set a configured pool up and use it'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "disconnect" -d 'Stop using a pool; nothing is lost, its copies have their originals'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "resize" -d 'Change how large a pool may become'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "check" -d 'Report every fault of a configuration, with its place and what would be right'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print the configuration in effect, secrets blanked'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "sample" -d 'Print a commented configuration with every key and its default'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "reload" -d 'Have the daemon read its configuration again, and say what that changed'

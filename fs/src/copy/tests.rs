@@ -1,0 +1,312 @@
+//! Every byte arrives, whatever the source does; nothing that went wrong gets a digest.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::replica::ReplicaOrigin;
+use crate::testing::{Fault, MemorySource, TestPool, content, origin_of};
+
+const CHUNK: usize = 64 << 10;
+
+fn settings(expected: Option<Digest>) -> CopySettings {
+    CopySettings {
+        threads: NonZeroUsize::new(4).unwrap(),
+        chunk_bytes: CHUNK as u64,
+        expected,
+        record: DigestKind::Blake3,
+    }
+}
+
+fn partial(test: &TestPool, size: usize) -> Partial {
+    let claim = test.pool.try_reserve(size as u64).unwrap();
+    Partial::create(claim, origin_of(size)).unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::sha256(Sha256::digest(bytes).into())
+}
+
+fn blake3_of(bytes: &[u8]) -> Digest {
+    Digest::blake3(*blake3::hash(bytes).as_bytes())
+}
+
+fn bytes_of(partial: &Partial) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(partial.size_bytes()).unwrap()];
+    partial.file().read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+#[test]
+fn every_size_arrives_with_either_digest() {
+    let sizes = [
+        0,
+        1,
+        4095,
+        4096,
+        4097,
+        CHUNK - 1,
+        CHUNK,
+        CHUNK + 1,
+        9 * CHUNK,
+        9 * CHUNK + 777,
+    ];
+    for test in TestPool::all("every_size_arrives_with_either_digest") {
+        for size in sizes {
+            let bytes = content(size, size as u64);
+            let crc = Digest::crc64(hash::crc64(&bytes));
+            let promised = [sha256(&bytes), blake3_of(&bytes), crc].map(Some);
+            for expected in promised.into_iter().chain([None]) {
+                let partial = partial(&test, size);
+                let source = MemorySource::new(bytes.clone());
+                let control = CopyControl::new();
+                let digest = copy(&source, &partial, &settings(expected), &control).unwrap();
+                assert_eq!(digest, expected.unwrap_or_else(|| blake3_of(&bytes)));
+                assert_eq!(bytes_of(&partial), bytes, "{size} bytes");
+                let progress = control.progress();
+                assert_eq!(progress.done_bytes, size as u64);
+                assert_eq!(progress.total_bytes, size as u64);
+                assert!(control.is_complete(0..u64::MAX));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_page_ends_with_zeros() {
+    for test in TestPool::all("the_last_page_ends_with_zeros") {
+        let bytes = content(CHUNK + 100, 3);
+        let partial = partial(&test, bytes.len());
+        copy(
+            &MemorySource::new(bytes),
+            &partial,
+            &settings(None),
+            &CopyControl::new(),
+        )
+        .unwrap();
+        if test.pool.is_memory() {
+            let mut map = FileMap::of_private_file(partial.file(), 0, CHUNK as u64 + 4096).unwrap();
+            assert!(map.bytes_mut()[CHUNK + 100..].iter().all(|byte| *byte == 0));
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_any_read_is_survived_or_reported() {
+    let size = 6 * CHUNK + 123;
+    let bytes = content(size, 11);
+    for test in TestPool::all("a_fault_at_any_read_is_survived_or_reported") {
+        let used = test.pool.usage().unwrap().used_bytes;
+        for expected in [None, Some(sha256(&bytes))] {
+            for fault_at in 1..=8 {
+                let run = |fault| {
+                    let partial = partial(&test, size);
+                    let source = MemorySource::with_fault(bytes.clone(), fault, fault_at);
+                    let result = copy(&source, &partial, &settings(expected), &CopyControl::new());
+                    (result, bytes_of(&partial))
+                };
+                for survived in [Fault::None, Fault::Interrupted, Fault::Short] {
+                    let (result, copied) = run(survived);
+                    assert!(result.is_ok(), "{survived:?} at {fault_at}");
+                    assert_eq!(copied, bytes);
+                }
+                if fault_at == 8 {
+                    continue;
+                }
+                let error = run(Fault::Error).0.unwrap_err();
+                assert!(error.offset.is_some_and(|at| at < size as u64), "{error}");
+                assert!(matches!(error.kind, ErrorKind::Io(_)), "{error}");
+                assert_eq!(error.path, "dir/model.gguf");
+                for changed in [Fault::Truncated, Fault::Grown, Fault::Changed] {
+                    let error = run(changed).0.unwrap_err();
+                    assert!(
+                        matches!(error.kind, ErrorKind::SourceChanged),
+                        "{changed:?} {error}"
+                    );
+                }
+            }
+        }
+        assert_eq!(test.pool.usage().unwrap().used_bytes, used);
+    }
+}
+
+#[test]
+fn corrupt_contents_are_told_from_the_name() {
+    for test in TestPool::all("corrupt_contents_are_told_from_the_name") {
+        let bytes = content(3 * CHUNK, 5);
+        let wanted = sha256(b"something else");
+        let partial = partial(&test, bytes.len());
+        let source = MemorySource::new(bytes.clone());
+        let error = copy(
+            &source,
+            &partial,
+            &settings(Some(wanted)),
+            &CopyControl::new(),
+        );
+        match error.unwrap_err().kind {
+            ErrorKind::DigestMismatch {
+                wanted: text,
+                found,
+            } => {
+                assert_eq!(text, wanted.to_string());
+                assert_eq!(found, sha256(&bytes).to_string());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_another_file_is_not_copied() {
+    for test in TestPool::all("a_source_that_is_another_file_is_not_copied") {
+        let partial = partial(&test, 100);
+        let source = MemorySource::new(content(101, 1));
+        let error = copy(&source, &partial, &settings(None), &CopyControl::new()).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::SourceChanged));
+    }
+}
+
+/// Stops at its first read until it is let go.
+struct Gated {
+    inner: MemorySource,
+    go: std::sync::Barrier,
+    reads: AtomicU64,
+}
+
+impl Source for Gated {
+    fn identity(&self) -> std::io::Result<Identity> {
+        self.inner.identity()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        if self.reads.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.go.wait();
+            self.go.wait();
+        }
+        self.inner.read_at(bytes, offset)
+    }
+}
+
+#[test]
+fn a_cancelled_copy_ends_before_its_next_chunk() {
+    for test in TestPool::all("a_cancelled_copy_ends_before_its_next_chunk") {
+        for expected in [None, Some(sha256(b""))] {
+            let size = 40 * CHUNK;
+            let partial = partial(&test, size);
+            let inner = MemorySource::new(content(size, 1));
+            let source = Gated {
+                inner,
+                go: std::sync::Barrier::new(2),
+                reads: AtomicU64::new(0),
+            };
+            let control = CopyControl::new();
+            let mut one_thread = settings(expected);
+            one_thread.threads = NonZeroUsize::MIN;
+            std::thread::scope(|scope| {
+                let copying = scope.spawn(|| copy(&source, &partial, &one_thread, &control));
+                source.go.wait();
+                control.cancel();
+                source.go.wait();
+                let error = copying.join().unwrap().unwrap_err();
+                assert!(matches!(error.kind, ErrorKind::Cancelled), "{error}");
+            });
+            assert!(control.progress().done_bytes < size as u64);
+            assert_eq!(source.reads.load(Ordering::SeqCst), 1);
+        }
+    }
+}
+
+#[test]
+fn a_failure_ends_a_paused_copy() {
+    let test = TestPool::directory(&std::env::temp_dir());
+    let size = 10 * CHUNK;
+    let partial = partial(&test, size);
+    let control = Arc::new(CopyControl::new());
+    let source = MemorySource::with_fault(content(size, 1), Fault::Error, 1);
+    control.pause();
+    // One thread passes the closed gate for the demand and fails; the others must not stay there.
+    control.demand(0..1);
+    let error = copy(&source, &partial, &settings(None), &control).unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Io(_)), "{error}");
+}
+
+#[test]
+fn finished_ranges_are_announced_once_each() {
+    for test in TestPool::all("finished_ranges_are_announced_once_each") {
+        let size = 5 * CHUNK + 1;
+        let announced = Arc::new(AtomicU64::new(0));
+        let sum = Arc::clone(&announced);
+        let control = CopyControl::new().with_on_range(move |range| {
+            sum.fetch_add(range.end - range.start, Ordering::SeqCst);
+        });
+        let partial = partial(&test, size);
+        let source = MemorySource::new(content(size, 1));
+        copy(&source, &partial, &settings(None), &control).unwrap();
+        assert_eq!(announced.load(Ordering::SeqCst), size as u64);
+    }
+}
+
+#[test]
+fn a_panicking_source_does_not_hang_the_copy() {
+    let test = TestPool::directory(&std::env::temp_dir());
+    for expected in [None, Some(sha256(b""))] {
+        let size = 10 * CHUNK;
+        let partial = partial(&test, size);
+        let source = MemorySource::with_fault(content(size, 1), Fault::Panic, 3);
+        let attempt = std::panic::AssertUnwindSafe(|| {
+            copy(&source, &partial, &settings(expected), &CopyControl::new())
+        });
+        if let Ok(result) = std::panic::catch_unwind(attempt) {
+            assert!(result.is_err());
+        }
+    }
+}
+
+#[test]
+fn silly_chunks_are_refused() {
+    let test = TestPool::directory(&std::env::temp_dir());
+    let partial = partial(&test, 10);
+    let source = MemorySource::new(content(10, 1));
+    for chunk_bytes in [0, 1, 4096, 65_537, 1 << 40] {
+        let settings = CopySettings {
+            chunk_bytes,
+            ..settings(None)
+        };
+        let error = copy(&source, &partial, &settings, &CopyControl::new()).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Invalid(_)), "{chunk_bytes}");
+    }
+}
+
+#[test]
+fn real_files_are_copied_directly_or_through_the_page_cache() {
+    for test in TestPool::all("real_files_are_copied_directly_or_through_the_page_cache") {
+        for parent in [std::env::temp_dir(), "/dev/shm".into()] {
+            let Ok(mut named) = tempfile::NamedTempFile::new_in(&parent) else {
+                continue;
+            };
+            let bytes = content(5 * CHUNK + 4097, 9);
+            named.write_all(&bytes).unwrap();
+            for direct in [true, false] {
+                let file = File::open(named.path()).unwrap();
+                let source = if direct {
+                    FileSource::new(file)
+                } else {
+                    FileSource::buffered(file)
+                };
+                let origin = ReplicaOrigin {
+                    source: source.identity().unwrap(),
+                    ..origin_of(0)
+                };
+                let claim = test.pool.try_reserve(bytes.len() as u64).unwrap();
+                let partial = Partial::create(claim, origin).unwrap();
+                let digest = copy(&source, &partial, &settings(None), &CopyControl::new());
+                assert_eq!(digest.unwrap(), blake3_of(&bytes));
+                assert_eq!(bytes_of(&partial), bytes);
+            }
+        }
+    }
+}
