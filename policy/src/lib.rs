@@ -29,7 +29,11 @@ mod plan;
 mod check;
 mod trace;
 mod simulate;
+mod baseline;
+mod bound;
 
+pub use baseline::{BASELINES, BaselineKind, replay_baseline};
+pub use bound::load_time_bound_secs;
 pub use check::{Note, NoteKind, Severity, check};
 pub use heat::Heat;
 pub use ids::{FileRef, ModelId, TierId};

@@ -29,6 +29,8 @@ const FADE_LOADS: u64 = 2000;
 const FADE: f64 = 0.92;
 /// Observations' worth of trust in the coarser estimate.
 const PRIOR: f64 = 4.0;
+/// Faded observations of less weight than this are none.
+const EVENTS_MIN: f64 = 1e-9;
 const HAZARD_MAX: f64 = 0.999;
 
 /// The two decayed counts of one model, as of its last load.
@@ -170,10 +172,18 @@ impl Reuse {
             let rate = (slow as f64 / 1.5).exp2() * std::f64::consts::LN_2 / (2.0 * SLOW_LOADS);
             let classes = slow * FAST_CLASSES..(slow + 1) * FAST_CLASSES;
             let parent = self.parent_hazard(classes.clone(), rate);
+            let mut common = None;
             for class in classes {
-                let hazard = self.class_hazard(class, &parent);
-                let from = class * BUCKETS;
-                best_ratios(&hazard, &self.width, &mut self.index[from..from + BUCKETS]);
+                let cells = class * BUCKETS..(class + 1) * BUCKETS;
+                let seen = self.waiting[cells.clone()].iter().any(|&w| w > 0)
+                    || self.events[cells.clone()].iter().any(|&e| e > EVENTS_MIN);
+                if seen {
+                    let hazard = self.class_hazard(class, &parent);
+                    self.index[cells].copy_from_slice(&best_ratios(&hazard, &self.width));
+                } else {
+                    let ratios = common.get_or_insert_with(|| best_ratios(&parent, &self.width));
+                    self.index[cells].copy_from_slice(ratios);
+                }
             }
         }
         let index = &self.index;
@@ -239,10 +249,10 @@ impl Reuse {
 }
 
 /// At each age, the best ratio over all horizons of the chance of a load to the time of waiting.
-fn best_ratios(hazard: &[f64; BUCKETS], width: &[f64], out: &mut [f64]) {
+fn best_ratios(hazard: &[f64; BUCKETS], width: &[f64]) -> [f64; BUCKETS] {
+    let mut out = [0.0; BUCKETS];
     for (from, best) in out.iter_mut().enumerate() {
         let (mut surviving, mut chance, mut time) = (1.0, 0.0, 0.0);
-        *best = 0.0;
         for b in from..BUCKETS {
             time += surviving * width[b] * (1.0 - hazard[b] / 2.0);
             chance += surviving * hazard[b];
@@ -250,6 +260,7 @@ fn best_ratios(hazard: &[f64; BUCKETS], width: &[f64], out: &mut [f64]) {
             *best = f64::max(*best, chance / time);
         }
     }
+    out
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Totals {
         self.hit_bytes as f64 / (self.bytes as f64).max(1.0)
     }
 
-    fn add(&mut self, bytes: u64, served: Served, tiers: &Tiers, moves: Moves) {
+    pub(crate) fn add(&mut self, bytes: u64, served: Served, tiers: &Tiers, moves: Moves) {
         self.loads += 1;
         self.bytes += bytes;
         if served.rank.is_some() {

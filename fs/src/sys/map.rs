@@ -62,6 +62,30 @@ impl FileMap {
     }
 }
 
+/// A shared, read-only mapping of a whole file.
+pub struct ReadMap {
+    map: memmap2::Mmap,
+}
+
+impl ReadMap {
+    /// Maps a file that nobody changes or truncates while it is mapped: a replica, which is whole or
+    /// absent, or a file of the caller's own.
+    ///
+    /// # Errors
+    /// Whatever `mmap` reports.
+    pub fn of_unchanging_file(file: &File) -> io::Result<Self> {
+        // SAFETY: by the condition above nobody changes the bytes or takes them away (SIGBUS) while
+        // the mapping lives.
+        let map = unsafe { memmap2::Mmap::map(file) }?;
+        Ok(ReadMap { map })
+    }
+
+    /// The mapped bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
 /// Zeroed anonymous memory, aligned to a huge page and made of huge pages where the kernel has
 /// some: direct I/O needs one segment where 512 small pages would need 512.
 pub struct HugeBuffer {

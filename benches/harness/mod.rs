@@ -1,0 +1,16 @@
+//! What the benchmarks share: options, a daemon on temporary directories, interleaved rounds, tables.
+//!
+//! Each benchmark is a program of its own that starts the real release binary. Nothing here judges a
+//! figure: goals are printed beside ratios, and only `--check` makes a missed one an error.
+
+#![allow(dead_code, reason = "each benchmark uses its part of this")]
+
+pub mod files;
+pub mod machine;
+pub mod options;
+pub mod report;
+pub mod site;
+
+pub use options::Options;
+pub use report::{Case, Goal, Report, side};
+pub use site::Site;
