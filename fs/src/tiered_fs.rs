@@ -192,13 +192,20 @@ impl TieredFs {
     /// Gives a verified replica to new opens; `writes` is [`HomeFile::writes`] when the copy began.
     ///
     /// # Errors
-    /// The replica back, when the file has a writer or is not what was copied.
+    /// The replica back, when the file has a writer, is not what was copied, or has no name (any
+    /// more) that shows it.
     pub fn publish(
         &self,
         file: &Arc<HomeFile>,
         replica: Replica,
         writes: u32,
     ) -> Result<(), (FsError, Box<Replica>)> {
+        if !self.union.shows(file) {
+            return Err((
+                FsError::new("publish", ErrorKind::NotFound),
+                Box::new(replica),
+            ));
+        }
         if !file.is_cold() {
             // What the models directory has now, not what inotify will tell us soon.
             self.reload_attr(file);
@@ -208,7 +215,13 @@ impl TieredFs {
                 self.speeds
                     .get(usize::from(pool.0))
                     .map_or(0, |speed| speed.load(Ordering::Relaxed))
-            })
+            })?;
+        // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
+        // sees the other's work.
+        if !self.union.shows(file) {
+            self.drop_replicas(file, None, "the file is not shown any more");
+        }
+        Ok(())
     }
 
     /// Takes replicas away from new opens: of one pool, or all. Gives the number taken.
@@ -548,6 +561,13 @@ impl TieredFs {
         }
         if tree_changed {
             self.tree_changed();
+        }
+    }
+
+    /// A copy that no name leads to takes memory that nobody could give back by name.
+    fn drop_hidden(&self, directory: DirId, name: &[u8]) {
+        for file in self.union.hidden_residents(directory, name) {
+            self.drop_replicas(&file, None, "another file of its name hides it");
         }
     }
 

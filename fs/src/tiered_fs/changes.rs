@@ -228,7 +228,13 @@ impl TieredFs {
 
     fn apply_own(&self, mut changes: Vec<UnionChange>) {
         let before = changes.len();
-        changes.retain(|change| !matches!(change, UnionChange::Name(..)));
+        changes.retain(|change| match change {
+            UnionChange::Name(directory, name) => {
+                self.drop_hidden(*directory, name);
+                false
+            }
+            _ => true,
+        });
         if changes.len() < before {
             self.tree_changed();
         }
