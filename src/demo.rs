@@ -162,7 +162,11 @@ impl Stage {
         let bytes = match &demo.models {
             Some(_) => content_bytes(&cold).min(available_bytes() / 2),
             None => {
-                say(out, demo, &format!("writing two models of {} each", size(demo.size_bytes)));
+                say(
+                    out,
+                    demo,
+                    &format!("writing two models of {} each", size(demo.size_bytes)),
+                );
                 write_models(&cold, demo.size_bytes)?
             }
         };
@@ -172,7 +176,11 @@ impl Stage {
 
     fn start_daemon(&mut self, cold: &Path, capacity: u64, root: bool) -> Result<(), Message> {
         let option = |key: &str, value: &Path| {
-            let value = value.display().to_string().replace('\\', "\\\\").replace(',', "\\,");
+            let value = value
+                .display()
+                .to_string()
+                .replace('\\', "\\\\")
+                .replace(',', "\\,");
             format!("{key}={value}")
         };
         fs::write(self.directory.join("config.toml"), "")
@@ -211,7 +219,9 @@ impl Stage {
             {
                 return Ok(());
             }
-            let ended = daemon.try_wait().map_err(|error| failed("the daemon", &error))?;
+            let ended = daemon
+                .try_wait()
+                .map_err(|error| failed("the daemon", &error))?;
             if ended.is_some() || Instant::now() > until {
                 let text = "demo: the daemon did not start; it says why above";
                 return Err(Message::new(Code::Failed, text));
@@ -227,7 +237,10 @@ impl Stage {
         stop: &AtomicBool,
     ) -> Result<Vec<Measured>, Message> {
         let View::Models(models) = ask(&self.socket, Command::Models { filter: None })? else {
-            return Err(Message::new(Code::Internal, "demo: the daemon lists no models"));
+            return Err(Message::new(
+                Code::Internal,
+                "demo: the daemon lists no models",
+            ));
         };
         let mut models = models.models;
         models.sort_by_key(|model| std::cmp::Reverse(model.size_bytes));
@@ -254,7 +267,10 @@ impl Stage {
 
     fn measure_model(&self, name: &str, stop: &AtomicBool) -> Result<Measured, Message> {
         let before = self.places(name)?;
-        let homes: Vec<PathBuf> = before.iter().map(|place| PathBuf::from(&place.home)).collect();
+        let homes: Vec<PathBuf> = before
+            .iter()
+            .map(|place| PathBuf::from(&place.home))
+            .collect();
         let mounted = before.iter().map(|place| {
             let path = unescape(&place.file).unwrap_or_default();
             self.mountpoint.join(std::ffi::OsString::from_vec(path))
@@ -269,11 +285,20 @@ impl Stage {
         let (cold_read, cold_mmap) = (cold(read_all)?, cold(map_all)?);
         let began = Instant::now();
         let names = vec![name.to_owned()];
-        ask(&self.socket, Command::Promote { names, pool: None, wait: true })?;
+        ask(
+            &self.socket,
+            Command::Promote {
+                names,
+                pool: None,
+                wait: true,
+            },
+        )?;
         let took = began.elapsed();
         let places = self.places(name)?;
-        let native: Vec<PathBuf> =
-            places.iter().map(|place| PathBuf::from(&place.serving)).collect();
+        let native: Vec<PathBuf> = places
+            .iter()
+            .map(|place| PathBuf::from(&place.serving))
+            .collect();
         let size_bytes: u64 = places.iter().map(|place| place.size_bytes).sum();
         let hot = |read: fn(&Path) -> io::Result<u64>| -> Result<(f64, f64), Message> {
             let (mut through, mut beside) = (Vec::new(), Vec::new());
@@ -301,9 +326,14 @@ impl Stage {
 
     /// The model's largest files, as far as they are measured.
     fn places(&self, name: &str) -> Result<Vec<PlaceView>, Message> {
-        let which = Command::Which { name: name.to_owned() };
+        let which = Command::Which {
+            name: name.to_owned(),
+        };
         let View::Which(view) = ask(&self.socket, which)? else {
-            return Err(Message::new(Code::Internal, "demo: the daemon knows no place"));
+            return Err(Message::new(
+                Code::Internal,
+                "demo: the daemon knows no place",
+            ));
         };
         let mut left = MEASURED_BYTES_MAX;
         let mut places = view.files;
@@ -326,7 +356,8 @@ impl Stage {
             self.mountpoint.display(),
             self.directory.display()
         );
-        out.write_all(text.as_bytes()).map_err(|error| failed("printing", &error))
+        out.write_all(text.as_bytes())
+            .map_err(|error| failed("printing", &error))
     }
 
     /// Ends the daemon and takes everything away.
@@ -379,7 +410,9 @@ fn write_models(directory: &Path, bytes: u64) -> Result<u64, Message> {
     let two = synthetic::write_directory(&sharded, bytes, 3, 2).map_err(writing)?;
     for file in one.files.iter().chain(&two.files) {
         // What is still dirty could not be dropped from the page cache.
-        File::open(file).and_then(|file| file.sync_all()).map_err(writing)?;
+        File::open(file)
+            .and_then(|file| file.sync_all())
+            .map_err(writing)?;
     }
     Ok(one.size_bytes + two.size_bytes)
 }
@@ -390,7 +423,9 @@ fn available_bytes() -> u64 {
 
 /// Bytes of the files below a directory, symlinks not followed.
 fn content_bytes(directory: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
     let entry_bytes = |entry: fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() => content_bytes(&entry.path()),
         Ok(found) if found.is_file() => found.len(),
@@ -410,7 +445,10 @@ fn forget(files: &[PathBuf]) -> io::Result<()> {
 /// Gigabytes a second over all files.
 fn speed(files: &[PathBuf], read: fn(&Path) -> io::Result<u64>) -> io::Result<f64> {
     let began = Instant::now();
-    let bytes = files.iter().map(|path| read(path)).sum::<io::Result<u64>>()?;
+    let bytes = files
+        .iter()
+        .map(|path| read(path))
+        .sum::<io::Result<u64>>()?;
     Ok(bytes as f64 / 1e9 / began.elapsed().as_secs_f64().max(1e-9))
 }
 
@@ -456,7 +494,10 @@ fn show(
     out: &mut dyn Write,
 ) -> Result<(), Message> {
     let View::Status(status) = ask(&stage.socket, Command::Status {})? else {
-        return Err(Message::new(Code::Internal, "demo: the daemon has no status"));
+        return Err(Message::new(
+            Code::Internal,
+            "demo: the daemon has no status",
+        ));
     };
     let text = if demo.json {
         let document = serde_json::json!({
@@ -480,5 +521,6 @@ fn show(
              speedloader demo --models DIR\n"
         )
     };
-    out.write_all(text.as_bytes()).map_err(|error| failed("printing", &error))
+    out.write_all(text.as_bytes())
+        .map_err(|error| failed("printing", &error))
 }

@@ -17,11 +17,16 @@ pub fn facts() -> Value {
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned());
+    let meminfo = read("/proc/meminfo");
+    let memory = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .unwrap_or_default();
     json!({
         "kernel": rustix::system::uname().release().to_string_lossy(),
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "processor": model,
-        "memory_bytes": speedloader::machine::memory().total_bytes,
+        "memory": memory.trim(),
         "load_average": read("/proc/loadavg"),
         "shmem_enabled": chosen(&read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
     })
@@ -29,7 +34,9 @@ pub fn facts() -> Value {
 
 /// The word in brackets: how the kernel shows what is chosen.
 fn chosen(text: &str) -> &str {
-    let inner = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let inner = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
     inner.map_or(text, |(word, _)| word)
 }
 
@@ -92,7 +99,10 @@ pub fn rss_of(pid: u32) -> Result<Rss> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.context("no such field")?.trim().trim_end_matches(" kB");
+        let number = line
+            .context("no such field")?
+            .trim()
+            .trim_end_matches(" kB");
         Ok(number.parse::<u64>()? << 10)
     };
     Ok(Rss {

@@ -396,7 +396,10 @@ fn make_mountpoint(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)?;
     }
     fs::DirBuilder::new().mode(0o700).create(path)
 }
