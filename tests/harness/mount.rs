@@ -215,7 +215,7 @@ impl Mount {
     /// # Errors
     /// Its refusal, or that it does not answer.
     pub fn try_call(&self, command: Command) -> Result<View, Message> {
-        Client::connect(&self.socket())?.call(command, &mut |_| ())
+        Client::connect(&self.socket())?.call(command)
     }
 
     /// Asks the daemon for what it must not refuse.

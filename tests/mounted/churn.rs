@@ -107,10 +107,10 @@ fn move_all(mount: &Mount, moves: u64) {
             wait: true,
         };
         client
-            .call(promote, &mut |_| ())
+            .call(promote)
             .unwrap_or_else(|error| panic!("{error}\n{}", mount.log()));
         client
-            .call(Command::Demote { names }, &mut |_| ())
+            .call(Command::Demote { names })
             .unwrap_or_else(|error| panic!("{error}\n{}", mount.log()));
     }
     let after = mount.status().totals;
