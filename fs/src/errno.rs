@@ -20,6 +20,8 @@ pub fn to_errno(error: &FsError) -> i32 {
         ErrorKind::CrossDevice => Errno::XDEV,
         ErrorKind::NotPermitted => Errno::PERM,
         ErrorKind::Busy(_) => Errno::BUSY,
+        // The kernel does not pass it on: it looks the name up again.
+        ErrorKind::Retired => Errno::STALE,
         ErrorKind::TooLarge { .. } => Errno::FBIG,
         ErrorKind::NoSpace { .. } => Errno::NOSPC,
         ErrorKind::Cancelled => Errno::INTR,

@@ -19,8 +19,6 @@ pub struct OpenFile {
     pub file: Arc<HomeFile>,
     /// A writable descriptor of its own, for writers.
     pub own: Option<File>,
-    /// Reads and writes come to the daemon and go to `own`, beside a binding that differs.
-    pub apart: bool,
 }
 
 /// What a handle stands for.

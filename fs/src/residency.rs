@@ -223,7 +223,7 @@ impl Residency {
 
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by
     /// inode, so a file that is locked must keep its nodeid.
-    fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
+    pub fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
         let Some(dev) = self.mount_dev.get() else {
             return false;
         };

@@ -340,11 +340,13 @@ impl TieredFs {
         let parent = self.nodes.of_directory(directory).ok_or_else(gone)?;
         let slot = self.slot(parent, &name, "truncate")?;
         let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
-        let held = {
+        // What the daemon serves is filled from the new file from now on, for all who have it open.
+        let held_by_kernel = {
             let open = node.lock_open();
-            open.handles > 0
+            let bound = open.bound.as_ref();
+            open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
         };
-        if held {
+        if held_by_kernel {
             self.residency.retire(&self.nodes, cold, node);
         } else {
             cold.with_live(|live| live.node = None);
