@@ -99,6 +99,14 @@ pub enum OpenReply {
     Waits(HomeId),
 }
 
+/// The fastest copy.
+fn best_replica(file: &HomeFile) -> Option<Place> {
+    file.with_live(|live| {
+        let replica = live.replicas.first()?;
+        Some(Place::Pool(replica.pool().id(), replica.shared_file()))
+    })
+}
+
 /// Whether what the node is bound to is the file in its home: what a writer can share.
 fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
     open.bound
@@ -155,9 +163,11 @@ impl TieredFs {
         if let Some(path) = self.union.path_of(file) {
             self.refuse_same_file("open", file, &path, request.pid)?;
         }
+        // Before the node is locked: it may have to be retired.
+        self.drop_if_changed(node, file);
         let mut open = node.lock_open();
         if open.handles == 0 {
-            let place = match self.best_replica(node, file) {
+            let place = match best_replica(file) {
                 Some(place) => place,
                 None if file.is_cold() && !may_wait => return Ok(OpenReply::Waits(file.home)),
                 None if file.is_cold() => {
@@ -179,25 +189,16 @@ impl TieredFs {
         ))
     }
 
-    /// The fastest copy that is still a copy of what the home has.
-    fn best_replica(&self, node: &Node, file: &Arc<HomeFile>) -> Option<Place> {
-        let (source, place) = file.with_live(|live| {
-            let replica = live.replicas.first()?;
-            let place = Place::Pool(replica.pool().id(), replica.shared_file());
-            Some((replica.meta().origin.source, place))
-        })?;
-        if !file.is_cold() {
-            // The models directory is local: its word is had at once, and changes behind our back
-            // are seen before inotify tells of them.
-            if let Some(anchor) = node.anchor() {
-                let current = Identity::of_fd(anchor).ok()?;
-                if !source.same_contents(&current) {
-                    self.drop_replicas(file, None, "the file changed in its home");
-                    return None;
-                }
-            }
+    /// Drops the replicas of a file of the models directory that has changed behind our back. That
+    /// home is local: its word is had at once, before inotify tells.
+    fn drop_if_changed(&self, node: &Node, file: &Arc<HomeFile>) {
+        let source = file.with_live(|live| Some(live.replicas.first()?.meta().origin.source));
+        let (Some(source), Some(anchor), false) = (source, node.anchor(), file.is_cold()) else {
+            return;
+        };
+        if Identity::of_fd(anchor).is_ok_and(|current| !source.same_contents(&current)) {
+            self.drop_replicas(file, None, "the file changed in its home");
         }
-        Some(place)
     }
 
     /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
