@@ -56,6 +56,17 @@ pub struct SetAttr {
     pub mtime: Option<Time>,
 }
 
+impl SetAttr {
+    /// Whether both times are set to now, and nothing else.
+    fn is_touch(&self) -> bool {
+        (self.atime, self.mtime) == (Some(Time::Now), Some(Time::Now))
+            && self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+    }
+}
+
 /// How a rename treats an existing target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
@@ -664,6 +675,10 @@ impl TieredFs {
         set: &SetAttr,
         request: &OpenRequest,
     ) -> FsResult<()> {
+        if file.is_cold() && set.is_touch() {
+            // Ollama touches a blob that it uses again, and gives up where it cannot.
+            return Ok(());
+        }
         if file.is_cold() {
             let only_emptied =
                 set.size == Some(0) && set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
