@@ -73,12 +73,12 @@ fn attempts(mount: &Mount) -> Vec<(&'static str, std::io::Result<()>)> {
 }
 
 fn truncate_path(path: &Path, len: u64) -> std::io::Result<()> {
-    // By name, as truncate(2): the descriptor cannot be had.
-    let output = std::process::Command::new("truncate")
-        .arg("-c")
-        .arg("-s")
-        .arg(len.to_string())
+    // By name, as truncate(2): coreutils' truncate opens the file for writing first.
+    let output = std::process::Command::new("perl")
+        .arg("-e")
+        .arg("truncate($ARGV[0], $ARGV[1]) or die $!")
         .arg(path)
+        .arg(len.to_string())
         .output()?;
     match output.status.success() {
         true => Ok(()),

@@ -172,11 +172,32 @@ impl TieredFs {
             if open.handles == 0 {
                 self.bind(&mut open, file, place, register);
             }
+        } else if !open.retired && self.is_stale(node, &open) {
+            // Others hold the node on a stale replica and keep it; whoever comes now is sent to look
+            // the name up again, and finds a node that has what the home has.
+            drop(open);
+            self.drop_replicas(file, None, "the file changed in its home");
+            open = node.lock_open();
+            if open.retired || open.handles == 0 {
+                return Err(FsError::new("open", ErrorKind::Retired));
+            }
         }
         let served = self.share(&mut open);
         Ok(OpenReply::Ready(
             self.opened(node, file, &open, served, None, request),
         ))
+    }
+
+    /// Whether the node is held on a replica of what its home no longer has. Only of the models
+    /// directory is that known at once.
+    fn is_stale(&self, node: &Node, open: &OpenState) -> bool {
+        let Some(bound) = open.bound.as_ref() else {
+            return false;
+        };
+        let on_replica = matches!(bound.place, Place::Pool(..)) && !bound.file.is_cold();
+        let current = node.anchor().filter(|_| on_replica).map(Identity::of_fd);
+        let copied = bound.file.attr().identity;
+        current.is_some_and(|current| current.is_ok_and(|found| !found.same_contents(&copied)))
     }
 
     /// The fastest copy that is still a copy of what the home has.
