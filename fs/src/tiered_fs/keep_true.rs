@@ -22,6 +22,11 @@ use crate::home::{Home, Watch, proc_path};
 use crate::ids::{DirId, HomeId};
 use crate::union::UnionChange;
 
+/// How often the start looks whether homes are still being scanned.
+const SCAN_LOOK: Duration = Duration::from_millis(50);
+/// A home that has not answered one question for so long is not waited for.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+
 /// What the thread of a home shall do.
 enum Task {
     /// Read this directory and all below.
@@ -178,14 +183,37 @@ impl TieredFs {
         std::thread::Builder::new()
             .name("inotify".to_owned())
             .spawn(move || fs.inotify_thread(&reader))?;
+        self.await_first_scans(&first_scans);
+        Ok(())
+    }
+
+    /// Waits until every home was scanned once, at most `scan_wait`, and not for a home that gives no
+    /// answer at all.
+    fn await_first_scans(&self, first_scans: &Receiver<()>) {
         let deadline = Instant::now() + self.settings.scan_wait;
-        for _ in &self.homes {
-            if first_scans.recv_deadline(deadline).is_err() {
-                tracing::warn!("a cold directory does not answer; its files appear when it does");
-                break;
+        let mut missing = self.homes.len();
+        while missing > 0 {
+            match first_scans.recv_timeout(SCAN_LOOK) {
+                Ok(()) => missing -= 1,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let silent = |state: &HomeState| {
+                        state.waiting.is_some_and(|waiting| waiting > SILENT_AFTER)
+                    };
+                    let hanging = self
+                        .home_states()
+                        .iter()
+                        .filter(|state| silent(state))
+                        .count();
+                    if hanging >= missing || Instant::now() >= deadline {
+                        tracing::warn!(
+                            "a cold directory does not answer; its files appear when it does"
+                        );
+                        return;
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     /// Ends the threads. One that hangs in a home is left behind.
