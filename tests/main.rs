@@ -61,3 +61,8 @@ mod model {
     mod run;
     mod sequences;
 }
+
+mod crash {
+    mod steps;
+    mod kills;
+}

@@ -388,9 +388,15 @@ impl TieredFs {
         } else {
             self.settings.attr_timeout
         };
+        // The kernel finds a bound socket by the number that it had when it was made, and that was
+        // the nodeid: it must not change afterwards.
+        let ino = match file.kind {
+            Kind::Socket => node.id.0,
+            _ => file.ino,
+        };
         Shown {
             node: node.id,
-            ino: file.ino,
+            ino,
             attr: file.attr(),
             attr_timeout,
         }

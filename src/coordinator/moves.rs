@@ -68,10 +68,9 @@ struct Scene {
 impl Coordinator {
     /// What a query means, as things that can be moved.
     pub(super) fn subjects(&self, known: &Known, query: &str) -> Result<Vec<Subject>, Message> {
-        let query = crate::view::human::unescape(query)
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .unwrap_or_else(|| query.to_owned());
-        let found = known.catalog.resolve(&query).map_err(|none| {
+        let query =
+            crate::view::human::unescape(query).unwrap_or_else(|| query.as_bytes().to_vec());
+        let found = known.catalog.resolve_bytes(&query).map_err(|none| {
             let mut message = Message::new(Code::NoMatch, none.to_string());
             message.suggestions = none.suggestions;
             message

@@ -144,16 +144,20 @@ fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedF
     Ok(device)
 }
 
-/// Takes away a mount whose daemon is dead: whatever is asked of it answers ENOTCONN.
+/// Takes away mounts whose daemon is dead. Their root is opened, since its attributes may still be in
+/// the kernel's cache: an open is answered by the daemon or, with ENOTCONN, by nobody.
 fn replace_stale(mountpoint: &Path) -> io::Result<()> {
-    match std::fs::metadata(mountpoint) {
-        Err(error) if is_stale_mount(&error) => {
-            tracing::warn!(mountpoint = %mountpoint.display(), "replacing the mount of a dead daemon");
-            detach(mountpoint)
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::open(mountpoint, flags, Mode::empty()).map_err(io::Error::from) {
+            Ok(_) => return Ok(()),
+            Err(error) if is_stale_mount(&error) => {
+                let path = mountpoint.display();
+                tracing::warn!(mountpoint = %path, "replacing the mount of a dead daemon");
+                detach(mountpoint)?;
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
-        Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-        Ok(_) => Ok(()),
     }
 }
 
