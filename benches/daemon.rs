@@ -105,7 +105,11 @@ fn make_files(site: &Site, count: usize) -> Result<Vec<PathBuf>> {
                 0 => "config.json".to_owned(),
                 1 => "tokenizer.json".to_owned(),
                 2 => "generation_config.json".to_owned(),
-                shard => format!("model-{:05}-of-{:05}.safetensors", shard - 2, DIRECTORY_FILES - 3),
+                shard => format!(
+                    "model-{:05}-of-{:05}.safetensors",
+                    shard - 2,
+                    DIRECTORY_FILES - 3
+                ),
             };
             let below = PathBuf::from(directory).join(name);
             let path = home.join(&below);
@@ -135,31 +139,59 @@ fn many_files(report: &mut Report, options: &Options) -> Result<()> {
         if round > 0 {
             site.stop();
         }
-        starts.push(site.start(1 << 30, &["policy.enabled=false"])?.as_secs_f64());
+        starts.push(
+            site.start(1 << 30, &["policy.enabled=false"])?
+                .as_secs_f64(),
+        );
     }
     let pid = site.pid()?;
     let rss = || Ok::<f64, anyhow::Error>(mib(machine::rss_of(pid)?.total_bytes()));
     let goal = Goal::AtMost(RSS_GOAL_MIB);
     let mut rows = vec![
-        Fact::shown("start until the mount answers", Figures::new(starts).median(), "s"),
+        Fact::shown(
+            "start until the mount answers",
+            Figures::new(starts).median(),
+            "s",
+        ),
         Fact::judged("RSS after the start", rss()?, "MiB", goal),
     ];
     let start = Instant::now();
     let models = site.ask(&["models"])?;
     let found = models["models"].as_array().map_or(0, Vec::len);
-    rows.push(Fact::shown("first list of all models", start.elapsed().as_secs_f64(), "s"));
+    rows.push(Fact::shown(
+        "first list of all models",
+        start.elapsed().as_secs_f64(),
+        "s",
+    ));
     rows.push(Fact::shown("models found", found as f64, ""));
     rows.push(Fact::judged("RSS after it", rss()?, "MiB", goal));
     let listing = list_all(&site.mount())?;
     rows.push(Fact::shown("first ls -lR of the mount", listing, "s"));
     let after = machine::rss_of(pid)?;
-    rows.push(Fact::judged("RSS after ls -lR", mib(after.total_bytes()), "MiB", goal));
-    rows.push(Fact::shown("of it RssAnon", mib(after.anonymous_bytes), "MiB"));
+    rows.push(Fact::judged(
+        "RSS after ls -lR",
+        mib(after.total_bytes()),
+        "MiB",
+        goal,
+    ));
+    rows.push(Fact::shown(
+        "of it RssAnon",
+        mib(after.anonymous_bytes),
+        "MiB",
+    ));
     rows.push(Fact::shown("of it RssFile", mib(after.file_bytes), "MiB"));
-    rows.push(Fact::shown("descriptors", machine::descriptors_of(pid)? as f64, ""));
+    rows.push(Fact::shown(
+        "descriptors",
+        machine::descriptors_of(pid)? as f64,
+        "",
+    ));
     let native = list_all(&site.models())? + list_all(&site.cold())?;
     rows.push(Fact::shown("ls -lR of the homes natively", native, "s"));
-    rows.push(Fact::shown("second ls -lR of the mount", list_all(&site.mount())?, "s"));
+    rows.push(Fact::shown(
+        "second ls -lR of the mount",
+        list_all(&site.mount())?,
+        "s",
+    ));
     let title = format!("With {} files, half of them cold", options.files);
     report.facts(&title, &rows);
     lookups(report, options, &site, &paths)
@@ -178,15 +210,14 @@ fn list_all(directory: &Path) -> Result<f64> {
 }
 
 /// Looks names up that the kernel does not know any more, and then again.
-fn lookups(
-    report: &mut Report,
-    options: &Options,
-    site: &Site,
-    paths: &[PathBuf],
-) -> Result<()> {
+fn lookups(report: &mut Report, options: &Options, site: &Site, paths: &[PathBuf]) -> Result<()> {
     let home_of = |path: &Path| {
         let below = path.strip_prefix(site.mount()).unwrap_or(path);
-        let home = if below.starts_with("models") { site.models() } else { site.cold() };
+        let home = if below.starts_with("models") {
+            site.models()
+        } else {
+            site.cold()
+        };
         home.join(below)
     };
     let order = files::shuffled(paths.len(), 9);

@@ -100,7 +100,10 @@ fn write_small_files(site: &Site, count: usize) -> Result<Vec<u64>> {
         let exact = SMALL_BYTES.0 as f64 * ratio.powf(index as f64 / count as f64);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let size = (exact as u64).max(sizes.last().map_or(0, |last| last + 1));
-        std::fs::write(small_name(&directory, index), vec![b' '; usize::try_from(size)?])?;
+        std::fs::write(
+            small_name(&directory, index),
+            vec![b' '; usize::try_from(size)?],
+        )?;
         sizes.push(size);
     }
     rustix::fs::sync();
@@ -152,13 +155,10 @@ fn plural(number: usize) -> &'static str {
     if number == 1 { "" } else { "s" }
 }
 
-fn against_shm(
-    report: &mut Report,
-    options: &Options,
-    site: &Site,
-    large: &Places,
-) -> Result<()> {
-    let copy = site.plain_tmpfs(options.bytes() + (16 << 20))?.join("large.gguf");
+fn against_shm(report: &mut Report, options: &Options, site: &Site, large: &Places) -> Result<()> {
+    let copy = site
+        .plain_tmpfs(options.bytes() + (16 << 20))?
+        .join("large.gguf");
     std::fs::copy(&large.home, &copy)?;
     let copy = &copy;
     let mut cases = Vec::new();
@@ -174,7 +174,8 @@ fn against_shm(
             });
         }
     }
-    let title = "The same file against a copy by hand in a plain tmpfs (pages of 4 KiB, as /dev/shm)";
+    let title =
+        "The same file against a copy by hand in a plain tmpfs (pages of 4 KiB, as /dev/shm)";
     let sides = ("through the mount", "plain tmpfs");
     report.compare(title, sides, options.rounds, &mut cases)?;
     std::fs::remove_file(copy)?;
@@ -202,12 +203,7 @@ fn small_files(report: &mut Report, options: &Options, small: &[Places]) -> Resu
     report.compare(&title, sides, options.rounds, &mut cases)
 }
 
-fn metadata(
-    report: &mut Report,
-    options: &Options,
-    site: &Site,
-    small: &[Places],
-) -> Result<()> {
+fn metadata(report: &mut Report, options: &Options, site: &Site, small: &[Places]) -> Result<()> {
     let mount: &Vec<PathBuf> = &small.iter().map(|places| places.mount.clone()).collect();
     let home: &Vec<PathBuf> = &small.iter().map(|places| places.home.clone()).collect();
     files::stat_all(mount, 1)?;
@@ -253,12 +249,7 @@ fn list_millis(directory: &Path) -> Result<f64> {
 }
 
 /// Opens and closes, alone and while another file is promoted and demoted again and again.
-fn open_latency(
-    report: &mut Report,
-    options: &Options,
-    site: &Site,
-    large: &Places,
-) -> Result<()> {
+fn open_latency(report: &mut Report, options: &Options, site: &Site, large: &Places) -> Result<()> {
     let mut rows = Vec::new();
     let (mount, native) = alternate_opens(options.rounds, large, || true)?;
     push_latencies(&mut rows, "", mount, native);

@@ -29,7 +29,9 @@ pub fn facts() -> Value {
 
 /// The word in brackets: how the kernel shows what is chosen.
 fn chosen(text: &str) -> &str {
-    let inner = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let inner = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
     inner.map_or(text, |(word, _)| word)
 }
 
@@ -92,7 +94,10 @@ pub fn rss_of(pid: u32) -> Result<Rss> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.context("no such field")?.trim().trim_end_matches(" kB");
+        let number = line
+            .context("no such field")?
+            .trim()
+            .trim_end_matches(" kB");
         Ok(number.parse::<u64>()? << 10)
     };
     Ok(Rss {

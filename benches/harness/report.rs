@@ -198,9 +198,7 @@ impl Report {
             if holds == Some(false) {
                 self.missed.push(row.name.clone());
             }
-            let goal = row
-                .goal
-                .map(|goal| format!("{} {}", goal.text(), row.unit));
+            let goal = row.goal.map(|goal| format!("{} {}", goal.text(), row.unit));
             if !self.json {
                 println!(
                     "| {} | {} {} | {} | {} |",
@@ -267,7 +265,10 @@ impl Report {
             });
             println!("{all:#}");
         } else if self.missed.is_empty() {
-            println!("Every goal is met (load average {}).", machine::load_average());
+            println!(
+                "Every goal is met (load average {}).",
+                machine::load_average()
+            );
         } else {
             println!(
                 "Missed: {} (load average {}).",

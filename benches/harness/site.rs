@@ -128,7 +128,13 @@ impl Site {
         std::fs::create_dir(&path)?;
         let options = std::ffi::CString::new(format!("size={bytes},huge=never"))?;
         let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOSUID;
-        rustix::mount::mount("speedloader-bench", &path, "tmpfs", flags, options.as_c_str())?;
+        rustix::mount::mount(
+            "speedloader-bench",
+            &path,
+            "tmpfs",
+            flags,
+            options.as_c_str(),
+        )?;
         self.leftovers().mounts.push(path.clone());
         Ok(path)
     }

@@ -54,7 +54,11 @@ impl Prices {
 
     fn step(&mut self, by: f64) {
         let mut wanted = 0.0;
-        for (price, changes) in self.by_block.iter_mut().zip(self.wanted.chunks(BLOCK_LOADS)) {
+        for (price, changes) in self
+            .by_block
+            .iter_mut()
+            .zip(self.wanted.chunks(BLOCK_LOADS))
+        {
             let mut sum = 0.0;
             for change in changes {
                 wanted += change;

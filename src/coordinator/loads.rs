@@ -50,7 +50,10 @@ pub struct Loads {
 
 impl Default for Loads {
     fn default() -> Self {
-        Loads { open: HashMap::new(), lately: LruCache::new(LATELY_MAX) }
+        Loads {
+            open: HashMap::new(),
+            lately: LruCache::new(LATELY_MAX),
+        }
     }
 }
 

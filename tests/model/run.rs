@@ -376,7 +376,12 @@ impl Run {
         }) = pending
         {
             let pools = self.naive.resident.entry(ino).or_default();
-            pools.entry(pool).or_insert(Stamp { path, touches });
+            let newer = pools
+                .get(&pool)
+                .is_none_or(|stamp| stamp.touches != touches);
+            if newer {
+                pools.insert(pool, Stamp { path, touches });
+            }
         }
         let naive = &self.naive;
         let expected: BTreeMap<Ino, BTreeSet<usize>> = naive

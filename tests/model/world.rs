@@ -188,6 +188,8 @@ impl World {
             models_dir: self.home(0),
             cold: (1..HOMES).map(cold).collect(),
             passthrough: self.passthrough,
+            // The model knows nothing of names that are kept for a while.
+            vanished_grace: Duration::ZERO,
             ..FsSettings::default()
         };
         let drainer = Arc::new(Drainer::start(|_| {}).map_err(text)?);
@@ -294,7 +296,7 @@ impl World {
         let settings = CopySettings {
             threads: std::num::NonZeroUsize::MIN,
             chunk_bytes: 64 << 10,
-            expected: None,
+            ..CopySettings::default()
         };
         let digest = copy(&source, &partial, &settings, &CopyControl::new())?;
         let replica = partial.publish(digest)?;
