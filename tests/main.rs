@@ -28,4 +28,5 @@ mod model {
     mod world;
     mod run;
     mod sequences;
+    mod regressions;
 }

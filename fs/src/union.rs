@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
@@ -100,12 +100,22 @@ pub struct DirectoryView {
     pub subdirectories: u32,
 }
 
+/// Home, device and inode number.
+type InodeKey = (HomeId, u64, u64);
+
+/// So many files without a name are kept before those that nobody holds any more are looked for.
+const NAMELESS_MIN: usize = 64;
+
 #[derive(Debug)]
 struct Tree {
     directories: HashMap<DirId, Directory>,
     /// Files by their inodes: hard links share one record, and a file that is renamed behind our
     /// back keeps its own.
-    by_inode: HashMap<(HomeId, u64, u64), Arc<HomeFile>>,
+    by_inode: HashMap<InodeKey, Arc<HomeFile>>,
+    /// Files without a name that somebody still holds: a rename to a directory that is read later
+    /// looks like that.
+    nameless: HashMap<InodeKey, Weak<HomeFile>>,
+    nameless_max: usize,
     next_directory: u32,
     /// Grows when a directory moves: paths below it are others then.
     renames: u64,
@@ -143,6 +153,8 @@ impl Union {
             tree: RwLock::new(Tree {
                 directories: HashMap::from([(DirId::ROOT, root)]),
                 by_inode: HashMap::new(),
+                nameless: HashMap::new(),
+                nameless_max: NAMELESS_MIN,
                 next_directory: 1,
                 renames: 0,
             }),
@@ -540,7 +552,9 @@ impl Union {
             inode && known.kind == listed.attr.kind && known.target == listed.target
         };
         let key = (home, identity.dev, identity.ino);
-        let linked = tree.by_inode.get(&key).filter(|file| is_it(file)).cloned();
+        let nameless = tree.nameless.remove(&key).and_then(|file| file.upgrade());
+        let linked = tree.by_inode.get(&key).cloned().or(nameless);
+        let linked = linked.filter(|file| is_it(file));
         if let Some(known) = tree.file_of(directory, name, home) {
             if is_it(&known) && linked.as_ref().is_none_or(|linked| linked.id == known.id) {
                 tree.by_inode.insert(key, Arc::clone(&known));
@@ -782,10 +796,19 @@ impl Tree {
             {
                 self.by_inode.remove(&key);
             }
+            self.keep_nameless(key, &file);
             changes.push(UnionChange::FileGone(file, directory, Arc::clone(name)));
         } else {
             changes.push(UnionChange::FileNames(file));
         }
+    }
+
+    fn keep_nameless(&mut self, key: InodeKey, file: &Arc<HomeFile>) {
+        if self.nameless.len() >= self.nameless_max {
+            self.nameless.retain(|_, file| file.strong_count() > 0);
+            self.nameless_max = NAMELESS_MIN.max(2 * self.nameless.len());
+        }
+        self.nameless.insert(key, Arc::downgrade(file));
     }
 
     fn directory_at(&self, directory: DirId, name: &[u8]) -> Option<DirId> {
