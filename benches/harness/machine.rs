@@ -17,11 +17,16 @@ pub fn facts() -> Value {
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned());
+    let meminfo = read("/proc/meminfo");
+    let memory = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .unwrap_or_default();
     json!({
         "kernel": rustix::system::uname().release().to_string_lossy(),
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "processor": model,
-        "memory_bytes": speedloader::machine::memory().total_bytes,
+        "memory": memory.trim(),
         "load_average": read("/proc/loadavg"),
         "shmem_enabled": chosen(&read("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
     })

@@ -3,6 +3,7 @@
 //! Hard links share one record. The record outlives its names while a node still holds it, so that a
 //! file unlinked while open goes on working.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attr::{Attr, Kind};
@@ -28,6 +29,7 @@ pub struct HomeFile {
     attr: Mutex<Attr>,
     names: Mutex<Vec<Name>>,
     live: Mutex<Option<Box<Live>>>,
+    writes: AtomicU32,
 }
 
 /// What is known of a file that is looked up, open or resident. Most files have none of it.
@@ -74,6 +76,7 @@ impl HomeFile {
             attr: Mutex::new(attr),
             names: Mutex::new(Vec::new()),
             live: Mutex::new(None),
+            writes: AtomicU32::new(0),
         }
     }
 
@@ -128,6 +131,15 @@ impl HomeFile {
             *live = None;
         }
         result
+    }
+
+    /// How often it was opened for writing through us: a copy made before is not of now.
+    pub fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_write(&self) {
+        self.writes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether somebody has it open.

@@ -313,6 +313,22 @@ impl Pool {
         self.unmount_when_empty(&ledger)
     }
 
+    /// Takes the pool out of use for good, whatever is still in it: a tmpfs of ours is unmounted at
+    /// once, and the kernel frees what readers hold when they let go. For the end of the daemon, after
+    /// which nobody would unmount it.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn abandon(&self) -> FsResult<()> {
+        let mut ledger = self.ledger();
+        ledger.closing = true;
+        if self.mounted {
+            unmount(&self.path)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether [`Pool::disconnect`] succeeded.
     pub fn is_disconnected(&self) -> bool {
         self.ledger().closing
@@ -327,13 +343,7 @@ impl Pool {
         if !(ledger.closing && self.mounted && ledger.claims == 0) {
             return Ok(());
         }
-        match tmpfs::unmount(&self.path) {
-            Err(FsError {
-                kind: ErrorKind::NotFound,
-                ..
-            }) => Ok(()),
-            other => other,
-        }
+        unmount(&self.path)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -366,6 +376,17 @@ impl Pool {
             reserved_bytes: ledger.reserved_bytes,
             free_bytes: capacity_bytes.saturating_sub(taken).min(available_bytes),
         })
+    }
+}
+
+/// Unmounts a tmpfs of ours, if it is still there.
+fn unmount(path: &Path) -> FsResult<()> {
+    match tmpfs::unmount(path) {
+        Err(FsError {
+            kind: ErrorKind::NotFound,
+            ..
+        }) => Ok(()),
+        other => other,
     }
 }
 

@@ -192,7 +192,7 @@ impl TieredFs {
         }
     }
 
-    /// Gives a verified replica to new opens.
+    /// Gives a verified replica to new opens; `writes` is [`HomeFile::writes`] when the copy began.
     ///
     /// # Errors
     /// The replica back, when the file has a writer, is not what was copied, or has no name (any
@@ -201,6 +201,7 @@ impl TieredFs {
         &self,
         file: &Arc<HomeFile>,
         replica: Replica,
+        writes: u32,
     ) -> Result<(), (FsError, Box<Replica>)> {
         if !self.union.shows(file) {
             return Err((
@@ -212,11 +213,12 @@ impl TieredFs {
             // What the models directory has now, not what inotify will tell us soon.
             self.reload_attr(file);
         }
-        self.residency.publish(&self.nodes, file, replica, |pool| {
-            self.speeds
-                .get(usize::from(pool.0))
-                .map_or(0, |speed| speed.load(Ordering::Relaxed))
-        })?;
+        self.residency
+            .publish(&self.nodes, file, replica, writes, |pool| {
+                self.speeds
+                    .get(usize::from(pool.0))
+                    .map_or(0, |speed| speed.load(Ordering::Relaxed))
+            })?;
         // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
         // sees the other's work.
         if !self.union.shows(file) {
@@ -483,11 +485,17 @@ impl TieredFs {
         &self,
         node: NodeId,
         handle: HandleId,
+        from_start: bool,
     ) -> FsResult<(Arc<Vec<ListedName>>, u64, u64)> {
         let unknown = || FsError::new("list", ErrorKind::NotFound);
-        let listed = self.handles.directory(handle).ok_or_else(unknown)?;
+        let mut listed = self.handles.directory(handle).ok_or_else(unknown)?;
         let (own, parent) = match self.node(node)?.target() {
             Target::Directory(directory) => {
+                // From the start again (rewinddir): as it is now.
+                if from_start && let Some(now) = self.union.list(directory) {
+                    listed = Arc::new(now);
+                    self.handles.replace_directory(handle, Arc::clone(&listed));
+                }
                 let parent = self.union.parent(directory).unwrap_or(DirId::ROOT);
                 let ino = |id| self.union.directory(id).map_or(0, |view| view.ino);
                 (ino(directory), ino(parent))

@@ -465,6 +465,7 @@ impl Coordinator {
         let errand = Errand {
             model: name.to_owned(),
             why,
+            writes: file.writes(),
             file: Arc::clone(file),
             alone: true,
         };

@@ -387,7 +387,11 @@ impl Kernel {
     fn list(&mut self, path: &P) -> Outcome {
         let node = self.directory(path)?;
         let handle = self.fs.opendir(node).map_err(|e| errno(&e))?;
-        let listed = self.fs.readdir(node, handle).map_err(|e| errno(&e))?.0;
+        let listed = self
+            .fs
+            .readdir(node, handle, true)
+            .map_err(|e| errno(&e))?
+            .0;
         self.fs.releasedir(handle);
         let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         let names: BTreeMap<_, _> = listed

@@ -69,6 +69,7 @@ impl Seam for FailAt {
 pub struct Pending {
     pub file: Arc<HomeFile>,
     pub replica: Replica,
+    pub writes: u32,
 }
 
 /// Directories that live as long as a run.
@@ -279,6 +280,7 @@ impl World {
                 ErrorKind::Busy("the file is being written"),
             ));
         }
+        let writes = file.writes();
         let fs = self.fs();
         let path = fs.union().path_of(&file).ok_or_else(gone)?;
         let home = fs.home_of(&file);
@@ -300,11 +302,17 @@ impl World {
         };
         let digest = copy(&source, &partial, &settings, &CopyControl::new())?;
         let replica = partial.publish(digest)?;
-        Ok(Pending { file, replica })
+        Ok(Pending {
+            file,
+            replica,
+            writes,
+        })
     }
 
     pub fn hand_over(&self, pending: Pending) -> FsResult<()> {
-        let published = self.fs().publish(&pending.file, pending.replica);
+        let published = self
+            .fs()
+            .publish(&pending.file, pending.replica, pending.writes);
         published.map_err(|(error, replica)| {
             self.running().drainer.drain(*replica);
             error
@@ -449,7 +457,7 @@ fn adopt_into(fs: &TieredFs, pool: &Arc<Pool>, drainer: &Drainer) -> Result<(), 
         let Some(file) = find(&replica.meta().origin.path) else {
             return Err("an adopted replica has no file".to_owned());
         };
-        if let Err((_, replica)) = fs.publish(&file, replica) {
+        if let Err((_, replica)) = fs.publish(&file, replica, file.writes()) {
             drainer.drain(*replica);
         }
     }

@@ -18,6 +18,7 @@ use rustix::fs::{
 use super::open::{CreateRequest, OpenRequest};
 use super::{Shown, TieredFs};
 use crate::attr::{Attr, Kind};
+use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
@@ -53,6 +54,17 @@ pub struct SetAttr {
     pub atime: Option<Time>,
     /// Modification time.
     pub mtime: Option<Time>,
+}
+
+impl SetAttr {
+    /// Whether both times are set to now, and nothing else.
+    fn is_touch(&self) -> bool {
+        (self.atime, self.mtime) == (Some(Time::Now), Some(Time::Now))
+            && self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+    }
 }
 
 /// How a rename treats an existing target.
@@ -221,7 +233,7 @@ impl TieredFs {
         let text = OsStr::from_bytes(&name);
         match rustix::fs::mkdirat(&fd, text, bits(view.attr.permissions.into())) {
             Ok(()) => self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid)),
-            Err(rustix::io::Errno::EXIST) => {}
+            Err(error) if errno::is_there(error) => {}
             Err(errno) => return Err(FsError::io("make directory", &path, errno)),
         }
         self.record(parent, &name)
@@ -317,7 +329,7 @@ impl TieredFs {
                 }
                 fd
             }
-            Err(rustix::io::Errno::EXIST) => {
+            Err(error) if errno::is_there(error) => {
                 let flags = if request.truncates() {
                     base | OFlags::TRUNC
                 } else {
@@ -358,11 +370,13 @@ impl TieredFs {
             }
             self.record(link.directory, link.name)?;
         }
-        let held = {
+        // What the daemon serves is filled from the new file from now on, for all who have it open.
+        let held_by_kernel = {
             let open = node.lock_open();
-            open.handles > 0
+            let bound = open.bound.as_ref();
+            open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
         };
-        if held {
+        if held_by_kernel {
             self.residency.retire(&self.nodes, cold, node);
         } else {
             cold.with_live(|live| live.node = None);
@@ -679,6 +693,10 @@ impl TieredFs {
         set: &SetAttr,
         request: &OpenRequest,
     ) -> FsResult<()> {
+        if file.is_cold() && set.is_touch() {
+            // Ollama touches a blob that it uses again, and gives up where it cannot.
+            return Ok(());
+        }
         if file.is_cold() {
             let only_emptied =
                 set.size == Some(0) && set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
