@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 
 use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::file::HomeFile;
+use crate::file::{HomeFile, Name};
 use crate::home::{Home, Listed};
 use crate::ids::{DirId, FileId, HomeId};
 use crate::rel_path::RelPath;
@@ -347,9 +347,9 @@ impl Union {
     }
 
     /// The names that lead to the file: nothing of a home before its own hides them.
-    pub fn shown_names(&self, file: &HomeFile) -> Vec<(DirId, Arc<[u8]>)> {
+    pub fn shown_names(&self, file: &HomeFile) -> Vec<Name> {
         let tree = self.read();
-        let leads_here = |(directory, name): &(DirId, Arc<[u8]>)| {
+        let leads_here = |(directory, name): &Name| {
             let known = tree.directories.get(directory);
             let slot = known.and_then(|known| known.entries.get(name));
             let found = slot.and_then(|slot| tree.visible(slot));

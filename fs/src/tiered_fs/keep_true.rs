@@ -17,7 +17,7 @@ use rustix::fs::{Timespec, inotify};
 use super::TieredFs;
 use crate::errno;
 use crate::error::FsResult;
-use crate::file::{HomeFile, lock};
+use crate::file::{HomeFile, Name, lock};
 use crate::home::{Home, Watch, proc_path};
 use crate::ids::{DirId, HomeId};
 use crate::union::UnionChange;
@@ -27,7 +27,7 @@ enum Task {
     /// Read this directory and all below.
     Scan(DirId),
     /// Look at these names again.
-    Look(Vec<(DirId, Arc<[u8]>)>),
+    Look(Vec<Name>),
     /// Read everything, and tell when it is done.
     Rescan(Sender<()>),
     /// End.
@@ -442,7 +442,7 @@ impl TieredFs {
                 self.keep_true.tell(home.id(), Task::Scan(DirId::ROOT));
             }
         }
-        let mut names: BTreeMap<HomeId, Vec<(DirId, Arc<[u8]>)>> = BTreeMap::new();
+        let mut names: BTreeMap<HomeId, Vec<Name>> = BTreeMap::new();
         for (home, directory, name) in touched {
             names.entry(home).or_default().push((directory, name));
         }
@@ -457,7 +457,7 @@ impl TieredFs {
 
     /// Looks at names again. Those that exist come first: a file that got another name is still the
     /// same one when its old name is found gone.
-    fn look(&self, home: &Home, mut names: Vec<(DirId, Arc<[u8]>)>) {
+    fn look(&self, home: &Home, mut names: Vec<Name>) {
         if names.len() > 1 {
             names.sort_by_cached_key(|(directory, name)| {
                 let path = self.union.directory_path(*directory);
