@@ -21,7 +21,6 @@ mod promote;
 mod rescan;
 mod serve;
 mod mount;
-mod helper;
 mod status;
 mod tiers;
 mod transfers;
@@ -29,8 +28,9 @@ mod umount;
 mod version;
 mod wait;
 mod which;
-mod args;
 mod man;
+mod args;
+mod helper;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -91,8 +91,10 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Config(arguments) => config::run(arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(arguments, context),
-        Verb::Completions(arguments) => completions::run(&arguments, context),
-        Verb::Man(arguments) => man::run(&arguments, context),
+        Verb::Completions(arguments) => {
+            completions::run(&args::completions(arguments.shell), context)
+        }
+        Verb::Man(arguments) => man::run(&arguments, &args::man_pages(), context),
     }
 }
 

@@ -66,6 +66,26 @@ pub fn is_unsupported(error: &std::io::Error) -> bool {
     )
 }
 
+/// Whether there is something of that name already.
+pub fn is_there(error: Errno) -> bool {
+    error == Errno::EXIST
+}
+
+/// Whether there is nothing of that name.
+pub fn is_missing(error: Errno) -> bool {
+    error == Errno::NOENT
+}
+
+/// Whether we may not.
+pub fn is_refused(error: Errno) -> bool {
+    error == Errno::PERM
+}
+
+/// Whether a signal came first: the call is made again.
+pub fn is_interrupted(error: Errno) -> bool {
+    error == Errno::INTR
+}
+
 /// Whether a lease was refused because somebody else has the file open or mapped.
 pub fn lease_refused(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())

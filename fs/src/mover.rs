@@ -6,8 +6,8 @@
 //! The mover decides nothing: what to move is the owner's business, whether a copy may be given
 //! out is the host's.
 
-mod queue;
 mod transfer;
+mod queue;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;

@@ -144,7 +144,7 @@ fn long_files_are_reported() {
 fn the_rule_of_dead_files_fires() {
     let main = Source::new(
         "tests/main.rs",
-        "//! A.\nmod a {\n    pub mod b;\n    mod c { mod d; }\n}\nmod e;\n",
+        "//! A.\nmod a {\n    pub mod b;\n    mod c {\n        mod d;\n    }\n}\nmod e;\n",
     );
     assert_eq!(
         leads_to(&main),

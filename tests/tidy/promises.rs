@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::source::{Source, expect_none, line_of, root, rust};
 
-const MARK: &str = "test: ";
+const MARK: &str = "test:";
 
 /// All tests, as `file::name` parts from the last: `mounted::writes::append`, `writes::append`,
 /// `append`.
@@ -39,18 +39,11 @@ fn broken(document: &Source, tests: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     for (at, _) in document.text.match_indices(MARK) {
         let line = line_of(&document.text, at);
-        let rest = document.text[at + MARK.len()..]
-            .split('\n')
-            .next()
-            .unwrap_or_default();
-        for name in rest
-            .split(['`', ',', ' ', '(', ')', '.'])
-            .filter(|part| !part.is_empty())
-        {
-            let is_name = name
-                .chars()
-                .all(|c| c.is_alphanumeric() || c == '_' || c == ':');
-            if is_name && name.contains('_') && !tests.contains(name) {
+        let rest = &document.text[at + MARK.len()..];
+        let named = rest.split([')', '|']).next().unwrap_or_default();
+        // Between backquotes, up to the closing bracket, over the ends of lines.
+        for name in named.split('`').skip(1).step_by(2) {
+            if !tests.contains(name) {
                 faults.push(format!(
                     "{}:{line} names the test `{name}`, which does not exist",
                     document.path
@@ -117,6 +110,10 @@ fn the_rule_of_promises_fires() {
     assert_eq!(faulty("- A (test: `append_is_atomic`)\n"), 0);
     assert_eq!(faulty("- A\n  (test: `writes::append_is_atomic`).\n"), 0);
     assert_eq!(faulty("- A (test: `gone_test`)\n"), 1);
+    assert_eq!(
+        faulty("- A (test:\n  `append_is_atomic`,\n  `gone_test`) `code`\n"),
+        1
+    );
     assert_eq!(faulty("- A (test: `append_is_atomic`, `no_test`)\n"), 1);
     assert_eq!(faulty("Text.\n\n- A\n- B (test: `append_is_atomic`)\n"), 1);
 }

@@ -93,7 +93,8 @@ impl Layout {
         })?;
         let below = |name: &str| {
             match rustix::fs::mkdirat(&directory, name, Mode::RWXU) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) => {}
+                Err(error) if errno::is_there(error) => {}
                 Err(error) => return Err(failed(error)),
             }
             open_own_directory(&directory, Path::new(name), &path.join(name))

@@ -18,6 +18,7 @@ use rustix::fs::{
 use super::open::{CreateRequest, OpenRequest};
 use super::{Shown, TieredFs};
 use crate::attr::{Attr, Kind};
+use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
@@ -213,7 +214,7 @@ impl TieredFs {
         let text = OsStr::from_bytes(&name);
         match rustix::fs::mkdirat(&fd, text, bits(view.attr.permissions.into())) {
             Ok(()) => self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid)),
-            Err(rustix::io::Errno::EXIST) => {}
+            Err(error) if errno::is_there(error) => {}
             Err(errno) => return Err(FsError::io("make directory", &path, errno)),
         }
         self.record(parent, &name)
@@ -309,7 +310,7 @@ impl TieredFs {
                 }
                 fd
             }
-            Err(rustix::io::Errno::EXIST) => {
+            Err(error) if errno::is_there(error) => {
                 let flags = if request.truncates() {
                     base | OFlags::TRUNC
                 } else {

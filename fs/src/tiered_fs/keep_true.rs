@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Timespec, inotify};
 
 use super::TieredFs;
+use crate::errno;
 use crate::error::FsResult;
 use crate::file::{HomeFile, lock};
 use crate::home::{Home, Watch, proc_path};
@@ -385,7 +386,8 @@ impl TieredFs {
                     continue;
                 }
                 Ok(_) if !fds[1].revents().is_empty() => return,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => {}
+                Err(error) if errno::is_interrupted(error) => {}
                 Err(error) => {
                     tracing::error!(%error, "changes behind our back are no longer seen");
                     return;
