@@ -61,3 +61,15 @@ mod model {
     mod run;
     mod sequences;
 }
+
+mod conformance {
+    mod tools;
+    mod mode;
+    mod moves;
+    mod deviations;
+    mod pjdfstest;
+    mod fsx;
+    mod links;
+    mod beside;
+    mod attributes;
+}
