@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod ids;
+mod lookup;
 mod params;
 mod snapshot;
 mod bytes;

@@ -353,12 +353,13 @@ impl<'a> Planner<'a> {
 
     /// Pools that take something, in the order of the strategy.
     fn ranks(&self) -> Vec<usize> {
+        let even = self.params.strategy == Strategy::RoundRobin;
         let candidates = (0..self.board.count())
             .filter(|&rank| self.board.accepts[rank])
             .map(|rank| Candidate {
                 rank,
                 configured: self.board.configured[rank],
-                models: self.board.models_at(rank),
+                models: if even { self.board.models_at(rank) } else { 0 },
             })
             .collect();
         placement::order(self.params.strategy, candidates)
@@ -585,6 +586,9 @@ impl<'a> Planner<'a> {
 
     /// What is hottest of what is not in the fastest pool, into free room only.
     fn fill_free_room(&mut self) {
+        if (0..self.board.count()).all(|rank| self.board.free_bytes(rank) == 0) {
+            return;
+        }
         let mut hot: Vec<(f64, usize)> = (0..self.board.models())
             .filter(|&at| {
                 let state = self.board.state(at);

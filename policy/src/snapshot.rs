@@ -3,10 +3,10 @@
 //! Sizes are bytes, speeds bytes per second. A snapshot is checked once ([`Snapshot::fault`]);
 //! everything after that may rely on it. No behaviour beyond that check.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::ids::{FileRef, ModelId, TierId};
+use crate::lookup::Lookup;
 
 /// More pools than this are not planned for.
 pub const POOLS_MAX: usize = 64;
@@ -201,22 +201,21 @@ impl Snapshot {
         if self.pools.len() > POOLS_MAX {
             return Some(SnapshotFault::TooManyPools(self.pools.len()));
         }
-        let mut pools = BTreeSet::new();
-        for p in &self.pools {
-            if !pools.insert(p.id) {
-                return Some(SnapshotFault::PoolTwice(p.id));
-            }
-            if p.free_bytes > p.capacity_bytes {
-                return Some(SnapshotFault::FreeBeyondCapacity(p.id));
-            }
+        let pools = Lookup::new(self.pools.iter().map(|p| p.id));
+        if let Some(id) = pools.twice() {
+            return Some(SnapshotFault::PoolTwice(id));
         }
-        let mut files = BTreeMap::new();
+        if let Some(pool) = self.pools.iter().find(|p| p.free_bytes > p.capacity_bytes) {
+            return Some(SnapshotFault::FreeBeyondCapacity(pool.id));
+        }
+        let unknown = |pool: Option<TierId>| pool.filter(|&p| pools.get(p).is_none());
+        let files = Lookup::new(self.files.iter().map(|f| f.id));
+        if let Some(id) = files.twice() {
+            return Some(SnapshotFault::FileTwice(id));
+        }
         let mut total = 0u64;
         for file in &self.files {
-            if files.insert(file.id, ()).is_some() {
-                return Some(SnapshotFault::FileTwice(file.id));
-            }
-            if let Some(place) = file.place.filter(|p| !pools.contains(p)) {
+            if let Some(place) = unknown(file.place) {
                 return Some(SnapshotFault::UnknownPlace(file.id, place));
             }
             match total.checked_add(file.size_bytes) {
@@ -224,23 +223,18 @@ impl Snapshot {
                 None => return Some(SnapshotFault::SizesOverflow),
             }
         }
-        let mut models = BTreeSet::new();
-        let mut own = BTreeSet::new();
+        if let Some(id) = Lookup::new(self.models.iter().map(|m| m.id)).twice() {
+            return Some(SnapshotFault::ModelTwice(id));
+        }
         for m in &self.models {
-            if !models.insert(m.id) {
-                return Some(SnapshotFault::ModelTwice(m.id));
-            }
-            if let Some(pool) = m.moving_to.filter(|p| !pools.contains(p)) {
+            if let Some(pool) = unknown(m.moving_to) {
                 return Some(SnapshotFault::UnknownTarget(m.id, pool));
             }
-            own.clear();
-            for &file in &m.files {
-                if !files.contains_key(&file) {
-                    return Some(SnapshotFault::UnknownFile(m.id, file));
-                }
-                if !own.insert(file) {
-                    return Some(SnapshotFault::FileTwiceInModel(m.id, file));
-                }
+            if let Some(&file) = m.files.iter().find(|&&file| files.get(file).is_none()) {
+                return Some(SnapshotFault::UnknownFile(m.id, file));
+            }
+            if let Some(file) = Lookup::new(m.files.iter().copied()).twice() {
+                return Some(SnapshotFault::FileTwiceInModel(m.id, file));
             }
         }
         None

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Load a model with a real engine and print what came out as one line of JSON.
+"""Load a model with real engines and print what came out, one line of JSON for each.
 
-    python load.py LOADER PATH [--times]
+    python load.py LOADER[,LOADER...] PATH [--times]
     python load.py --available        # the loaders that this interpreter can import
 
     llama-mmap llama-none llama-dio llama-mlock   llama.cpp on a GGUF file (the first of a split set)
@@ -144,9 +144,24 @@ def size_of(path):
     return sum(map(os.path.getsize, glob.glob(pattern)))
 
 
+def load(loader, path, times):
+    start = time.monotonic()
+    if loader.startswith("llama-"):
+        loaded, result = llama(path, loader.removeprefix("llama-"))
+    elif loader in ("safetensors", "torch"):
+        loaded, result = safetensors(path, "np" if loader == "safetensors" else "pt")
+    else:
+        loaded, result = globals()[loader](path)
+    result = {"loader": loader, "bytes": size_of(path), **result}
+    if times:
+        result["load_s"] = round(loaded - start, 3)
+    # Engines write what they like to standard output; our lines begin so.
+    print(json.dumps(result), flush=True)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("loader", nargs="?", choices=NEEDS)
+    ap.add_argument("loaders", nargs="?", metavar="LOADERS")
     ap.add_argument("path", nargs="?")
     ap.add_argument("--available", action="store_true")
     ap.add_argument("--times", action="store_true")
@@ -157,18 +172,10 @@ def main():
         return
     if not args.path:
         ap.error("LOADER and PATH, or --available")
-    start = time.monotonic()
-    if args.loader.startswith("llama-"):
-        loaded, result = llama(args.path, args.loader.removeprefix("llama-"))
-    elif args.loader in ("safetensors", "torch"):
-        loaded, result = safetensors(args.path, "np" if args.loader == "safetensors" else "pt")
-    else:
-        loaded, result = globals()[args.loader](args.path)
-    result = {"loader": args.loader, "bytes": size_of(args.path), **result}
-    if args.times:
-        result["load_s"] = round(loaded - start, 3)
-    # Engines write what they like to standard output; this line is the last.
-    print(json.dumps(result), flush=True)
+    for loader in args.loaders.split(","):
+        if loader not in NEEDS:
+            ap.error(f"no loader {loader}; there are {' '.join(NEEDS)}")
+        load(loader, args.path, args.times)
 
 
 if __name__ == "__main__":
