@@ -44,19 +44,25 @@ fn a_file_that_is_read_from_a_replica_can_be_written() {
             OpenOptions::new().write(true).truncate(true).clone(),
             OpenOptions::new().write(true).create(true).clone(),
         ];
-        for options in writers {
+        for (number, options) in writers.iter().enumerate() {
             mount.promote_wait(NAME);
             let before = read(&mount.models(NAME));
             let mut reader = File::open(&path).unwrap();
             let map = mapping::shared(&reader).unwrap();
             let mut writer = options.open(&path).unwrap();
-            writer.write_all(b"written").unwrap();
+            writer.write_all(&[b'0' + number as u8; 7]).unwrap();
             let mut seen = Vec::new();
             reader.read_to_end(&mut seen).unwrap();
             if mode == Mode::Passthrough {
-                assert!(seen == before && map[..] == before[..], "{options:?}: the reader's bytes");
+                assert!(
+                    seen == before && map[..] == before[..],
+                    "{options:?}: the reader's bytes"
+                );
             }
-            assert!(read(&path) == read(&mount.models(NAME)), "{options:?}: a later reader's bytes");
+            assert!(
+                read(&path) == read(&mount.models(NAME)),
+                "{options:?}: a later reader's bytes"
+            );
             assert!(read(&path) != before, "{options:?}: nothing was written");
             drop((writer, map, reader));
         }
@@ -99,7 +105,6 @@ fn a_cold_file_that_is_read_can_be_replaced() {
         if mode == Mode::Passthrough {
             content::check_open(&reader, 2, LEN).unwrap();
         }
-        content::check_file(&mount.cold(0, "cold.gguf"), 2, LEN).unwrap();
     }
 }
 

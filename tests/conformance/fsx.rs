@@ -89,8 +89,14 @@ fn same(mount: &Mount, name: &str, below: &Path) {
         read(&mount.models(name)),
         read(below),
     );
-    assert!(shown == home, "{name}: the mount does not show what the home has");
-    assert!(home == below, "{name}: not what the file system below has after the same");
+    assert!(
+        shown == home,
+        "{name}: the mount does not show what the home has"
+    );
+    assert!(
+        home == below,
+        "{name}: not what the file system below has after the same"
+    );
 }
 
 /// Long runs on a new file, and on one that cold storage has already.
@@ -133,7 +139,9 @@ fn while_moving(mode: Mode) {
             // The second kind leaves a file of another size, which the first could not start on.
             let fsx = if round < ROUNDS / 2 { &fixed } else { &free };
             fsx.run(&plain, round, OPERATIONS_BETWEEN);
-            mount.until("it is promoted", || moves::promote(&mount.socket(), name).is_ok());
+            mount.until("it is promoted", || {
+                moves::promote(&mount.socket(), name).is_ok()
+            });
             fsx.run(&mount.mounted(name), round, OPERATIONS_BETWEEN);
             same(&mount, name, &plain);
         }
