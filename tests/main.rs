@@ -60,6 +60,7 @@ mod model {
     mod world;
     mod run;
     mod sequences;
+    mod regressions;
 }
 
 mod conformance {

@@ -141,6 +141,35 @@ fn every_change_of_a_cold_file_is_refused() {
 }
 
 #[test]
+fn touching_a_cold_file_changes_nothing() {
+    in_both_modes(site, |mount| {
+        let before = fs::metadata(mount.cold(0, "d/f"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        let now = rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let touch = rustix::fs::Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let path = mount.mounted("d/f");
+        rustix::fs::utimensat(CWD, &path, &touch, rustix::fs::AtFlags::empty()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
+        assert_eq!(
+            fs::metadata(mount.cold(0, "d/f"))
+                .unwrap()
+                .modified()
+                .unwrap(),
+            before
+        );
+        assert!(!mount.models("d/f").exists(), "a touch has made a file");
+    });
+}
+
+#[test]
 fn a_cold_file_cannot_be_written_through_a_mapping_or_a_read_handle() {
     in_both_modes(site, |mount| {
         for resident in [false, true] {

@@ -189,8 +189,8 @@ impl TieredFs {
         if !file.is_cold() {
             // The models directory is local: its word is had at once, and changes behind our back
             // are seen before inotify tells of them.
-            if let Some(anchor) = node.anchor() {
-                let current = Identity::of_fd(anchor).ok()?;
+            if let Some(anchor) = node.anchor(file) {
+                let current = Identity::of_fd(&anchor).ok()?;
                 if !source.same_contents(&current) {
                     self.drop_replicas(file, None, "the file changed in its home");
                     return None;
@@ -208,9 +208,9 @@ impl TieredFs {
             .path_of(file)
             .ok_or_else(gone)
             .and_then(|path| self.home_of(file).open_file(&path, false));
-        let opened = match (by_path, node.anchor()) {
+        let opened = match (by_path, node.anchor(file)) {
             (Ok(opened), _) => opened,
-            (Err(_), Some(anchor)) => crate::home::reopen(anchor, false)
+            (Err(_), Some(anchor)) => crate::home::reopen(&anchor, false)
                 .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?,
             (Err(error), None) => return Err(error),
         };
@@ -237,10 +237,11 @@ impl TieredFs {
         let right = |opened: &File| {
             Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
         };
+        let anchor = node.anchor(file);
         match by_path {
-            Ok(opened) if node.anchor().is_none() || right(&opened) => Ok(opened),
-            other => match node.anchor() {
-                Some(anchor) => crate::home::reopen(anchor, write)
+            Ok(opened) if anchor.is_none() || right(&opened) => Ok(opened),
+            other => match anchor {
+                Some(anchor) => crate::home::reopen(&anchor, write)
                     .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
                 None => other,
             },
