@@ -67,3 +67,15 @@ mod crash {
     mod steps;
     mod kills;
 }
+
+mod conformance {
+    mod tools;
+    mod mode;
+    mod moves;
+    mod deviations;
+    mod pjdfstest;
+    mod fsx;
+    mod links;
+    mod beside;
+    mod attributes;
+}

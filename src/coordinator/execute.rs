@@ -550,7 +550,11 @@ impl Coordinator {
             let name = escape(first.name.as_bytes());
             if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
                 let failed = transfers.iter().find(|transfer| transfer.state.is_final());
-                let why = failed.map_or("its copy was ended", |transfer| transfer.why.as_str());
+                let why = match failed {
+                    None => "its copy was ended",
+                    Some(transfer) if transfer.why.is_empty() => "it has left its pool already",
+                    Some(transfer) => transfer.why.as_str(),
+                };
                 return Err(Message::new(
                     Code::Failed,
                     format!("{name} is not resident: {why}"),
