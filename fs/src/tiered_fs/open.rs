@@ -195,7 +195,8 @@ impl TieredFs {
             return false;
         };
         let on_replica = matches!(bound.place, Place::Pool(..)) && !bound.file.is_cold();
-        let current = node.anchor().filter(|_| on_replica).map(Identity::of_fd);
+        let anchor = node.anchor(&bound.file).filter(|_| on_replica);
+        let current = anchor.map(|anchor| Identity::of_fd(&*anchor));
         let copied = bound.file.attr().identity;
         current.is_some_and(|current| current.is_ok_and(|found| !found.same_contents(&copied)))
     }
