@@ -18,6 +18,7 @@ mod models;
 mod pin;
 mod plan;
 mod promote;
+mod simulate;
 mod rescan;
 mod serve;
 mod mount;
@@ -86,6 +87,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Which(arguments) => which::run(arguments, context),
         Verb::Explain(arguments) => explain::run(arguments, context),
         Verb::Plan(arguments) => plan::run(&arguments, context),
+        Verb::Simulate(arguments) => simulate::run(&arguments, context),
         Verb::Rescan(arguments) => rescan::run(&arguments, context),
         Verb::Events(arguments) => events::run(&arguments, context),
         Verb::Config(arguments) => config::run(arguments, context),

@@ -49,7 +49,7 @@ pub struct Live {
 
 impl Live {
     fn is_idle(&self) -> bool {
-        self.node.is_none() && self.replicas.is_empty() && self.opens == 0
+        self.node.is_none() && self.replicas.is_empty() && self.writers == 0 && self.opens == 0
     }
 }
 

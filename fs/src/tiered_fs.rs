@@ -38,6 +38,9 @@ pub use changes::{RenameMode, SetAttr, Time};
 pub use keep_true::HomeState;
 pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
 
+/// Why a file loses its replicas that no name leads to.
+const HIDDEN: &str = "no name shows the file any more";
+
 /// Inode numbers shown for the virtual files: far above those of homes.
 const VIRTUAL_INO: u64 = 1 << 61;
 
@@ -219,7 +222,7 @@ impl TieredFs {
         // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
         // sees the other's work.
         if !self.union.shows(file) {
-            self.drop_replicas(file, None, "the file is not shown any more");
+            self.drop_replicas(file, None, HIDDEN);
         }
         Ok(())
     }
@@ -287,7 +290,7 @@ impl TieredFs {
             }
             Found::File(file) => {
                 let node = self.nodes.look_up_file(&file, || self.anchor(&file));
-                if file.is_cold() && node.anchor().is_none() {
+                if file.is_cold() && node.anchor(&file).is_none() {
                     self.anchor_later(&node, &file);
                 }
                 Ok(self.show_file(&node, &file))
@@ -314,13 +317,14 @@ impl TieredFs {
             return;
         };
         let (home, node) = (Arc::clone(home), Arc::downgrade(node));
-        let ino = file.attr().identity.ino;
+        let file = Arc::clone(file);
         self.offload(file.home).run(Box::new(move || {
             let (Some(node), Ok(anchor)) = (node.upgrade(), home.anchor(&path)) else {
                 return;
             };
+            let ino = file.attr().identity.ino;
             if Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino) {
-                node.set_anchor(anchor);
+                node.set_anchor(&file, anchor);
             }
         }));
     }
@@ -374,7 +378,7 @@ impl TieredFs {
 
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
-            match node.anchor().map(rustix::fs::fstat) {
+            match node.anchor(file).map(rustix::fs::fstat) {
                 Some(Ok(stat)) => {
                     file.set_attr(Attr::of(&stat));
                 }
@@ -527,6 +531,7 @@ impl TieredFs {
             match change {
                 UnionChange::Name(directory, name) => {
                     tree_changed = true;
+                    self.drop_hidden(directory, &name);
                     let back = self.union.look_up(directory, &name).is_some();
                     if back {
                         self.vanished.forget(directory, &name);
@@ -553,6 +558,14 @@ impl TieredFs {
                         self.residency.notice(notice);
                     }
                 }
+                UnionChange::FileNames(file) => {
+                    if file.is_resident() && !self.union.shows(&file) {
+                        self.drop_replicas(&file, None, HIDDEN);
+                    }
+                    if let Some(node) = file.with_live(|live| live.node) {
+                        self.residency.notice(Notice::Attr(node));
+                    }
+                }
                 UnionChange::FileAttr(file) => {
                     if let Some(node) = file.with_live(|live| live.node) {
                         self.residency.notice(Notice::Attr(node));
@@ -573,7 +586,7 @@ impl TieredFs {
     /// A copy that no name leads to takes memory that nobody could give back by name.
     fn drop_hidden(&self, directory: DirId, name: &[u8]) {
         for file in self.union.hidden_residents(directory, name) {
-            self.drop_replicas(&file, None, "another file of its name hides it");
+            self.drop_replicas(&file, None, HIDDEN);
         }
     }
 

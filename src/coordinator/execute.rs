@@ -9,7 +9,7 @@ use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{Carried, Subject};
+use super::moves::{Carried, SINGLE_FILE, Subject};
 use super::{Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
@@ -25,6 +25,9 @@ use crate::view::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
+
+/// What a person is told of a demotion that frees nothing yet.
+const DRAINING: &str = "its memory is free when the last reader lets go";
 
 type Progress<'a> = &'a mut dyn FnMut(View);
 
@@ -193,9 +196,8 @@ impl Coordinator {
                 }
                 Some(Found::Demoted { pool }) => {
                     let draining = self.is_draining(subject);
-                    let text = "its memory is free when the last reader lets go";
                     match draining {
-                        true => (Outcome::Draining, *pool, text.to_owned()),
+                        true => (Outcome::Draining, *pool, DRAINING.to_owned()),
                         false => (Outcome::Done, *pool, String::new()),
                     }
                 }
@@ -323,16 +325,43 @@ impl Coordinator {
             let mut loads = self.lock_loads();
             subject.files.iter().for_each(|file| loads.settle(file));
         }
+        // Who names a single file means it, whichever models share it.
+        let (single, models): (Vec<Subject>, Vec<Subject>) = subjects
+            .into_iter()
+            .partition(|subject| subject.kind == SINGLE_FILE);
+        let mut moves: Vec<MoveView> = single
+            .iter()
+            .map(|subject| self.demote_file(subject))
+            .collect();
         let want = |subject: &Subject| Want {
             model: subject.id,
             kind: WantKind::Demote { pool: None },
         };
-        let wants = subjects.iter().map(want).collect();
-        let carried = self.plan_and_move(&subjects, wants, "request")?;
+        if !models.is_empty() {
+            let wants = models.iter().map(want).collect();
+            let carried = self.plan_and_move(&models, wants, "request")?;
+            moves.extend(self.moves_of(&models, &carried)?);
+        }
         self.drainer.check_now();
-        Ok(View::Moves(MovesView {
-            moves: self.moves_of(&subjects, &carried)?,
-        }))
+        Ok(View::Moves(MovesView { moves }))
+    }
+
+    fn demote_file(&self, subject: &Subject) -> MoveView {
+        let drop = |file| self.fs.drop_replicas(file, None, "demoted");
+        let dropped: usize = subject.files.iter().map(drop).sum();
+        let (outcome, text) = match (dropped, self.is_draining(subject)) {
+            (0, _) => (Outcome::Already, "it is in no pool"),
+            (_, true) => (Outcome::Draining, DRAINING),
+            (_, false) => (Outcome::Done, ""),
+        };
+        MoveView {
+            name: escape(subject.name.as_bytes()),
+            outcome,
+            pool: String::new(),
+            files: subject.files.len() as u64,
+            bytes: subject.bytes(),
+            text: text.to_owned(),
+        }
     }
 
     fn pin(&self, name: &str, pool: &str) -> Result<View, Message> {
@@ -521,7 +550,11 @@ impl Coordinator {
             let name = escape(first.name.as_bytes());
             if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
                 let failed = transfers.iter().find(|transfer| transfer.state.is_final());
-                let why = failed.map_or("its copy was ended", |transfer| transfer.why.as_str());
+                let why = match failed {
+                    None => "its copy was ended",
+                    Some(transfer) if transfer.why.is_empty() => "it has left its pool already",
+                    Some(transfer) => transfer.why.as_str(),
+                };
                 return Err(Message::new(
                     Code::Failed,
                     format!("{name} is not resident: {why}"),

@@ -18,7 +18,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 DEBIAN_PYTHON = "/usr/bin/python3"
 # transformers beyond 4.38 does not import with torch 1.13 on Python 3.11.
-TORCH_WITH_DEPENDENCIES = ["transformers==4.38.2", "safetensors==0.8.0", "typer>=0.12,<1"]
+TORCH_WITH_DEPENDENCIES = ["transformers==4.38.2", "safetensors==0.8.0", "typer==0.29.2"]
 
 
 def run(*argv):

@@ -56,6 +56,17 @@ pub struct SetAttr {
     pub mtime: Option<Time>,
 }
 
+impl SetAttr {
+    /// Whether both times are set to now, and nothing else.
+    fn is_touch(&self) -> bool {
+        (self.atime, self.mtime) == (Some(Time::Now), Some(Time::Now))
+            && self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+    }
+}
+
 /// How a rename treats an existing target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
@@ -182,9 +193,17 @@ impl TieredFs {
     /// The directory and name, with the directory made in the models directory if only cold storage
     /// has it so far.
     fn slot<'a>(&self, parent: NodeId, name: &'a [u8], what: &'static str) -> FsResult<Slot<'a>> {
+        self.slot_in(self.directory_of(parent)?, name, what)
+    }
+
+    fn slot_in<'a>(
+        &self,
+        directory: DirId,
+        name: &'a [u8],
+        what: &'static str,
+    ) -> FsResult<Slot<'a>> {
         self.refuse_read_only(what)?;
         check_name(name).map_err(|bad| FsError::new(what, ErrorKind::BadPath(bad)))?;
-        let directory = self.directory_of(parent)?;
         if directory == DirId::ROOT && name == crate::virtual_file::DIRECTORY.as_bytes() {
             return Err(FsError::new(what, ErrorKind::NotPermitted));
         }
@@ -328,7 +347,8 @@ impl TieredFs {
         }
     }
 
-    /// Creates an empty file in the models directory in place of a cold one of the same name.
+    /// Creates an empty file in the models directory in place of a cold one, under all names that
+    /// lead to that: hard links are one file.
     pub(super) fn shadow(
         &self,
         node: &Arc<Node>,
@@ -336,10 +356,20 @@ impl TieredFs {
         request: &OpenRequest,
     ) -> FsResult<Arc<HomeFile>> {
         let gone = || FsError::new("truncate", ErrorKind::NotFound);
-        let (directory, name) = cold.any_name().ok_or_else(gone)?;
-        let parent = self.nodes.of_directory(directory).ok_or_else(gone)?;
-        let slot = self.slot(parent, &name, "truncate")?;
+        let names = self.union.shown_names(cold);
+        let ((directory, name), links) = names.split_first().ok_or_else(gone)?;
+        let slot = self.slot_in(*directory, name, "truncate")?;
         let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
+        for (directory, name) in links {
+            let link = self.slot_in(*directory, name, "truncate")?;
+            let (fd, to) = (&link.fd, link.name());
+            match rustix::fs::linkat(&slot.fd, slot.name(), fd, to, AtFlags::empty()) {
+                // Whoever made it meanwhile has it.
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(link.failed("truncate", errno)),
+            }
+            self.record(link.directory, link.name)?;
+        }
         // What the daemon serves is filled from the new file from now on, for all who have it open.
         let held_by_kernel = {
             let open = node.lock_open();
@@ -352,7 +382,7 @@ impl TieredFs {
             cold.with_live(|live| live.node = None);
             file.with_live(|live| live.node = Some(node.id));
         }
-        node.set_target(Target::File(Arc::clone(&file)));
+        node.set_file(&file, self.anchor(&file));
         Ok(file)
     }
 
@@ -456,7 +486,6 @@ impl TieredFs {
         }
         let slot = self.slot(parent, name, "link")?;
         self.refuse_existing(&slot, "link")?;
-        self.union.note_hard_link(&file);
         let gone = || FsError::new("link", ErrorKind::NotFound);
         let path = self.union.path_of(&file).ok_or_else(gone)?;
         let (from, from_name) = path.split_last().ok_or_else(gone)?;
@@ -664,6 +693,10 @@ impl TieredFs {
         set: &SetAttr,
         request: &OpenRequest,
     ) -> FsResult<()> {
+        if file.is_cold() && set.is_touch() {
+            // Ollama touches a blob that it uses again, and gives up where it cannot.
+            return Ok(());
+        }
         if file.is_cold() {
             let only_emptied =
                 set.size == Some(0) && set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
@@ -677,19 +710,16 @@ impl TieredFs {
             self.truncate(node, file, handle, size)?;
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
-        let temporary;
-        let anchor = match node.anchor() {
+        let anchor = match node.anchor(file) {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);
-                temporary = self
-                    .models()
-                    .anchor(&self.union.path_of(file).ok_or_else(gone)?)?;
-                &temporary
+                let path = self.union.path_of(file).ok_or_else(gone)?;
+                Arc::new(self.models().anchor(&path)?)
             }
         };
-        set_on(anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;
-        if let Ok(stat) = rustix::fs::fstat(anchor) {
+        set_on(&anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;
+        if let Ok(stat) = rustix::fs::fstat(&anchor) {
             let attr = Attr::of(&stat);
             let former = file.set_attr(attr);
             if !former.identity.same_contents(&attr.identity) {

@@ -163,9 +163,13 @@ impl TieredFs {
         if let Some(path) = self.union.path_of(file) {
             self.refuse_same_file("open", file, &path, request.pid)?;
         }
-        // Before the node is locked: it may have to be retired.
-        self.drop_if_changed(node, file);
         let mut open = node.lock_open();
+        if open.handles == 0 && self.has_changed(node, file) {
+            // Not while the node is locked: dropping looks whether it is held.
+            drop(open);
+            self.drop_replicas(file, None, "the file changed in its home");
+            open = node.lock_open();
+        }
         if open.handles == 0 {
             let place = match best_replica(file) {
                 Some(place) => place,
@@ -182,6 +186,15 @@ impl TieredFs {
             if open.handles == 0 {
                 self.bind(&mut open, file, place, register);
             }
+        } else if !open.retired && self.is_stale(node, &open) {
+            // Others hold the node on a stale replica and keep it; whoever comes now is sent to look
+            // the name up again, and finds a node that has what the home has.
+            drop(open);
+            self.drop_replicas(file, None, "the file changed in its home");
+            open = node.lock_open();
+            if open.retired || open.handles == 0 {
+                return Err(FsError::new("open", ErrorKind::Retired));
+            }
         }
         let served = self.share(&mut open);
         Ok(OpenReply::Ready(
@@ -189,16 +202,28 @@ impl TieredFs {
         ))
     }
 
-    /// Drops the replicas of a file of the models directory that has changed behind our back. That
-    /// home is local: its word is had at once, before inotify tells.
-    fn drop_if_changed(&self, node: &Node, file: &Arc<HomeFile>) {
+    /// Whether replicas of a file of the models directory are of what it was before a change behind
+    /// our back. That home is local: its word is had at once, before inotify tells.
+    fn has_changed(&self, node: &Node, file: &HomeFile) -> bool {
         let source = file.with_live(|live| Some(live.replicas.first()?.meta().origin.source));
-        let (Some(source), Some(anchor), false) = (source, node.anchor(), file.is_cold()) else {
-            return;
+        let (Some(source), false) = (source, file.is_cold()) else {
+            return false;
         };
-        if Identity::of_fd(anchor).is_ok_and(|current| !source.same_contents(&current)) {
-            self.drop_replicas(file, None, "the file changed in its home");
-        }
+        let current = node.anchor(file).map(|anchor| Identity::of_fd(&*anchor));
+        current.is_some_and(|found| found.is_ok_and(|found| !source.same_contents(&found)))
+    }
+
+    /// Whether the node is held on a replica of what its home no longer has. Only of the models
+    /// directory is that known at once.
+    fn is_stale(&self, node: &Node, open: &OpenState) -> bool {
+        let Some(bound) = open.bound.as_ref() else {
+            return false;
+        };
+        let on_replica = matches!(bound.place, Place::Pool(..)) && !bound.file.is_cold();
+        let anchor = node.anchor(&bound.file).filter(|_| on_replica);
+        let current = anchor.map(|anchor| Identity::of_fd(&*anchor));
+        let copied = bound.file.attr().identity;
+        current.is_some_and(|current| current.is_ok_and(|found| !found.same_contents(&copied)))
     }
 
     /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
@@ -209,9 +234,9 @@ impl TieredFs {
             .path_of(file)
             .ok_or_else(gone)
             .and_then(|path| self.home_of(file).open_file(&path, false));
-        let opened = match (by_path, node.anchor()) {
+        let opened = match (by_path, node.anchor(file)) {
             (Ok(opened), _) => opened,
-            (Err(_), Some(anchor)) => crate::home::reopen(anchor, false)
+            (Err(_), Some(anchor)) => crate::home::reopen(&anchor, false)
                 .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?,
             (Err(error), None) => return Err(error),
         };
@@ -238,10 +263,11 @@ impl TieredFs {
         let right = |opened: &File| {
             Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
         };
+        let anchor = node.anchor(file);
         match by_path {
-            Ok(opened) if node.anchor().is_none() || right(&opened) => Ok(opened),
-            other => match node.anchor() {
-                Some(anchor) => crate::home::reopen(anchor, write)
+            Ok(opened) if anchor.is_none() || right(&opened) => Ok(opened),
+            other => match anchor {
+                Some(anchor) => crate::home::reopen(&anchor, write)
                     .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
                 None => other,
             },
