@@ -32,6 +32,13 @@ pub struct Known {
     pub files: HashMap<u64, Arc<HomeFile>>,
 }
 
+impl Known {
+    /// Whether it was made from the tree as it was at this generation.
+    pub fn is_of(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
+}
+
 /// The catalog, kept up to date on demand.
 pub struct World {
     fs: Arc<TieredFs>,
