@@ -439,7 +439,7 @@ impl TieredFs {
         let (own, parent) = match self.node(node)?.target() {
             Target::Directory(directory) => {
                 let parent = self.union.parent(directory).unwrap_or(DirId::ROOT);
-                let ino = |id| self.union.directory(id).map_or(0, |view| view.ino);
+                let ino = |id| self.union.directory_ino(id).unwrap_or(0);
                 (ino(directory), ino(parent))
             }
             _ => (VIRTUAL_INO + VIRTUAL_NODE, VIRTUAL_INO),
@@ -476,7 +476,7 @@ impl TieredFs {
                 UnionChange::FileChanged(file) => {
                     tree_changed = true;
                     self.drop_replicas(&file, None, "the file changed in its home");
-                    let (node, writers) = file.with_live(|live| (live.node, live.writers));
+                    let (node, writers) = file.with_live(|live| (live.node(), live.writers));
                     if let Some(node) = node {
                         // What is written through us, the kernel has already.
                         let notice = if writers > 0 {
@@ -488,7 +488,7 @@ impl TieredFs {
                     }
                 }
                 UnionChange::FileAttr(file) => {
-                    if let Some(node) = file.with_live(|live| live.node) {
+                    if let Some(node) = file.with_live(|live| live.node()) {
                         self.residency.notice(Notice::Attr(node));
                     }
                 }
