@@ -73,11 +73,11 @@ pub struct OpenState {
     /// Open handles.
     pub handles: u32,
     /// What they are bound to; `Some` while `handles` is not zero.
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
     /// Lookups give another nodeid now.
     pub retired: bool,
     /// Contents of the kernel's page cache for this node: size and modification time.
-    pub cached: Option<(u64, i64)>,
+    pub cached: Option<Box<(u64, i64)>>,
 }
 
 /// One node.
@@ -205,12 +205,12 @@ impl NodeTable {
         anchor: impl FnOnce() -> Option<OwnedFd>,
     ) -> Arc<Node> {
         file.with_live(|live| {
-            if let Some(mut known) = live.node.and_then(|id| self.nodes.get_mut(&id)) {
+            if let Some(mut known) = live.node().and_then(|id| self.nodes.get_mut(&id)) {
                 known.lookups += 1;
                 return Arc::clone(&known.node);
             }
             let id = self.fresh_id();
-            live.node = Some(id);
+            live.set_node(Some(id));
             self.insert(id, Target::File(Arc::clone(file)), anchor(), 1)
         })
     }
@@ -235,8 +235,8 @@ impl NodeTable {
         };
         match node.target() {
             Target::File(file) => file.with_live(|live| {
-                if give_back() && live.node == Some(id) {
-                    live.node = None;
+                if give_back() && live.node() == Some(id) {
+                    live.set_node(None);
                 }
             }),
             Target::Directory(directory) => {

@@ -303,8 +303,8 @@ impl TieredFs {
         if held {
             self.residency.retire(&self.nodes, cold, node);
         } else {
-            cold.with_live(|live| live.node = None);
-            file.with_live(|live| live.node = Some(node.id));
+            cold.with_live(|live| live.set_node(None));
+            file.with_live(|live| live.set_node(Some(node.id)));
         }
         node.set_target(Target::File(Arc::clone(&file)));
         Ok(file)

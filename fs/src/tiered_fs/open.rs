@@ -239,11 +239,11 @@ impl TieredFs {
             }
             None => None,
         };
-        open.bound = Some(Bound {
+        open.bound = Some(Box::new(Bound {
             file: Arc::clone(file),
             place,
             token,
-        });
+        }));
     }
 
     /// One handle more on what the node is bound to.
@@ -256,8 +256,9 @@ impl TieredFs {
             Some(token) => Served::Passthrough(Arc::clone(token)),
             None => {
                 let identity = bound.file.attr().identity;
-                let contents = (identity.size, identity.mtime_ns);
-                let keep = open.cached.replace(contents) == Some(contents);
+                let contents = Box::new((identity.size, identity.mtime_ns));
+                let keep = open.cached.as_ref() == Some(&contents);
+                open.cached = Some(contents);
                 Served::Cached(keep)
             }
         }
@@ -376,11 +377,11 @@ impl TieredFs {
                 .try_clone()
                 .map_err(|e| FsError::new("open", ErrorKind::Io(e)))?;
             let (file, place) = (Arc::clone(file), Place::Home(Arc::new(place)));
-            open.bound = Some(Bound {
+            open.bound = Some(Box::new(Bound {
                 file,
                 place,
                 token: None,
-            });
+            }));
             return Ok(self.share(open));
         }
         open.handles += 1;
