@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 
 use crate::file::{HomeFile, lock};
 use crate::ids::{DirId, NodeId, PoolId};
@@ -132,8 +132,19 @@ pub struct NodeTable {
 
 /// First nodeid given to files and directories; below lie the root and the virtual files.
 const FIRST_NODE: u64 = 1024;
+/// First nodeid that is no inode number: those of homes and virtual files are smaller.
+const FIRST_FRESH: u64 = 1 << 63;
 /// Nodeid of the virtual directory; its files follow.
 pub const VIRTUAL_NODE: u64 = 2;
+
+fn new_node(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
+    Arc::new(Node {
+        id,
+        target: RwLock::new(target),
+        anchor,
+        open: Mutex::new(OpenState::default()),
+    })
+}
 
 impl NodeTable {
     /// A table with the root and `virtual_files` virtual files.
@@ -141,7 +152,7 @@ impl NodeTable {
         let table = NodeTable {
             nodes: DashMap::new(),
             by_directory: DashMap::new(),
-            next: AtomicU64::new(FIRST_NODE),
+            next: AtomicU64::new(FIRST_FRESH),
         };
         table.insert(NodeId::ROOT, Target::Directory(DirId::ROOT), None, 1);
         table.by_directory.insert(DirId::ROOT, NodeId::ROOT);
@@ -160,12 +171,7 @@ impl NodeTable {
         anchor: Option<OwnedFd>,
         lookups: u64,
     ) -> Arc<Node> {
-        let node = Arc::new(Node {
-            id,
-            target: RwLock::new(target),
-            anchor,
-            open: Mutex::new(OpenState::default()),
-        });
+        let node = new_node(id, target, anchor);
         self.nodes.insert(
             id,
             Known {
@@ -174,6 +180,22 @@ impl NodeTable {
             },
         );
         node
+    }
+
+    /// A new node of a file, looked up once: under its inode number where that is free, so that an
+    /// entry can carry attributes (the library takes both numbers from one field), else a fresh one.
+    fn insert_file(&self, ino: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
+        if (FIRST_NODE..FIRST_FRESH).contains(&ino.0)
+            && let Entry::Vacant(free) = self.nodes.entry(ino)
+        {
+            let node = new_node(ino, target, anchor);
+            free.insert(Known {
+                node: Arc::clone(&node),
+                lookups: 1,
+            });
+            return node;
+        }
+        self.insert(self.fresh_id(), target, anchor, 1)
     }
 
     fn fresh_id(&self) -> NodeId {
@@ -209,9 +231,10 @@ impl NodeTable {
                 known.lookups += 1;
                 return Arc::clone(&known.node);
             }
-            let id = self.fresh_id();
-            live.set_node(Some(id));
-            self.insert(id, Target::File(Arc::clone(file)), anchor(), 1)
+            let (target, anchor) = (Target::File(Arc::clone(file)), anchor());
+            let node = self.insert_file(NodeId(file.ino), target, anchor);
+            live.set_node(Some(node.id));
+            node
         })
     }
 

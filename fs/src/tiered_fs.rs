@@ -267,6 +267,15 @@ impl TieredFs {
         }
     }
 
+    /// The kernel has attributes with a name now. It does not take a notice about a node that it
+    /// does not know yet, so what changed while the answer was on its way is told again.
+    pub fn entry_was_answered(&self, shown: &Shown) {
+        let file = self.nodes.get(shown.node).and_then(|node| node.file());
+        if file.is_some_and(|file| file.attr() != shown.attr) {
+            self.residency.notice(Notice::Attr(shown.node));
+        }
+    }
+
     /// A descriptor that keeps a file of the models directory reachable whatever happens to its name.
     fn anchor(&self, file: &HomeFile) -> Option<std::os::fd::OwnedFd> {
         if file.is_cold() {
