@@ -3,6 +3,12 @@
 //!
 //! `cargo bench --bench daemon [-- OPTIONS]`, as root; `-- --help` lists the options.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
+
 mod harness;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,12 @@
 //! `cargo bench --bench data_path [-- OPTIONS]`, as root; `-- --help` lists the options. The daemon
 //! is the real program on temporary directories; nothing is left of it.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
+
 mod harness;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,12 @@
 //! `cargo bench --bench promote [-- OPTIONS]`, as root; `-- --help` lists the options. In each round
 //! each way is measured once, in turn in another order; caches are dropped before each.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
+
 mod harness;
 
 use std::path::{Path, PathBuf};

@@ -18,10 +18,10 @@ mod models;
 mod pin;
 mod plan;
 mod promote;
+mod simulate;
 mod rescan;
 mod serve;
 mod mount;
-mod helper;
 mod status;
 mod tiers;
 mod transfers;
@@ -29,8 +29,9 @@ mod umount;
 mod version;
 mod wait;
 mod which;
-mod args;
 mod man;
+mod args;
+mod helper;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -86,13 +87,16 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Which(arguments) => which::run(arguments, context),
         Verb::Explain(arguments) => explain::run(arguments, context),
         Verb::Plan(arguments) => plan::run(&arguments, context),
+        Verb::Simulate(arguments) => simulate::run(&arguments, context),
         Verb::Rescan(arguments) => rescan::run(&arguments, context),
         Verb::Events(arguments) => events::run(&arguments, context),
         Verb::Config(arguments) => config::run(arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(arguments, context),
-        Verb::Completions(arguments) => completions::run(&arguments, context),
-        Verb::Man(arguments) => man::run(&arguments, context),
+        Verb::Completions(arguments) => {
+            completions::run(&args::completions(arguments.shell), context)
+        }
+        Verb::Man(arguments) => man::run(&arguments, &args::man_pages(), context),
     }
 }
 

@@ -3,9 +3,9 @@
 //! one door can do, all can. This module only says what is well-formed: whether a model exists or
 //! fits is for the one who carries the command out.
 
-mod line;
-mod message;
 mod suggest;
+mod message;
+mod line;
 
 use serde::{Deserialize, Serialize};
 

@@ -5,8 +5,8 @@
 
 mod executor;
 pub mod client;
-pub mod control_files;
 pub mod metrics;
+pub mod control_files;
 pub mod socket;
 
 pub use client::Client;

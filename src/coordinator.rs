@@ -81,6 +81,8 @@ struct Errand {
     model: String,
     why: String,
     file: Arc<HomeFile>,
+    /// The file's count of writes when it was asked for.
+    writes: u32,
     /// Replicas of the file elsewhere are dropped when it is done.
     alone: bool,
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit};
-use speedloader_config::{Cold, ColdKind, Config, Passthrough};
+use speedloader_config::{Checksum, Cold, ColdKind, Config, Passthrough};
 use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
 use speedloader_fs::home::Watch;
 use speedloader_fs::mover::{Mover, MoverSettings};
-use speedloader_fs::replica::Drainer;
+use speedloader_fs::replica::{DigestKind, Drainer};
 use speedloader_fs::seam::Seam;
 use speedloader_fs::settings::{ColdSettings, FsSettings};
 use speedloader_fs::tiered_fs::TieredFs;
@@ -341,6 +341,10 @@ fn start_mover(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Mover,
     if let Some(threads) = number(config.mover.threads) {
         settings.copy.threads = threads;
     }
+    settings.copy.record = match config.mover.checksum {
+        Checksum::Crc64 => DigestKind::Crc64,
+        Checksum::Blake3 => DigestKind::Blake3,
+    };
     // The copy wants a power of two.
     settings.copy.chunk_bytes = (config.mover.chunk.0 / 2 + 1).next_power_of_two();
     let host = Arc::new(Host(Arc::downgrade(coordinator)));

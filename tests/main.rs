@@ -4,6 +4,24 @@
 // Whatever is unwrapped in a test is what the test asserts.
 #![allow(clippy::unwrap_used)]
 
+mod harness {
+    //! A real daemon on a temporary tree, and what watches it.
+
+    pub mod skip;
+    pub mod content;
+    pub mod mapping;
+    pub mod mount_table;
+    pub mod cold_guard;
+    pub mod watchdog;
+    pub mod site;
+    pub mod mount;
+    pub mod child;
+
+    pub use mount::Mount;
+    pub use site::{Site, in_both_modes};
+    pub use skip::test_name;
+}
+
 mod control {
     pub mod fake;
     mod commands;
@@ -19,4 +37,27 @@ mod cli {
     mod answers;
     mod process;
     mod wrong;
+}
+
+mod mounted {
+    mod reading;
+    mod moving;
+    pub mod churn;
+    mod cold;
+    mod writing;
+    pub mod locking;
+    mod behind;
+    mod names;
+    mod control_files;
+    pub mod hung;
+    mod starting;
+}
+
+mod model {
+    mod op;
+    mod naive;
+    mod kernel;
+    mod world;
+    mod run;
+    mod sequences;
 }

@@ -3,7 +3,16 @@
 //! Each benchmark is a program of its own that starts the real release binary. Nothing here judges a
 //! figure: goals are printed beside ratios, and only `--check` makes a missed one an error.
 
-#![allow(dead_code, reason = "each benchmark uses its part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each benchmark uses its part of this"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
 
 pub mod files;
 pub mod machine;

@@ -125,6 +125,16 @@ choice! {
 }
 
 choice! {
+    /// The checksum that is recorded of a copy whose file's name promises none.
+    pub enum Checksum {
+        /// Finds every accident; costs a third of the other.
+        Crc64 = "crc64",
+        /// Cannot be forged either.
+        Blake3 = "blake3",
+    }
+}
+
+choice! {
     /// The least important message that is logged.
     pub enum LogLevel {
         /// Only what failed.

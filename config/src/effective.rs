@@ -14,7 +14,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::choice::{
-    ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy, Transport,
+    Checksum, ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy,
+    Transport,
 };
 use crate::fault::Fault;
 use crate::field::DefaultValue::{Computed, Required, Unset, Value};
@@ -173,6 +174,8 @@ section! {
         pub chunk: Bytes = Value("2MiB"), Live, from "64KiB" to "64MiB";
         /// Compare what was copied with the checksum in its name, where it has one, before it is used.
         pub verify: bool = Value("true"), Live;
+        /// The checksum that is recorded of every other copy.
+        pub checksum: Checksum = Value("crc64"), Remount;
         /// How many files are copied from one home at a time.
         pub concurrent: u32 = Value("1"), Live, from "1" to "16";
     }

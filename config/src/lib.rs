@@ -45,7 +45,8 @@ mod load;
 pub use account::Account;
 pub use change::{Change, changes};
 pub use choice::{
-    ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy, Transport,
+    Checksum, ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy,
+    Transport,
 };
 pub use effective::{
     Cache, Cold, Config, Control, Entry, Http, Log, Mount, Mover, Placement, Policy, Pool, Remote,

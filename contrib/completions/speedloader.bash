@@ -61,6 +61,9 @@ _speedloader() {
             speedloader,serve)
                 cmd="speedloader__subcmd__serve"
                 ;;
+            speedloader,simulate)
+                cmd="speedloader__subcmd__simulate"
+                ;;
             speedloader,status)
                 cmd="speedloader__subcmd__status"
                 ;;
@@ -160,6 +163,9 @@ _speedloader() {
             speedloader__subcmd__help,serve)
                 cmd="speedloader__subcmd__help__subcmd__serve"
                 ;;
+            speedloader__subcmd__help,simulate)
+                cmd="speedloader__subcmd__help__subcmd__simulate"
+                ;;
             speedloader__subcmd__help,status)
                 cmd="speedloader__subcmd__help__subcmd__status"
                 ;;
@@ -245,7 +251,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -583,7 +589,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan rescan events config version demo completions man help"
+            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -849,6 +855,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__serve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__simulate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1237,6 +1257,52 @@ _speedloader() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__simulate)
+            opts="-v -q -h --trace --pool --remote --policy --bandwidth --moves --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --trace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bandwidth)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --moves)
+                    COMPREPLY=($(compgen -W "while-reading copy" -- "${cur}"))
                     return 0
                     ;;
                 --config)

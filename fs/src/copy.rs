@@ -22,7 +22,7 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::identity::Identity;
 use crate::replica::{Digest, DigestKind, Partial};
 use crate::sys::map::{FileMap, HugeBuffer, PAGE_BYTES};
-use hash::{Blake3Parts, Sequential};
+use hash::{Parts, Sequential};
 
 /// How to copy.
 #[derive(Clone, Debug)]
@@ -31,9 +31,10 @@ pub struct CopySettings {
     pub threads: NonZeroUsize,
     /// Bytes read at a time, a power of two of at least 64 KiB; 2 MiB is one huge page.
     pub chunk_bytes: u64,
-    /// What the bytes must be, where the file's name promises it. Otherwise their BLAKE3 is
-    /// recorded.
+    /// What the bytes must be, where the file's name promises it.
     pub expected: Option<Digest>,
+    /// The digest to record where nothing is promised.
+    pub record: DigestKind,
 }
 
 impl Default for CopySettings {
@@ -42,6 +43,7 @@ impl Default for CopySettings {
             threads: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
             chunk_bytes: 2 << 20,
             expected: None,
+            record: DigestKind::Blake3,
         }
     }
 }
@@ -120,21 +122,21 @@ fn copy_bytes(
     });
     let kind = settings
         .expected
-        .map_or(DigestKind::Blake3, |digest| digest.kind);
+        .map_or(settings.record, |digest| digest.kind);
     let run = Run {
         source,
         partial,
         control,
         chunk_bytes,
         parts,
-        blake3: (kind == DigestKind::Blake3).then(|| Blake3Parts::new(size_bytes, chunk_bytes)),
+        hashed: Parts::new(kind, size_bytes, chunk_bytes),
         failure: Mutex::new(None),
         finished: Condvar::new(),
     };
     let threads = settings.threads.get().min(chunks);
     let followed = std::thread::scope(|scope| {
         // One chunk, or a digest in parts: this thread does it alone.
-        if chunks == 1 || (threads == 1 && run.blake3.is_some()) {
+        if chunks == 1 || (threads == 1 && run.hashed.is_some()) {
             run.work();
         } else {
             for number in 0..threads {
@@ -146,7 +148,7 @@ fn copy_bytes(
                 }
             }
         }
-        if run.blake3.is_none() {
+        if run.hashed.is_none() {
             run.follow(chunks)
         } else {
             None
@@ -155,12 +157,7 @@ fn copy_bytes(
     if let Some(failure) = lock(&run.failure).take() {
         return Err(failure);
     }
-    let hashed_in_parts = || {
-        run.blake3.as_ref().map(|parts| Digest {
-            kind,
-            bytes: parts.root(),
-        })
-    };
+    let hashed_in_parts = || run.hashed.as_ref().map(Parts::digest);
     followed
         .or_else(hashed_in_parts)
         .ok_or_else(|| FsError::new("copy", ErrorKind::Cancelled).at(run.path()))
@@ -190,7 +187,7 @@ struct Run<'a> {
     /// `None` where the destination is written instead of mapped.
     parts: Option<Vec<Part<'a>>>,
     /// `None` where a sequential digest follows the copy.
-    blake3: Option<Blake3Parts>,
+    hashed: Option<Parts>,
     failure: Mutex<Option<FsError>>,
     finished: Condvar,
 }
@@ -223,7 +220,7 @@ impl Run<'_> {
                 Some(parts) => self.fill_part(&parts[index], &range)?,
                 None => self.fill_file(&mut buffer, &range)?,
             }
-            self.control.finish_chunk(index, self.blake3.is_some());
+            self.control.finish_chunk(index, self.hashed.is_some());
             self.notify();
         }
         Ok(())
@@ -303,7 +300,7 @@ impl Run<'_> {
     }
 
     fn hash(&self, bytes: &[u8], range: &Range<u64>) {
-        if let Some(parts) = &self.blake3 {
+        if let Some(parts) = &self.hashed {
             parts.hash(bytes, range.start);
         }
     }
@@ -387,7 +384,7 @@ impl Run<'_> {
     }
 
     fn notify(&self) {
-        if self.blake3.is_none() {
+        if self.hashed.is_none() {
             // Under the lock, or a wake-up between the follower's look and its wait is lost.
             let _held = lock(&self.failure);
             self.finished.notify_all();

@@ -20,6 +20,8 @@ pub fn to_errno(error: &FsError) -> i32 {
         ErrorKind::CrossDevice => Errno::XDEV,
         ErrorKind::NotPermitted => Errno::PERM,
         ErrorKind::Busy(_) => Errno::BUSY,
+        // The kernel does not pass it on: it looks the name up again.
+        ErrorKind::Retired => Errno::STALE,
         ErrorKind::TooLarge { .. } => Errno::FBIG,
         ErrorKind::NoSpace { .. } => Errno::NOSPC,
         ErrorKind::Cancelled => Errno::INTR,
@@ -62,6 +64,26 @@ pub fn is_unsupported(error: &std::io::Error) -> bool {
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY | Errno::ISDIR)
     )
+}
+
+/// Whether there is something of that name already.
+pub fn is_there(error: Errno) -> bool {
+    error == Errno::EXIST
+}
+
+/// Whether there is nothing of that name.
+pub fn is_missing(error: Errno) -> bool {
+    error == Errno::NOENT
+}
+
+/// Whether we may not.
+pub fn is_refused(error: Errno) -> bool {
+    error == Errno::PERM
+}
+
+/// Whether a signal came first: the call is made again.
+pub fn is_interrupted(error: Errno) -> bool {
+    error == Errno::INTR
 }
 
 /// Whether a lease was refused because somebody else has the file open or mapped.

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     NotPermitted,
     /// The file has a writer, a lock or a move under way.
     Busy(&'static str),
+    /// Readers keep the node where it is: the name leads to another one now.
+    Retired,
     /// No pool is ever large enough: bytes wanted, bytes at most.
     TooLarge {
         /// Bytes of the file.
@@ -149,6 +151,7 @@ impl fmt::Display for FsError {
             ErrorKind::Invalid(what) => write!(f, ": {what}"),
             ErrorKind::NotPermitted => f.write_str(": not permitted"),
             ErrorKind::Busy(why) => write!(f, ": busy: {why}"),
+            ErrorKind::Retired => f.write_str(": the name leads to another node now"),
             ErrorKind::TooLarge {
                 needed_bytes,
                 capacity_bytes,

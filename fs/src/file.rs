@@ -4,6 +4,7 @@
 //! file unlinked while open goes on working.
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attr::{Attr, Kind};
@@ -29,6 +30,7 @@ pub struct HomeFile {
     attr: Mutex<Attr>,
     names: Mutex<Names>,
     live: Mutex<Live>,
+    writes: AtomicU32,
 }
 
 /// The names of a file. Nearly every file has one: a hundred thousand lists of one would be felt.
@@ -151,6 +153,7 @@ impl HomeFile {
             attr: Mutex::new(attr),
             names: Mutex::default(),
             live: Mutex::default(),
+            writes: AtomicU32::new(0),
         }
     }
 
@@ -207,6 +210,15 @@ impl HomeFile {
             live.more = None;
         }
         result
+    }
+
+    /// How often it was opened for writing through us: a copy made before is not of now.
+    pub fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_write(&self) {
+        self.writes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether somebody has it open.

@@ -590,10 +590,14 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let (listed, own, parent) = match self.fs.readdir(NodeId(node.0), HandleId(handle.0)) {
-            Ok(listed) => listed,
-            Err(error) => return reply.error(errno(&error)),
-        };
+        let (listed, own, parent) =
+            match self
+                .fs
+                .readdir(NodeId(node.0), HandleId(handle.0), offset == 0)
+            {
+                Ok(listed) => listed,
+                Err(error) => return reply.error(errno(&error)),
+            };
         let dots = [(own, "."), (parent, "..")];
         let dots = dots
             .iter()

@@ -19,8 +19,6 @@ pub struct OpenFile {
     pub file: Arc<HomeFile>,
     /// A writable descriptor of its own, for writers.
     pub own: Option<File>,
-    /// Reads and writes come to the daemon and go to `own`, beside a binding that differs.
-    pub apart: bool,
 }
 
 /// What a handle stands for.
@@ -61,6 +59,13 @@ impl HandleTable {
         match &*self.handles.get(&id)? {
             Handle::Directory(listed) => Some(Arc::clone(listed)),
             _ => None,
+        }
+    }
+
+    /// Gives an open directory another listing.
+    pub fn replace_directory(&self, id: HandleId, listed: Arc<Vec<ListedName>>) {
+        if let Some(mut handle) = self.handles.get_mut(&id) {
+            *handle = Handle::Directory(listed);
         }
     }
 

@@ -19,15 +19,16 @@ pub mod mover;
 pub mod attr;
 pub mod file;
 pub mod event;
-pub mod settings;
 pub mod stats;
 pub mod virtual_file;
 pub mod home;
+pub mod settings;
 pub mod union;
 pub mod node;
 pub mod handle;
 pub mod residency;
 pub mod offload;
+pub mod same_file;
 pub mod tiered_fs;
 pub mod fuse;
 

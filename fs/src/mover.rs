@@ -6,8 +6,8 @@
 //! The mover decides nothing: what to move is the owner's business, whether a copy may be given
 //! out is the host's.
 
-mod queue;
 mod transfer;
+mod queue;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -33,8 +33,8 @@ use queue::{Claimed, Queue};
 const EXTRA_WORKERS_MAX: usize = 8;
 /// How long a copy waits for memory that is draining.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it looks.
-const DRAIN_LOOK: Duration = Duration::from_millis(5);
+/// How often it looks meanwhile whether it was cancelled.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
 /// How long dropping a mover waits for copies that were cancelled.
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -290,20 +290,20 @@ impl Mover {
     }
 }
 
-/// Reserves room. What was dropped a moment ago to make it is free as soon as the drainer has looked:
-/// while something drains it is waited for, briefly.
+/// Reserves room. What was dropped a moment ago to make it is free as soon as the drainer has
+/// looked: while something drains it is waited for, briefly.
 fn reserve(pool: &Arc<Pool>, bytes: u64, control: &CopyControl) -> FsResult<Reservation> {
     let until = Instant::now() + DRAIN_PATIENCE;
+    let mut can_grow = true;
     loop {
         match pool.try_reserve(bytes) {
             Err(FsError {
                 kind: ErrorKind::NoSpace { .. },
                 ..
-            }) if Instant::now() < until
-                && !control.is_cancelled()
-                && pool.usage()?.draining_bytes > 0 =>
-            {
-                std::thread::sleep(DRAIN_LOOK);
+            }) if can_grow && !control.is_cancelled() => {
+                let left = until.saturating_duration_since(Instant::now());
+                // What drained since the look above is found by one more.
+                can_grow = pool.wait_while_draining(left.min(DRAIN_LOOK)) && !left.is_zero();
             }
             other => return other,
         }
@@ -449,5 +449,7 @@ fn discard(replica: Replica) {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use dashmap::{DashMap, Entry};
 
@@ -85,8 +85,7 @@ pub struct Node {
     /// Its nodeid.
     pub id: NodeId,
     target: RwLock<Target>,
-    /// Stands for a file of the models directory even when its name is gone.
-    pub anchor: Option<OwnedFd>,
+    anchor: OnceLock<OwnedFd>,
     open: Mutex<OpenState>,
 }
 
@@ -110,6 +109,17 @@ impl Node {
             Target::File(file) => Some(file),
             _ => None,
         }
+    }
+
+    /// A descriptor that stands for the file even when its name is gone, if there is one.
+    pub fn anchor(&self) -> Option<&OwnedFd> {
+        self.anchor.get()
+    }
+
+    /// Gives it one; the first stays.
+    pub fn set_anchor(&self, anchor: OwnedFd) {
+        // A second one stands for the same file.
+        let _ = self.anchor.set(anchor);
     }
 
     /// The open side, locked.
@@ -141,7 +151,7 @@ fn new_node(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
     Arc::new(Node {
         id,
         target: RwLock::new(target),
-        anchor,
+        anchor: anchor.map(OnceLock::from).unwrap_or_default(),
         open: Mutex::new(OpenState::default()),
     })
 }

@@ -9,26 +9,23 @@
 //! where the file system has no `O_TMPFILE`. All directories have mode 0700 and belong to us; no
 //! symlink is ever followed.
 
+mod layout;
+mod reservation;
 mod speed;
 
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, StatFs};
-
-use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::ids::PoolId;
 use crate::seam::Seam;
 use crate::tmpfs::{self, DroppedOption, TmpfsSettings};
-
-/// `f_type` of a tmpfs.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+use layout::Layout;
+pub(crate) use layout::open_unnamed;
+pub use reservation::Reservation;
 
 /// What a pool is made of.
 #[derive(Clone, Debug)]
@@ -100,6 +97,8 @@ pub struct Pool {
     speed_bytes_per_sec: AtomicU64,
     seam: Arc<dyn Seam>,
     ledger: Mutex<Ledger>,
+    /// Told whenever a claim is given back.
+    room: Condvar,
 }
 
 impl Pool {
@@ -110,7 +109,7 @@ impl Pool {
     /// daemon uses the pool, or the directory to mount at is not empty.
     pub fn connect(settings: PoolSettings) -> FsResult<Arc<Pool>> {
         let path = settings.path.clone();
-        let prepared = prepare(&path, &settings.kind)?;
+        let prepared = layout::prepare(&path, &settings.kind)?;
         let opened = Layout::open(&path).inspect_err(|_| {
             if prepared.mounted && !prepared.adopted {
                 // What we mounted a moment ago is not left behind; the first error counts.
@@ -136,6 +135,7 @@ impl Pool {
             speed_bytes_per_sec: AtomicU64::new(settings.speed_bytes_per_sec.unwrap_or(0)),
             seam: settings.seam,
             ledger: Mutex::default(),
+            room: Condvar::new(),
         }))
     }
 
@@ -248,14 +248,20 @@ impl Pool {
         } else {
             ledger.reserved_bytes += needed_bytes;
             ledger.claims += 1;
-            return Ok(Reservation {
-                pool: Arc::clone(self),
-                reserved_bytes: needed_bytes,
-                occupied_bytes: 0,
-                stage: Stage::Copying,
-            });
+            return Ok(Reservation::new(Arc::clone(self), needed_bytes, 0));
         };
         Err(FsError::new("reserve", kind).at_file(&self.path))
+    }
+
+    /// Waits until a claim is given back, at most `patience`. False at once when nothing drains,
+    /// and so nothing becomes free by waiting.
+    pub(crate) fn wait_while_draining(&self, patience: Duration) -> bool {
+        let ledger = self.ledger();
+        if ledger.draining_bytes == 0 {
+            return false;
+        }
+        let _ = self.room.wait_timeout(ledger, patience);
+        true
     }
 
     /// Claims what a complete replica found in the pool occupies already.
@@ -263,12 +269,7 @@ impl Pool {
         let mut ledger = self.ledger();
         ledger.claims += 1;
         ledger.occupied_bytes += occupied_bytes;
-        Reservation {
-            pool: Arc::clone(self),
-            reserved_bytes: 0,
-            occupied_bytes,
-            stage: Stage::Copying,
-        }
+        Reservation::new(Arc::clone(self), 0, occupied_bytes)
     }
 
     /// Changes the capacity at run time.
@@ -312,6 +313,22 @@ impl Pool {
         self.unmount_when_empty(&ledger)
     }
 
+    /// Takes the pool out of use for good, whatever is still in it: a tmpfs of ours is unmounted at
+    /// once, and the kernel frees what readers hold when they let go. For the end of the daemon, after
+    /// which nobody would unmount it.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn abandon(&self) -> FsResult<()> {
+        let mut ledger = self.ledger();
+        ledger.closing = true;
+        if self.mounted {
+            unmount(&self.path)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether [`Pool::disconnect`] succeeded.
     pub fn is_disconnected(&self) -> bool {
         self.ledger().closing
@@ -326,13 +343,7 @@ impl Pool {
         if !(ledger.closing && self.mounted && ledger.claims == 0) {
             return Ok(());
         }
-        match tmpfs::unmount(&self.path) {
-            Err(FsError {
-                kind: ErrorKind::NotFound,
-                ..
-            }) => Ok(()),
-            other => other,
-        }
+        unmount(&self.path)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -368,6 +379,17 @@ impl Pool {
     }
 }
 
+/// Unmounts a tmpfs of ours, if it is still there.
+fn unmount(path: &Path) -> FsResult<()> {
+    match tmpfs::unmount(path) {
+        Err(FsError {
+            kind: ErrorKind::NotFound,
+            ..
+        }) => Ok(()),
+        other => other,
+    }
+}
+
 /// What the metadata beside a replica takes at least: one page.
 const METADATA_BYTES: u64 = crate::sys::map::PAGE_BYTES;
 
@@ -380,220 +402,6 @@ impl std::fmt::Debug for Pool {
             self.name,
             self.path.display()
         )
-    }
-}
-
-struct Prepared {
-    mounted: bool,
-    adopted: bool,
-    dropped_options: Vec<DroppedOption>,
-}
-
-/// Makes sure that there is a directory, and a tmpfs of ours at it where one is wanted.
-/// Makes the directory to mount at, if it is missing; others may pass its parents.
-fn make_mountpoint(path: &Path) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)?;
-    }
-    fs::DirBuilder::new().mode(0o700).create(path)
-}
-
-fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
-    let failed = |error| FsError::new("connect pool", ErrorKind::Io(error)).at_file(path);
-    if !path.is_absolute() {
-        let kind = ErrorKind::Invalid("the path of a pool must be absolute");
-        return Err(FsError::new("connect pool", kind).at_file(path));
-    }
-    let mut prepared = Prepared {
-        mounted: matches!(kind, PoolKind::Tmpfs(_)),
-        adopted: true,
-        dropped_options: Vec::new(),
-    };
-    match kind {
-        PoolKind::Tmpfs(settings) if tmpfs::find(path)?.is_some() => {
-            // Smaller than what it holds: it stays as it is until replicas were dropped.
-            let _ = tmpfs::resize(path, settings.capacity_bytes);
-        }
-        PoolKind::Tmpfs(settings) => {
-            make_mountpoint(path).map_err(failed)?;
-            prepared.dropped_options = tmpfs::mount(path, settings)?;
-            prepared.adopted = false;
-        }
-        PoolKind::Directory { .. } => match fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => prepared.adopted = false,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        },
-    }
-    Ok(prepared)
-}
-
-struct Layout {
-    directory: OwnedFd,
-    replicas: OwnedFd,
-    partial: OwnedFd,
-    is_memory: bool,
-}
-
-impl Layout {
-    fn open(path: &Path) -> FsResult<Self> {
-        let failed = |error: rustix::io::Errno| {
-            FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(path)
-        };
-        let directory = open_own_directory(CWD, path, path)?;
-        // Two daemons in one pool would each remove the other's copies.
-        let lock = FlockOperation::NonBlockingLockExclusive;
-        rustix::fs::flock(&directory, lock).map_err(|error| {
-            if errno::lease_refused(&error.into()) {
-                let kind = ErrorKind::Busy("another speedloader uses this pool");
-                FsError::new("connect pool", kind).at_file(path)
-            } else {
-                failed(error)
-            }
-        })?;
-        let below = |name: &str| {
-            match rustix::fs::mkdirat(&directory, name, Mode::RWXU) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(failed(error)),
-            }
-            open_own_directory(&directory, Path::new(name), &path.join(name))
-        };
-        let replicas = below("replicas")?;
-        let partial = below("partial")?;
-        let stat: StatFs = rustix::fs::fstatfs(&directory).map_err(failed)?;
-        let is_memory = u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC);
-        Ok(Layout {
-            directory,
-            replicas,
-            partial,
-            is_memory,
-        })
-    }
-}
-
-/// Opens a directory that must belong to us and be writable by nobody else.
-fn open_own_directory(at: impl AsFd, name: &Path, shown: &Path) -> FsResult<OwnedFd> {
-    let failed = |error: rustix::io::Errno| {
-        FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(shown)
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed)?;
-    let stat = rustix::fs::fstat(&directory).map_err(failed)?;
-    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
-    if !ours || stat.st_mode & 0o022 != 0 {
-        return Err(FsError::new("connect pool", ErrorKind::NotPermitted).at_file(shown));
-    }
-    Ok(directory)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Copying,
-    Serving,
-    Draining,
-}
-
-/// A claim on a pool's space. It goes with a copy from the first reserved byte until the memory is
-/// free again, and gives everything back when it is dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    pool: Arc<Pool>,
-    reserved_bytes: u64,
-    occupied_bytes: u64,
-    stage: Stage,
-}
-
-impl Reservation {
-    /// The pool it belongs to.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
-    /// Bytes still promised and not allocated.
-    pub fn reserved_bytes(&self) -> u64 {
-        self.reserved_bytes
-    }
-
-    /// Runs `allocate`, which takes `bytes` of the pool, with the pool's books closed: in no
-    /// [`Pool::usage`] are these bytes both promised and used.
-    pub(crate) fn allocate(
-        &mut self,
-        bytes: u64,
-        allocate: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut ledger = self.pool.ledger();
-        allocate()?;
-        let moved = bytes.min(self.reserved_bytes);
-        self.reserved_bytes -= moved;
-        self.occupied_bytes += bytes;
-        ledger.reserved_bytes -= moved;
-        ledger.occupied_bytes += bytes;
-        Ok(())
-    }
-
-    /// The replica is complete: `occupied_bytes` is what was measured, the rest of the promise is
-    /// given back.
-    pub(crate) fn serve(&mut self, occupied_bytes: u64) {
-        let mut ledger = self.pool.ledger();
-        ledger.reserved_bytes -= std::mem::take(&mut self.reserved_bytes);
-        ledger.occupied_bytes = ledger.occupied_bytes - self.occupied_bytes + occupied_bytes;
-        self.occupied_bytes = occupied_bytes;
-        ledger.replicas_serving += 1;
-        self.stage = Stage::Serving;
-    }
-
-    /// The replica was dropped and somebody may still use it.
-    pub(crate) fn drain(&mut self) {
-        let mut ledger = self.pool.ledger();
-        if self.stage == Stage::Serving {
-            ledger.replicas_serving -= 1;
-        }
-        self.stage = Stage::Draining;
-        ledger.draining_bytes += self.occupied_bytes;
-    }
-
-    /// Bytes allocated under this claim.
-    pub fn occupied_bytes(&self) -> u64 {
-        self.occupied_bytes
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        let mut ledger = self.pool.ledger();
-        ledger.reserved_bytes -= self.reserved_bytes;
-        ledger.occupied_bytes -= self.occupied_bytes;
-        ledger.claims -= 1;
-        match self.stage {
-            Stage::Copying => {}
-            Stage::Serving => ledger.replicas_serving -= 1,
-            Stage::Draining => ledger.draining_bytes -= self.occupied_bytes,
-        }
-        if let Err(error) = self.pool.unmount_when_empty(&ledger) {
-            tracing::warn!(pool = %self.pool.name, %error, "a drained pool could not be unmounted");
-        }
-    }
-}
-
-/// Opens a new file without a name in `directory`, mode 0600; `None` where the file system cannot.
-pub(crate) fn open_unnamed(directory: &OwnedFd) -> io::Result<Option<File>> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => Ok(Some(File::from(fd))),
-        Err(error) => {
-            let error = io::Error::from(error);
-            if errno::is_unsupported(&error) {
-                Ok(None)
-            } else {
-                Err(error)
-            }
-        }
     }
 }
 

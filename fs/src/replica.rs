@@ -8,9 +8,9 @@
 //! A replica holds the only descriptor that this process has of its file, opened read-only;
 //! that is what makes the lease tell the truth about other users.
 
+mod meta;
 mod adopt;
 mod drainer;
-mod meta;
 mod partial;
 
 use std::fs::File;
@@ -23,6 +23,7 @@ pub use drainer::{Drainer, DrainingState, Gone};
 pub use meta::{Digest, DigestKind, ReplicaId, ReplicaMeta, ReplicaOrigin};
 pub use partial::Partial;
 
+use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::pool::{Pool, Reservation};
 use crate::rel_path::RelPath;
@@ -177,7 +178,7 @@ impl Draining {
             Ok(()) => self.unlinked = true,
             Err(error) => {
                 let path = self.replica.path();
-                tracing::warn!(%path, %error, "a dropped replica keeps its name for now");
+                tracing::warn!(%path, %error, "a dropped replica keeps its name until the pool is adopted again");
             }
         }
     }
@@ -186,7 +187,8 @@ impl Draining {
 /// Removes one name of ours from the pool; it may be gone already.
 fn unlink(pool: &Pool, name: &str) -> FsResult<()> {
     match rustix::fs::unlinkat(pool.replicas_directory(), name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) if errno::is_missing(error) => Ok(()),
         Err(error) => {
             let path = pool.path().join("replicas").join(name);
             Err(FsError::new("unlink", ErrorKind::Io(error.into())).at_file(&path))

@@ -80,7 +80,7 @@ impl Residency {
         }
     }
 
-    /// Gives a verified replica to new opens.
+    /// Gives a verified replica to new opens; `writes` is the file's count when the copy began.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] when the file has a writer, [`ErrorKind::SourceChanged`] when `current`
@@ -90,13 +90,16 @@ impl Residency {
         nodes: &NodeTable,
         file: &Arc<HomeFile>,
         replica: Replica,
+        writes: u32,
         speed: impl Fn(PoolId) -> u64,
     ) -> Result<(), (FsError, Box<Replica>)> {
         let pool = replica.pool().id();
         let mut replica = Some(replica);
         let refused = file.with_live(|live| {
-            if live.writers > 0 {
-                return Some(ErrorKind::Busy("the file is being written"));
+            if live.writers > 0 || file.writes() != writes {
+                return Some(ErrorKind::Busy(
+                    "the file is being written, or was since it was copied",
+                ));
             }
             let source = replica.as_ref().map(|replica| replica.meta().origin.source);
             if !source.is_some_and(|source| source.same_contents(&file.attr().identity)) {
@@ -140,6 +143,7 @@ impl Residency {
 
     /// Counts a writer in and takes all replicas away, in one step: none can be published between.
     pub fn writer_comes(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
+        file.count_write();
         let dropped = file.with_live(|live| {
             live.writers += 1;
             take_replicas(live, None)
@@ -219,7 +223,7 @@ impl Residency {
 
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by
     /// inode, so a file that is locked must keep its nodeid.
-    fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
+    pub fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
         let Some(dev) = self.mount_dev.get() else {
             return false;
         };

@@ -48,7 +48,7 @@ impl Default for FsSettings {
             entry_timeout: Duration::from_secs(3600),
             attr_timeout: Duration::from_secs(3600),
             scan_wait: Duration::from_secs(30),
-            vanished_grace: Duration::from_secs(5),
+            vanished_grace: Duration::from_millis(500),
         }
     }
 }

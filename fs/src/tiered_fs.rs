@@ -4,8 +4,9 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,7 +16,7 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::handle::{Handle, HandleTable};
-use crate::home::Home;
+use crate::home::{Home, Watch};
 use crate::identity::Identity;
 use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
 use crate::node::{Node, NodeTable, Target, VIRTUAL_NODE};
@@ -31,6 +32,7 @@ use crate::virtual_file::{DIRECTORY, VirtualFiles};
 mod open;
 mod changes;
 mod keep_true;
+mod vanished;
 
 pub use changes::{RenameMode, SetAttr, Time};
 pub use keep_true::HomeState;
@@ -70,6 +72,9 @@ pub struct TieredFs {
     gate: RwLock<()>,
     /// Grows with every change of the tree.
     generation: AtomicU64,
+    /// Where it is mounted, once it is.
+    mountpoint: OnceLock<PathBuf>,
+    vanished: vanished::Vanished,
 }
 
 /// How many pools can be known at once.
@@ -115,6 +120,8 @@ impl TieredFs {
             keep_true: keep_true::KeepTrue::new(homes.len()),
             gate: RwLock::new(()),
             generation: AtomicU64::new(1),
+            mountpoint: OnceLock::new(),
+            vanished: vanished::Vanished::default(),
             homes,
             settings,
         });
@@ -157,8 +164,10 @@ impl TieredFs {
         &self.offloads[usize::from(home.0).min(self.offloads.len() - 1)]
     }
 
-    /// The device number of the mount, once it is mounted.
-    pub fn set_mount_dev(&self, dev: u64) {
+    /// Where it is mounted and with which device number, once it is.
+    pub fn set_mount(&self, mountpoint: &Path, dev: u64) {
+        // It is mounted once.
+        let _ = self.mountpoint.set(mountpoint.to_owned());
         self.residency.set_mount_dev(dev);
     }
 
@@ -180,24 +189,39 @@ impl TieredFs {
         }
     }
 
-    /// Gives a verified replica to new opens.
+    /// Gives a verified replica to new opens; `writes` is [`HomeFile::writes`] when the copy began.
     ///
     /// # Errors
-    /// The replica back, when the file has a writer or is not what was copied.
+    /// The replica back, when the file has a writer, is not what was copied, or has no name (any
+    /// more) that shows it.
     pub fn publish(
         &self,
         file: &Arc<HomeFile>,
         replica: Replica,
+        writes: u32,
     ) -> Result<(), (FsError, Box<Replica>)> {
+        if !self.union.shows(file) {
+            return Err((
+                FsError::new("publish", ErrorKind::NotFound),
+                Box::new(replica),
+            ));
+        }
         if !file.is_cold() {
             // What the models directory has now, not what inotify will tell us soon.
             self.reload_attr(file);
         }
-        self.residency.publish(&self.nodes, file, replica, |pool| {
-            self.speeds
-                .get(usize::from(pool.0))
-                .map_or(0, |speed| speed.load(Ordering::Relaxed))
-        })
+        self.residency
+            .publish(&self.nodes, file, replica, writes, |pool| {
+                self.speeds
+                    .get(usize::from(pool.0))
+                    .map_or(0, |speed| speed.load(Ordering::Relaxed))
+            })?;
+        // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
+        // sees the other's work.
+        if !self.union.shows(file) {
+            self.drop_replicas(file, None, "the file is not shown any more");
+        }
+        Ok(())
     }
 
     /// Takes replicas away from new opens: of one pool, or all. Gives the number taken.
@@ -250,6 +274,7 @@ impl TieredFs {
         }
         let directory = self.directory_of(parent)?;
         let found = self.union.look_up(directory, name);
+        let found = found.or_else(|| self.vanished.find(directory, name).map(Found::File));
         self.entry(found.ok_or_else(|| FsError::new("look up", ErrorKind::NotFound))?)
     }
 
@@ -262,6 +287,9 @@ impl TieredFs {
             }
             Found::File(file) => {
                 let node = self.nodes.look_up_file(&file, || self.anchor(&file));
+                if file.is_cold() && node.anchor().is_none() {
+                    self.anchor_later(&node, &file);
+                }
                 Ok(self.show_file(&node, &file))
             }
         }
@@ -284,6 +312,26 @@ impl TieredFs {
         let anchor = self.models().anchor(&self.union.path_of(file)?).ok()?;
         let identity = Identity::of_fd(&anchor).ok()?;
         (identity.ino == file.attr().identity.ino).then_some(anchor)
+    }
+
+    /// The same for a cold file, on a thread that may wait; where inotify tells of changes, else it
+    /// would be of no use.
+    fn anchor_later(&self, node: &Arc<Node>, file: &Arc<HomeFile>) {
+        let home = self.home_of(file);
+        let path = self.union.path_of(file);
+        let (Watch::Inotify, Kind::File, Some(path)) = (home.watch(), file.kind, path) else {
+            return;
+        };
+        let (home, node) = (Arc::clone(home), Arc::downgrade(node));
+        let ino = file.attr().identity.ino;
+        self.offload(file.home).run(Box::new(move || {
+            let (Some(node), Ok(anchor)) = (node.upgrade(), home.anchor(&path)) else {
+                return;
+            };
+            if Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino) {
+                node.set_anchor(anchor);
+            }
+        }));
     }
 
     /// Attributes of a node.
@@ -335,7 +383,7 @@ impl TieredFs {
 
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
-            match node.anchor.as_ref().map(rustix::fs::fstat) {
+            match node.anchor().map(rustix::fs::fstat) {
                 Some(Ok(stat)) => {
                     file.set_attr(Attr::of(&stat));
                 }
@@ -442,11 +490,17 @@ impl TieredFs {
         &self,
         node: NodeId,
         handle: HandleId,
+        from_start: bool,
     ) -> FsResult<(Arc<Vec<ListedName>>, u64, u64)> {
         let unknown = || FsError::new("list", ErrorKind::NotFound);
-        let listed = self.handles.directory(handle).ok_or_else(unknown)?;
+        let mut listed = self.handles.directory(handle).ok_or_else(unknown)?;
         let (own, parent) = match self.node(node)?.target() {
             Target::Directory(directory) => {
+                // From the start again (rewinddir): as it is now.
+                if from_start && let Some(now) = self.union.list(directory) {
+                    listed = Arc::new(now);
+                    self.handles.replace_directory(handle, Arc::clone(&listed));
+                }
                 let parent = self.union.parent(directory).unwrap_or(DirId::ROOT);
                 let ino = |id| self.union.directory_ino(id).unwrap_or(0);
                 (ino(directory), ino(parent))
@@ -476,9 +530,15 @@ impl TieredFs {
             match change {
                 UnionChange::Name(directory, name) => {
                     tree_changed = true;
-                    self.residency.notice_name(&self.nodes, directory, &name);
+                    let back = self.union.look_up(directory, &name).is_some();
+                    if back {
+                        self.vanished.forget(directory, &name);
+                    }
+                    if back || !self.vanished.holds(directory, &name) {
+                        self.residency.notice_name(&self.nodes, directory, &name);
+                    }
                 }
-                UnionChange::FileGone(file) => {
+                UnionChange::FileGone(file, ..) => {
                     tree_changed = true;
                     self.drop_replicas(&file, None, "the file is gone from its home");
                 }
@@ -510,6 +570,13 @@ impl TieredFs {
         }
         if tree_changed {
             self.tree_changed();
+        }
+    }
+
+    /// A copy that no name leads to takes memory that nobody could give back by name.
+    fn drop_hidden(&self, directory: DirId, name: &[u8]) {
+        for file in self.union.hidden_residents(directory, name) {
+            self.drop_replicas(&file, None, "another file of its name hides it");
         }
     }
 

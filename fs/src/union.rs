@@ -31,8 +31,8 @@ pub enum Found {
 pub enum UnionChange {
     /// The name leads elsewhere or nowhere now.
     Name(DirId, Arc<[u8]>),
-    /// The last name of the file is gone.
-    FileGone(Arc<HomeFile>),
+    /// The last name of the file is gone: which it was.
+    FileGone(Arc<HomeFile>, DirId, Arc<[u8]>),
     /// The contents of the file are other ones now.
     FileChanged(Arc<HomeFile>),
     /// Only attributes of the file changed.
@@ -356,6 +356,36 @@ impl Union {
             .collect()
     }
 
+    /// Whether a name leads to the file: nothing of a home before its own hides all of them.
+    pub fn shows(&self, file: &HomeFile) -> bool {
+        let tree = self.read();
+        let leads_here = |(directory, name): &(DirId, Arc<[u8]>)| {
+            let known = tree.directories.get(directory);
+            let slot = known.and_then(|known| known.entries.get(name));
+            let found = slot.and_then(|slot| tree.visible(slot));
+            matches!(found, Some(Found::File(found)) if found.id == file.id)
+                && tree.is_visible(*directory)
+        };
+        file.names().iter().any(leads_here)
+    }
+
+    /// Resident files at and below a name that an entry of an earlier home hides.
+    pub fn hidden_residents(&self, directory: DirId, name: &[u8]) -> Vec<Arc<HomeFile>> {
+        let tree = self.read();
+        let known = tree.directories.get(&directory);
+        let Some(Slot::Mixed(mixed)) = known.and_then(|known| known.entries.get(name)) else {
+            return Vec::new();
+        };
+        let mut hidden = mixed.0.clone();
+        if let Some(below) = mixed.1 {
+            tree.files_below(below, &mut hidden);
+        }
+        hidden.retain(|file| file.is_resident());
+        drop(tree);
+        hidden.retain(|file| !self.shows(file));
+        hidden
+    }
+
     /// Number of visible and hidden files, and of directories.
     pub fn counts(&self) -> (usize, usize) {
         let tree = self.read();
@@ -597,6 +627,47 @@ impl Tree {
         }
     }
 
+    /// Whether a path leads to the directory.
+    fn is_visible(&self, directory: DirId) -> bool {
+        let mut at = directory;
+        while at != DirId::ROOT {
+            let Some(known) = self.directories.get(&at) else {
+                return false;
+            };
+            let parent = self.directories.get(&known.parent);
+            let slot = parent.and_then(|parent| parent.entries.get(&known.name));
+            let found = slot.and_then(|slot| self.visible(slot));
+            if !matches!(found, Some(Found::Directory(found)) if found == at) {
+                return false;
+            }
+            at = known.parent;
+        }
+        true
+    }
+
+    /// All files below a directory, hidden ones too.
+    fn files_below(&self, directory: DirId, files: &mut Vec<Arc<HomeFile>>) {
+        let Some(known) = self.directories.get(&directory) else {
+            return;
+        };
+        for slot in known.entries.values() {
+            let below = match slot {
+                Slot::File(file) => {
+                    files.push(Arc::clone(file));
+                    None
+                }
+                Slot::Directory(below) => Some(*below),
+                Slot::Mixed(mixed) => {
+                    files.extend(mixed.0.iter().cloned());
+                    mixed.1
+                }
+            };
+            if let Some(below) = below {
+                self.files_below(below, files);
+            }
+        }
+    }
+
     /// What a name leads to, in a form that can be compared.
     fn seen(&self, directory: DirId, name: &[u8]) -> Option<(bool, u64)> {
         let slot = self.directories.get(&directory)?.entries.get(name)?;
@@ -731,7 +802,7 @@ impl Tree {
             {
                 self.by_inode.remove(&key);
             }
-            changes.push(UnionChange::FileGone(file));
+            changes.push(UnionChange::FileGone(file, directory, Arc::clone(name)));
         }
     }
 

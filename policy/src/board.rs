@@ -7,12 +7,13 @@
 //! Emits moves in the order in which they are possible. Decides nothing by itself.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use crate::decide::Pools;
 use crate::eviction::{self, Yard};
-use crate::ids::{FileRef, ModelId};
+use crate::ids::{FileRef, ModelId, TierId};
 use crate::learned::Learned;
+use crate::lookup::Lookup;
 use crate::report::{Move, MoveKind, Reason};
 use crate::rule::Index;
 use crate::snapshot::{ModelRule, ModelState, Snapshot, Tiers};
@@ -72,7 +73,9 @@ pub struct Board<'a> {
     free: Vec<u64>,
     files: Vec<FileOnBoard>,
     models: Vec<ModelOnBoard>,
-    model_at: BTreeMap<ModelId, usize>,
+    model_at: Lookup<ModelId>,
+    /// Files moved so far.
+    moved: Vec<usize>,
     moves: Vec<Move>,
     /// Why files that go up or are asked to move do so, and on whose behalf others leave.
     pub reason: Reason,
@@ -86,12 +89,8 @@ impl<'a> Board<'a> {
     /// The snapshot, nothing moved. The snapshot must be without fault.
     pub fn new(learned: &'a Learned, snapshot: &'a Snapshot) -> Self {
         let tiers = Tiers::of(snapshot);
-        let rank_of: BTreeMap<_, _> = tiers
-            .pools
-            .iter()
-            .enumerate()
-            .map(|(rank, &(id, ..))| (id, rank))
-            .collect();
+        let ranks = Lookup::new(tiers.pools.iter().map(|&(id, ..)| id));
+        let rank_of = |pool: TierId| ranks.get(pool).unwrap_or_default();
         let mut board = Self {
             snapshot,
             learned,
@@ -100,7 +99,8 @@ impl<'a> Board<'a> {
             free: vec![0; tiers.pools.len()],
             files: Vec::with_capacity(snapshot.files.len()),
             models: Vec::with_capacity(snapshot.models.len()),
-            model_at: BTreeMap::new(),
+            model_at: Lookup::new(snapshot.models.iter().map(|m| m.id)),
+            moved: Vec::new(),
             moves: Vec::new(),
             reason: Reason::Requested,
             makes_room: Reason::Requested,
@@ -109,18 +109,17 @@ impl<'a> Board<'a> {
             tiers,
         };
         for (at, pool) in snapshot.pools.iter().enumerate() {
-            let rank = rank_of[&pool.id];
+            let rank = rank_of(pool.id);
             board.accepts[rank] = pool.accepts;
             board.configured[rank] = at;
             board.free[rank] = pool.free_bytes;
         }
-        let mut file_at = BTreeMap::new();
-        for (at, file) in snapshot.files.iter().enumerate() {
-            file_at.insert(file.id, at);
+        let file_at = Lookup::new(snapshot.files.iter().map(|f| f.id));
+        for file in &snapshot.files {
             board.files.push(FileOnBoard {
                 id: file.id,
                 bytes: file.size_bytes,
-                place: file.place.map(|pool| rank_of[&pool]),
+                place: file.place.map(rank_of),
                 open: file.open,
                 busy: file.busy,
                 holders: 0,
@@ -130,8 +129,11 @@ impl<'a> Board<'a> {
             });
         }
         for (at, model) in snapshot.models.iter().enumerate() {
-            board.model_at.insert(model.id, at);
-            let files: Vec<usize> = model.files.iter().map(|id| file_at[id]).collect();
+            let files: Vec<usize> = model
+                .files
+                .iter()
+                .filter_map(|&id| file_at.get(id))
+                .collect();
             for &file in &files {
                 board.files[file].users.push(at);
             }
@@ -141,7 +143,7 @@ impl<'a> Board<'a> {
             });
         }
         for at in 0..board.models.len() {
-            let moving = snapshot.models[at].moving_to.map(|pool| rank_of[&pool]);
+            let moving = snapshot.models[at].moving_to.map(rank_of);
             if let Some(rank) = moving {
                 let missing = board.need_bytes(Piece::Model(at), rank);
                 board.free[rank] = board.free[rank].saturating_sub(missing);
@@ -155,7 +157,7 @@ impl<'a> Board<'a> {
 
     /// Position of a model.
     pub fn find(&self, model: ModelId) -> Option<usize> {
-        self.model_at.get(&model).copied()
+        self.model_at.get(model)
     }
 
     /// What the snapshot says about the model at `at`.
@@ -287,10 +289,11 @@ impl<'a> Board<'a> {
         self.free[rank] = self.free[rank].saturating_sub(bytes);
     }
 
-    /// What could be free at `rank` if everything that may leave for `keep` left.
-    pub fn available_bytes(&mut self, rank: usize, keep: Option<usize>) -> u64 {
+    /// What could be free at `rank` if everything that may leave for `keep` left, in the order of
+    /// `index`.
+    pub fn available_bytes(&mut self, rank: usize, index: Index, keep: Option<usize>) -> u64 {
         self.yard = rank;
-        let order: Vec<Piece> = self.leavers(rank, Index::HeatMedium, keep).collect();
+        let order: Vec<Piece> = self.leavers(rank, index, keep).collect();
         let mut gone = Vec::with_capacity(order.len());
         let mut bytes = self.free[rank];
         for piece in order {
@@ -368,6 +371,7 @@ impl<'a> Board<'a> {
         }
         on_board.place = to;
         on_board.moved = true;
+        self.moved.push(file);
         let faster = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
         let kind = if faster(to) < faster(from) {
             MoveKind::Promote
@@ -401,8 +405,8 @@ impl<'a> Board<'a> {
     /// Holds again what is resident as a whole after a round of moves.
     pub fn settle(&mut self) {
         let mut users: Vec<usize> = Vec::new();
-        for file in self.files.iter().filter(|f| f.moved) {
-            users.extend(&file.users);
+        for &file in &self.moved {
+            users.extend(&self.files[file].users);
         }
         users.sort_unstable();
         users.dedup();

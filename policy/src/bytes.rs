@@ -73,6 +73,15 @@ fn checksum(bytes: &[u8]) -> u64 {
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    pub fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+    pub fn u16(&mut self, value: u16) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+    pub fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
     pub fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
@@ -137,6 +146,12 @@ impl<'a> Reader<'a> {
         };
         self.0 = tail;
         Ok(*head)
+    }
+    pub fn u8(&mut self) -> Result<u8, LearnedFault> {
+        Ok(self.take::<1>()?[0])
+    }
+    pub fn u16(&mut self) -> Result<u16, LearnedFault> {
+        Ok(u16::from_le_bytes(self.take()?))
     }
     pub fn u32(&mut self) -> Result<u32, LearnedFault> {
         Ok(u32::from_le_bytes(self.take()?))

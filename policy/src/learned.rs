@@ -1,23 +1,31 @@
-//! All that is remembered between plans: how hot every model is, and who rules.
+//! All that is remembered between plans: every model's figures, the tables of reuse, a shadow of
+//! all pools for each expert with its cost, and which expert leads.
 //!
-//! [`Learned::observe`] is the only thing that changes it. It can be saved and restored
+//! [`Learned::observe`] is the only thing that learns. It can be saved and restored
 //! ([`Learned::to_bytes`]); losing it costs nothing but the memory. Bounded: models not loaded
 //! for long are forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod saved;
 
-use crate::bytes::{Reader, Writer};
+use crate::bytes;
+use crate::decide;
 use crate::heat::{Heat, HeatClock, Memory};
 use crate::ids::ModelId;
+use crate::known::{Known, KnownModels};
 use crate::params::Params;
+use crate::reuse::{BUCKETS, Reuse, Rhythm};
 use crate::rule::{EXPERTS, Expert, Index, Rule};
+use crate::shadow::{self, Shadow, View};
 use crate::snapshot::Tiers;
 
-pub use crate::bytes::LearnedFault;
+pub use bytes::LearnedFault;
 
-/// Format of [`Learned::to_bytes`].
-const VERSION: u32 = 1;
 const KNOWN_MODELS_MIN: usize = 16;
+const KNOWN_MODELS_MAX: usize = 1 << 24;
+/// Costs lose half their weight in so many loads.
+const COST_HALF_LIFE_LOADS: f64 = 2000.0;
+/// Another expert leads when it is cheaper than the leader by more than this factor.
+const LEAD: f64 = 0.99;
 
 /// One load of a model, as the owner counted it (repeated opens of one load are one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +40,13 @@ pub struct Load {
     pub resident_models: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Known {
-    heat: Heat,
-    bytes: u64,
-    last_load: u64,
-    set_aside: bool,
+/// An expert's pools on paper, and what they have cost lately.
+#[derive(Clone, Debug, PartialEq)]
+struct Contestant {
+    rule: &'static Rule,
+    shadow: Shadow,
+    /// Seconds, faded.
+    cost_secs: f64,
 }
 
 /// See the module.
@@ -45,8 +54,26 @@ struct Known {
 pub struct Learned {
     loads: u64,
     clock: HeatClock,
-    known: BTreeMap<ModelId, Known>,
-    by_age: BTreeSet<(u64, ModelId)>,
+    models: KnownModels,
+    reuse: Reuse,
+    tiers: Option<Tiers>,
+    contest: Vec<Contestant>,
+    leader: usize,
+    /// Pools in which every decision of the leading rule is carried out at once: the simulator's.
+    mirror: Option<Shadow>,
+}
+
+/// What one load cost, in pools that follow the leader at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Served {
+    /// Rank of the pool that served it, `None`: the home.
+    pub rank: Option<usize>,
+    /// Bytes copied to slower pools because of it.
+    pub demoted_bytes: u64,
+    /// Seconds these copies took.
+    pub demoted_secs: f64,
+    /// Bytes put into a pool, or moved up.
+    pub promoted_bytes: u64,
 }
 
 impl Learned {
@@ -55,48 +82,291 @@ impl Learned {
         Self::default()
     }
 
-    /// Takes note of one load.
-    pub fn observe(&mut self, params: &Params, _tiers: &Tiers, load: Load) {
-        self.loads += 1;
-        self.clock.tick(load.resident_models);
-        let mut heat = Heat::default();
-        if let Some(known) = self.known.get(&load.model) {
-            heat = known.heat;
-            self.by_age.remove(&(known.last_load, load.model));
+    /// Knows nothing; and keeps pools that follow the leader at once, for simulations.
+    pub(crate) fn with_mirror(tiers: &Tiers) -> Self {
+        Self {
+            mirror: Some(Shadow::new(tiers, None)),
+            ..Self::default()
         }
-        heat.add_load(self.clock);
-        let known = Known {
-            heat,
-            bytes: load.bytes,
-            last_load: self.loads,
-            set_aside: false,
-        };
-        self.known.insert(load.model, known);
-        self.by_age.insert((self.loads, load.model));
-        while self.known.len() > params.known_models_max.max(KNOWN_MODELS_MIN) {
-            let Some((_, oldest)) = self.by_age.pop_first() else {
+    }
+
+    /// Takes note of one load.
+    pub fn observe(&mut self, params: &Params, tiers: &Tiers, load: Load) {
+        self.observe_and_serve(params, tiers, load);
+    }
+
+    /// Takes note of one load, and says what it cost in the mirror (nothing without one).
+    pub(crate) fn observe_and_serve(
+        &mut self,
+        params: &Params,
+        tiers: &Tiers,
+        load: Load,
+    ) -> Served {
+        self.follow(tiers);
+        let resident = self
+            .mirror
+            .as_ref()
+            .map_or(load.resident_models, |mirror| mirror.models());
+        self.loads += 1;
+        self.clock.tick(resident);
+        let slot = self.note_load(load);
+        self.grow();
+        self.contend(slot, tiers);
+        let served = self.serve(slot, tiers);
+        if self.reuse.tick(self.loads) {
+            let Self {
+                contest,
+                mirror,
+                reuse,
+                ..
+            } = self;
+            shadows(contest, mirror).for_each(|shadow| shadow.reorder(reuse));
+        }
+        let known_max = params
+            .known_models_max
+            .clamp(KNOWN_MODELS_MIN, KNOWN_MODELS_MAX);
+        while self.models.len() > known_max {
+            let Some(oldest) = self.models.oldest() else {
                 break;
             };
-            self.known.remove(&oldest);
+            self.forget_slot(oldest);
         }
+        served
+    }
+
+    /// Shadows of pools that have changed start anew, holding what fits by heat.
+    fn follow(&mut self, tiers: &Tiers) {
+        if self.tiers.as_ref() == Some(tiers) {
+            return;
+        }
+        let capacities = |tiers: &Tiers| -> Vec<_> {
+            tiers
+                .pools
+                .iter()
+                .map(|&(id, _, capacity)| (id, capacity))
+                .collect()
+        };
+        let same = self
+            .tiers
+            .as_ref()
+            .is_some_and(|old| capacities(old) == capacities(tiers));
+        if !same || self.contest.is_empty() {
+            self.start_contest(tiers);
+        }
+        self.tiers = Some(tiers.clone());
+    }
+
+    fn start_contest(&mut self, tiers: &Tiers) {
+        let leading = self.rule().expert;
+        let costs: Vec<(Expert, f64)> = self
+            .contest
+            .iter()
+            .map(|c| (c.rule.expert, c.cost_secs))
+            .collect();
+        let several = tiers.pools.len() > 1;
+        let rules = EXPERTS.iter().filter(|rule| several || !rule.only_splits);
+        self.contest = rules
+            .map(|rule| Contestant {
+                rule,
+                shadow: Shadow::new(tiers, Some(rule)),
+                cost_secs: costs
+                    .iter()
+                    .find(|(expert, _)| *expert == rule.expert)
+                    .map_or(0.0, |&(_, cost)| cost),
+            })
+            .collect();
+        self.leader = self
+            .contest
+            .iter()
+            .position(|c| c.rule.expert == leading)
+            .unwrap_or_default();
+        let mut hottest: Vec<(u32, &Known)> = self.models.iter().collect();
+        hottest.sort_by(|(_, a), (_, b)| {
+            let key = |known: &Known| known.heat.key(Memory::Medium);
+            key(b).total_cmp(&key(a)).then(a.id.cmp(&b.id))
+        });
+        for contestant in &mut self.contest {
+            for &(slot, known) in &hottest {
+                let fits = (0..tiers.pools.len()).find(|&rank| {
+                    let free = tiers.pools[rank].2 - contestant.shadow.used_bytes(rank);
+                    known.bytes <= free
+                });
+                if let Some(rank) = fits {
+                    contestant.shadow.insert(slot, rank, known, &self.reuse);
+                }
+            }
+        }
+    }
+
+    /// The model's own figures; afterwards its age is zero.
+    fn note_load(&mut self, load: Load) -> u32 {
+        let Self {
+            models,
+            reuse,
+            contest,
+            mirror,
+            clock,
+            loads,
+            ..
+        } = self;
+        let mut heat = Heat::default();
+        if let Some(slot) = models.find(load.model) {
+            let known = *models.get(slot);
+            heat = known.heat;
+            let resized = known.bytes != load.bytes;
+            for shadow in shadows(contest, mirror) {
+                if resized {
+                    shadow.remove(slot, &known, reuse);
+                } else {
+                    shadow.unfile(slot, &known, reuse);
+                }
+            }
+            reuse.stops_waiting(known.cell());
+            reuse.loaded(known.cell());
+            let gap = *loads - known.last_load;
+            models.rejuvenate(slot, known.rhythm.after_load(Some(gap)), *loads);
+            heat.add_load(*clock);
+            let now = models.get_mut(slot);
+            (now.heat, now.bytes, now.set_aside) = (heat, load.bytes, false);
+            let now = *now;
+            reuse.starts_waiting(now.cell());
+            shadows(contest, mirror).for_each(|shadow| shadow.file(slot, &now, reuse));
+            return slot;
+        }
+        heat.add_load(*clock);
+        let rhythm = Rhythm::default().after_load(None);
+        let known = Known {
+            id: load.model,
+            bytes: load.bytes,
+            last_load: *loads,
+            heat,
+            rhythm,
+            class: rhythm.class(),
+            bucket: 0,
+            set_aside: false,
+        };
+        reuse.starts_waiting(known.cell());
+        models.add(known)
+    }
+
+    /// Models that have reached the next age.
+    fn grow(&mut self) {
+        let Self {
+            models,
+            reuse,
+            contest,
+            mirror,
+            loads,
+            ..
+        } = self;
+        for bucket in (0..BUCKETS).rev() {
+            while let Some((slot, before, after)) = models.grow_one(bucket, *loads) {
+                reuse.stops_waiting(before);
+                reuse.starts_waiting(after);
+                for shadow in shadows(contest, mirror) {
+                    shadow.ages(slot, before, after, reuse);
+                }
+            }
+        }
+    }
+
+    /// Every expert serves the load in its own pools; the cheapest lately leads.
+    fn contend(&mut self, slot: u32, tiers: &Tiers) {
+        let fade = (-1.0 / COST_HALF_LIFE_LOADS).exp2();
+        let bytes = self.models.get(slot).bytes as f64;
+        for contestant in &mut self.contest {
+            let from = contestant.shadow.place(slot);
+            let mut secs = bytes * tiers.secs_per_byte(from);
+            let mut view = View {
+                shadow: &mut contestant.shadow,
+                models: &self.models,
+                clock: self.clock,
+                reuse: &self.reuse,
+                tiers,
+            };
+            decide::open(&mut view, contestant.rule, slot);
+            contestant.shadow.take_demoted(|rank, demoted| {
+                secs += demoted as f64 * tiers.secs_per_byte(Some(rank));
+            });
+            contestant.cost_secs = contestant.cost_secs * fade + secs;
+        }
+        let costs = self.contest.iter().map(|c| c.cost_secs).enumerate();
+        let best = costs.min_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((at, cost)) = best
+            && cost < LEAD * self.contest[self.leader].cost_secs
+        {
+            self.leader = at;
+        }
+    }
+
+    /// The mirror follows the leader.
+    fn serve(&mut self, slot: u32, tiers: &Tiers) -> Served {
+        let rule = self.rule();
+        let Self {
+            models,
+            reuse,
+            mirror,
+            clock,
+            ..
+        } = self;
+        let Some(shadow) = mirror else {
+            return Served::default();
+        };
+        let before = shadow.place(slot);
+        let mut served = Served {
+            rank: before,
+            ..Served::default()
+        };
+        let mut view = View {
+            shadow,
+            models,
+            clock: *clock,
+            reuse,
+            tiers,
+        };
+        decide::open(&mut view, rule, slot);
+        if shadow.place(slot) != before {
+            served.promoted_bytes = models.get(slot).bytes;
+        }
+        shadow.take_demoted(|rank, bytes| {
+            served.demoted_bytes += bytes;
+            served.demoted_secs += bytes as f64 * tiers.secs_per_byte(Some(rank));
+        });
+        served
     }
 
     /// Forgets a model (it was deleted).
     pub fn forget(&mut self, model: ModelId) {
-        if let Some(known) = self.known.remove(&model) {
-            self.by_age.remove(&(known.last_load, model));
+        if let Some(slot) = self.models.find(model) {
+            self.forget_slot(slot);
         }
+    }
+
+    fn forget_slot(&mut self, slot: u32) {
+        let Self {
+            models,
+            reuse,
+            contest,
+            mirror,
+            ..
+        } = self;
+        let known = *models.get(slot);
+        shadows(contest, mirror).for_each(|shadow| shadow.remove(slot, &known, reuse));
+        reuse.stops_waiting(known.cell());
+        models.remove(slot);
     }
 
     /// The user demoted it: free room is not filled with it until it is loaded again.
     pub fn set_aside(&mut self, model: ModelId) {
-        if let Some(known) = self.known.get_mut(&model) {
-            known.set_aside = true;
+        if let Some(slot) = self.models.find(model) {
+            self.models.get_mut(slot).set_aside = true;
         }
     }
 
     pub(crate) fn is_set_aside(&self, model: ModelId) -> bool {
-        self.known.get(&model).is_some_and(|known| known.set_aside)
+        self.models
+            .find(model)
+            .is_some_and(|slot| self.models.get(slot).set_aside)
     }
 
     /// Loads observed since the beginning.
@@ -106,7 +376,7 @@ impl Learned {
 
     /// How many models are remembered.
     pub fn known_models(&self) -> usize {
-        self.known.len()
+        self.models.len()
     }
 
     /// Decayed count of loads, half-life 16 x resident models: what people are shown as heat.
@@ -116,9 +386,8 @@ impl Learned {
 
     /// How many loads of anything ago it was last loaded; `None` if not remembered.
     pub fn loads_since(&self, model: ModelId) -> Option<u64> {
-        self.known
-            .get(&model)
-            .map(|known| self.loads - known.last_load)
+        let slot = self.models.find(model)?;
+        Some(self.loads - self.models.get(slot).last_load)
     }
 
     /// The expert whose rule the real pools follow.
@@ -126,71 +395,34 @@ impl Learned {
         self.rule().expert
     }
 
+    /// Every expert with what its pools on paper cost lately, seconds of loading and moving
+    /// (half-life 2,000 loads).
+    pub fn standings(&self) -> Vec<(Expert, f64)> {
+        self.contest
+            .iter()
+            .map(|c| (c.rule.expert, c.cost_secs))
+            .collect()
+    }
+
     pub(crate) fn rule(&self) -> &'static Rule {
-        &EXPERTS[0]
+        self.contest
+            .get(self.leader)
+            .map_or(&EXPERTS[0], |c| c.rule)
     }
 
     /// Worth per byte by `index`; 0 for what was never loaded.
     pub(crate) fn index(&self, model: ModelId, index: Index) -> f64 {
-        let Some(known) = self.known.get(&model) else {
+        let Some(slot) = self.models.find(model) else {
             return 0.0;
         };
-        match index {
-            Index::HeatShort => known.heat.count(self.clock, Memory::Short),
-            Index::HeatMedium => known.heat.count(self.clock, Memory::Medium),
-        }
+        shadow::worth(self.models.get(slot), index, self.clock, &self.reuse)
     }
+}
 
-    /// Everything, in a versioned, checksummed form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::default();
-        out.u64(self.loads);
-        out.f64(self.clock.aged);
-        out.count(self.known.len());
-        for (id, known) in &self.known {
-            out.u64(id.0);
-            out.u64(known.bytes);
-            out.u64(known.last_load);
-            out.u64(u64::from(known.set_aside));
-            out.f64(known.heat.short);
-            out.f64(known.heat.medium);
-        }
-        out.seal(VERSION)
-    }
-
-    /// Back from [`Learned::to_bytes`]. Any damage is a fault, never a panic or a wrong figure.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, LearnedFault> {
-        let mut from = Reader::open(bytes, VERSION)?;
-        let mut learned = Self {
-            loads: from.u64()?,
-            ..Self::default()
-        };
-        learned.clock.aged = from.finite("the clock is not a number")?;
-        for _ in 0..from.count(48)? {
-            let id = ModelId(from.u64()?);
-            let (bytes, last_load) = (from.u64()?, from.u64()?);
-            let set_aside = from.u64()? != 0;
-            let short = from.finite("a heat is not a number")?;
-            let medium = from.finite("a heat is not a number")?;
-            if last_load > learned.loads {
-                return Err(LearnedFault::Impossible {
-                    what: "a load lies in the future",
-                });
-            }
-            let known = Known {
-                heat: Heat { short, medium },
-                bytes,
-                last_load,
-                set_aside,
-            };
-            if learned.known.insert(id, known).is_some() {
-                return Err(LearnedFault::Impossible {
-                    what: "a model is listed twice",
-                });
-            }
-            learned.by_age.insert((last_load, id));
-        }
-        from.finish()?;
-        Ok(learned)
-    }
+/// All pools on paper.
+fn shadows<'a>(
+    contest: &'a mut [Contestant],
+    mirror: &'a mut Option<Shadow>,
+) -> impl Iterator<Item = &'a mut Shadow> {
+    contest.iter_mut().map(|c| &mut c.shadow).chain(mirror)
 }

@@ -10,28 +10,42 @@
 #![forbid(unsafe_code)]
 
 mod ids;
+mod lookup;
 mod params;
 mod snapshot;
+mod bytes;
 mod heat;
+mod chain;
+mod reuse;
 mod rule;
 mod eviction;
 mod decide;
-mod bytes;
+mod known;
+mod shadow;
 mod learned;
 mod report;
 mod board;
 mod placement;
 mod plan;
 mod check;
+mod trace;
+mod simulate;
+mod baseline;
+mod bound;
 
+pub use baseline::{BASELINES, BaselineKind, replay_baseline};
+pub use bound::load_time_bound_secs;
 pub use check::{Note, NoteKind, Severity, check};
 pub use heat::Heat;
 pub use ids::{FileRef, ModelId, TierId};
-pub use learned::{Learned, LearnedFault, Load};
+pub use learned::{Learned, LearnedFault, Load, Served};
 pub use params::{Params, Strategy};
 pub use plan::{explain, plan};
 pub use report::{Explanation, Finding, Move, MoveKind, Outcome, Plan, Reason, Refusal, Report};
 pub use rule::Expert;
+pub use simulate::{Moves, Replay, Totals, replay};
 pub use snapshot::{
-    FileState, ModelRule, ModelState, PoolState, Snapshot, SnapshotFault, Tiers, Want, WantKind,
+    FileState, ModelRule, ModelState, POOLS_MAX, PoolState, Snapshot, SnapshotFault, Tiers, Want,
+    WantKind,
 };
+pub use trace::{HEADER, Trace, TraceFault, TraceFaultKind, TraceLoad, TraceReader};

@@ -99,9 +99,11 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let free = self.board.free_bytes(rank);
-            let goal = free
-                .saturating_add(bytes)
-                .min(self.board.available_bytes(rank, None));
+            let goal = free.saturating_add(bytes).min(self.board.available_bytes(
+                rank,
+                self.rule.hold,
+                None,
+            ));
             self.board.makes_room = Reason::GivesBack(pool);
             let chosen = self
                 .board
@@ -191,7 +193,7 @@ impl<'a> Planner<'a> {
         let bytes = self.board.bytes_above(at, to, true);
         self.board.makes_room = Reason::MakesRoomFor(self.board.state(at).id);
         let Some(chosen) = self.board.choose(to, bytes, self.rule.hold, Some(at)) else {
-            let available_bytes = self.board.available_bytes(to, Some(at));
+            let available_bytes = self.board.available_bytes(to, self.rule.hold, Some(at));
             return Err(Refusal::NoRoom {
                 pool,
                 needs_bytes: bytes,
@@ -351,12 +353,13 @@ impl<'a> Planner<'a> {
 
     /// Pools that take something, in the order of the strategy.
     fn ranks(&self) -> Vec<usize> {
+        let even = self.params.strategy == Strategy::RoundRobin;
         let candidates = (0..self.board.count())
             .filter(|&rank| self.board.accepts[rank])
             .map(|rank| Candidate {
                 rank,
                 configured: self.board.configured[rank],
-                models: self.board.models_at(rank),
+                models: if even { self.board.models_at(rank) } else { 0 },
             })
             .collect();
         placement::order(self.params.strategy, candidates)
@@ -449,7 +452,7 @@ impl<'a> Planner<'a> {
             if needs > capacity(&self.board, rank) {
                 continue;
             }
-            let available = self.board.available_bytes(rank, Some(at));
+            let available = self.board.available_bytes(rank, self.rule.hold, Some(at));
             let missing = needs.saturating_sub(available);
             if best.is_none_or(|(least, ..)| missing < least) {
                 best = Some((missing, rank, needs, available));
@@ -583,6 +586,9 @@ impl<'a> Planner<'a> {
 
     /// What is hottest of what is not in the fastest pool, into free room only.
     fn fill_free_room(&mut self) {
+        if (0..self.board.count()).all(|rank| self.board.free_bytes(rank) == 0) {
+            return;
+        }
         let mut hot: Vec<(f64, usize)> = (0..self.board.models())
             .filter(|&at| {
                 let state = self.board.state(at);

@@ -1,22 +1,58 @@
 //! A rule: by what a model is held, admitted, and split between faster and slower pools.
 //!
 //! An expert *is* a rule; the same [`crate::decide::open`] applies it to the real pools and to
-//! every shadow. A new expert is a new constant in [`EXPERTS`].
+//! every shadow. A new expert is a new file under `expert/` and a line in [`EXPERTS`].
+
+mod a;
+mod c;
+mod d;
+mod r;
+
+use std::fmt;
 
 /// A figure by which models are compared, per byte: what is lost when a byte of it is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Index {
-    /// Decayed count with the short memory.
+    /// Decayed count of loads with the short memory.
     HeatShort,
-    /// Decayed count with the medium memory.
+    /// Decayed count of loads with the medium memory.
     HeatMedium,
+    /// That count by size.
+    HeatDensity,
+    /// How soon it is expected again, learned.
+    Reuse,
 }
+
+/// All of them.
+pub const INDEXES: [Index; 4] = [
+    Index::HeatShort,
+    Index::HeatMedium,
+    Index::HeatDensity,
+    Index::Reuse,
+];
 
 /// Which expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Expert {
+    /// Learned reuse; the tiers split by what is going on now.
+    C,
+    /// Learned reuse; the tiers split by it too, and swapped freely.
+    R,
     /// Decayed count of loads, half-life 16 x resident models.
     A,
+    /// That count by size.
+    D,
+}
+
+impl fmt::Display for Expert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::C => "C (learned reuse)",
+            Self::R => "R (learned reuse, free split)",
+            Self::A => "A (heat)",
+            Self::D => "D (heat by size)",
+        })
+    }
 }
 
 /// What an expert does.
@@ -30,12 +66,9 @@ pub struct Rule {
     pub split: Index,
     /// Whether a swap between pools must pay for the demotion it causes.
     pub priced: bool,
+    /// Differs from the others only where there is more than one pool.
+    pub only_splits: bool,
 }
 
-/// All experts.
-pub const EXPERTS: &[Rule] = &[Rule {
-    expert: Expert::A,
-    hold: Index::HeatMedium,
-    split: Index::HeatShort,
-    priced: true,
-}];
+/// All experts; the first leads until another has proved cheaper.
+pub const EXPERTS: &[Rule] = &[c::RULE, r::RULE, a::RULE, d::RULE];

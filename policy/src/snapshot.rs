@@ -3,10 +3,13 @@
 //! Sizes are bytes, speeds bytes per second. A snapshot is checked once ([`Snapshot::fault`]);
 //! everything after that may rely on it. No behaviour beyond that check.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::ids::{FileRef, ModelId, TierId};
+use crate::lookup::Lookup;
+
+/// More pools than this are not planned for.
+pub const POOLS_MAX: usize = 64;
 
 /// One pool. The memory reserve is the owner's: it is subtracted before these figures are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +132,7 @@ impl Tiers {
         let mut pools: Vec<_> = snapshot
             .pools
             .iter()
+            .take(POOLS_MAX)
             .map(|p| (p.id, p.speed_bytes_per_sec.max(1), p.capacity_bytes))
             .collect();
         pools.sort_by_key(|&(_, speed, _)| std::cmp::Reverse(speed));
@@ -150,6 +154,8 @@ impl Tiers {
 /// A snapshot that contradicts itself: a fault of the owner, so nothing is planned from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotFault {
+    /// More pools than [`POOLS_MAX`].
+    TooManyPools(usize),
     /// Two pools with one name.
     PoolTwice(TierId),
     /// Two files with one name.
@@ -173,6 +179,7 @@ pub enum SnapshotFault {
 impl fmt::Display for SnapshotFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooManyPools(count) => write!(f, "{count} pools; at most {POOLS_MAX}"),
             Self::PoolTwice(id) => write!(f, "{id} is listed twice"),
             Self::FileTwice(id) => write!(f, "{id} is listed twice"),
             Self::ModelTwice(id) => write!(f, "{id} is listed twice"),
@@ -191,22 +198,24 @@ impl std::error::Error for SnapshotFault {}
 impl Snapshot {
     /// The first contradiction in this snapshot, if any.
     pub fn fault(&self) -> Option<SnapshotFault> {
-        let mut pools = BTreeSet::new();
-        for p in &self.pools {
-            if !pools.insert(p.id) {
-                return Some(SnapshotFault::PoolTwice(p.id));
-            }
-            if p.free_bytes > p.capacity_bytes {
-                return Some(SnapshotFault::FreeBeyondCapacity(p.id));
-            }
+        if self.pools.len() > POOLS_MAX {
+            return Some(SnapshotFault::TooManyPools(self.pools.len()));
         }
-        let mut files = BTreeMap::new();
+        let pools = Lookup::new(self.pools.iter().map(|p| p.id));
+        if let Some(id) = pools.twice() {
+            return Some(SnapshotFault::PoolTwice(id));
+        }
+        if let Some(pool) = self.pools.iter().find(|p| p.free_bytes > p.capacity_bytes) {
+            return Some(SnapshotFault::FreeBeyondCapacity(pool.id));
+        }
+        let unknown = |pool: Option<TierId>| pool.filter(|&p| pools.get(p).is_none());
+        let files = Lookup::new(self.files.iter().map(|f| f.id));
+        if let Some(id) = files.twice() {
+            return Some(SnapshotFault::FileTwice(id));
+        }
         let mut total = 0u64;
         for file in &self.files {
-            if files.insert(file.id, ()).is_some() {
-                return Some(SnapshotFault::FileTwice(file.id));
-            }
-            if let Some(place) = file.place.filter(|p| !pools.contains(p)) {
+            if let Some(place) = unknown(file.place) {
                 return Some(SnapshotFault::UnknownPlace(file.id, place));
             }
             match total.checked_add(file.size_bytes) {
@@ -214,23 +223,18 @@ impl Snapshot {
                 None => return Some(SnapshotFault::SizesOverflow),
             }
         }
-        let mut models = BTreeSet::new();
-        let mut own = BTreeSet::new();
+        if let Some(id) = Lookup::new(self.models.iter().map(|m| m.id)).twice() {
+            return Some(SnapshotFault::ModelTwice(id));
+        }
         for m in &self.models {
-            if !models.insert(m.id) {
-                return Some(SnapshotFault::ModelTwice(m.id));
-            }
-            if let Some(pool) = m.moving_to.filter(|p| !pools.contains(p)) {
+            if let Some(pool) = unknown(m.moving_to) {
                 return Some(SnapshotFault::UnknownTarget(m.id, pool));
             }
-            own.clear();
-            for &file in &m.files {
-                if !files.contains_key(&file) {
-                    return Some(SnapshotFault::UnknownFile(m.id, file));
-                }
-                if !own.insert(file) {
-                    return Some(SnapshotFault::FileTwiceInModel(m.id, file));
-                }
+            if let Some(&file) = m.files.iter().find(|&&file| files.get(file).is_none()) {
+                return Some(SnapshotFault::UnknownFile(m.id, file));
+            }
+            if let Some(file) = Lookup::new(m.files.iter().copied()).twice() {
+                return Some(SnapshotFault::FileTwiceInModel(m.id, file));
             }
         }
         None

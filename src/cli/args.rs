@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use super::context::Global;
 use super::{
     completions, config, demo, demote, events, explain, man, models, mount, pin, plan, promote,
-    rescan, serve, status, tiers, transfers, umount, version, wait, which,
+    rescan, serve, simulate, status, tiers, transfers, umount, version, wait, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -57,6 +57,7 @@ pub(super) enum Verb {
     Which(which::Arguments),
     Explain(explain::Arguments),
     Plan(plan::Arguments),
+    Simulate(simulate::Arguments),
     Rescan(rescan::Arguments),
     Events(events::Arguments),
     Config(config::Arguments),

@@ -3,7 +3,6 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::args;
 use super::context::Context;
 use crate::command::Message;
 
@@ -14,9 +13,10 @@ Example:
   speedloader completions bash > /etc/bash_completion.d/speedloader")]
 pub(super) struct Arguments {
     /// Which shell
-    shell: Shell,
+    pub(super) shell: Shell,
 }
 
-pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
-    context.print(&args::completions(arguments.shell))
+/// Prints the script, which is made of all verbs.
+pub(super) fn run(script: &str, context: &mut Context<'_>) -> Result<(), Message> {
+    context.print(script)
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args;
 use super::context::Context;
 use crate::command::{Code, Message};
 use crate::view::{DoneView, View};
@@ -22,15 +21,19 @@ pub(super) struct Arguments {
     directory: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
-    let pages = args::man_pages();
+/// Prints or writes the pages, which are made of all verbs.
+pub(super) fn run(
+    arguments: &Arguments,
+    pages: &[(String, Vec<u8>)],
+    context: &mut Context<'_>,
+) -> Result<(), Message> {
     let Some(directory) = &arguments.directory else {
         let program = pages
             .first()
             .map(|(_, page)| String::from_utf8_lossy(page).into_owned());
         return context.print(&program.unwrap_or_default());
     };
-    for (name, page) in &pages {
+    for (name, page) in pages {
         let path = directory.join(name);
         fs::write(&path, page).map_err(|error| {
             Message::new(

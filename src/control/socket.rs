@@ -3,9 +3,9 @@
 //! times are limited, and each command runs on a thread of its own, so that no client, however slow or
 //! hostile, holds up another or the daemon. Who may connect is the socket's mode, by default 0660: owner and group.
 
+mod request;
 mod connection;
 mod listen;
-mod request;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

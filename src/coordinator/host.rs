@@ -19,21 +19,22 @@ impl Host {
         &self,
         operation: &'static str,
         id: FileId,
-    ) -> FsResult<(Arc<Coordinator>, Arc<HomeFile>)> {
+    ) -> FsResult<(Arc<Coordinator>, Arc<HomeFile>, u32)> {
         let gone = || FsError::new(operation, ErrorKind::NotFound);
         let coordinator = self.0.upgrade().ok_or_else(gone)?;
         let found = {
             let moves = coordinator.lock_moves();
             let errand = moves.errands.values().find(|errand| errand.file.id == id);
-            errand.map(|errand| Arc::clone(&errand.file))
+            errand.map(|errand| (Arc::clone(&errand.file), errand.writes))
         };
-        Ok((coordinator, found.ok_or_else(gone)?))
+        let (file, writes) = found.ok_or_else(gone)?;
+        Ok((coordinator, file, writes))
     }
 }
 
 impl MoverHost for Host {
     fn open_source(&self, id: FileId) -> FsResult<Box<dyn Source>> {
-        let (coordinator, file) = self.file("promote", id)?;
+        let (coordinator, file, _) = self.file("promote", id)?;
         if file.with_live(|live| live.writers > 0) {
             return Err(FsError::new(
                 "promote",
@@ -48,8 +49,8 @@ impl MoverHost for Host {
 
     fn publish(&self, id: FileId, replica: Replica) -> Result<(), Refused> {
         match self.file("publish", id) {
-            Ok((coordinator, file)) => {
-                let published = coordinator.fs.publish(&file, replica);
+            Ok((coordinator, file, writes)) => {
+                let published = coordinator.fs.publish(&file, replica, writes);
                 published.map_err(|(error, replica)| Refused { error, replica })
             }
             Err(error) => Err(Refused {

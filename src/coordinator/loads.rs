@@ -10,9 +10,11 @@
 //! of /proc once in [`REMEMBERED`] for each thread, or process and file.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lru::LruCache;
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::ids::{FileId, HandleId};
 
@@ -22,6 +24,8 @@ const MEMORY_BYTES_PER_SEC: u64 = 20_000_000_000;
 const HELD_ENOUGH: Duration = Duration::from_secs(1);
 /// A process that opens a model again within this time after its last close goes on loading it.
 const SAME_LOAD: Duration = Duration::from_secs(10);
+/// Pairs of model and process that are remembered, the latest.
+const LATELY_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Open handles that are watched; more are not counted.
 const WATCHED_MAX: usize = 100_000;
 /// For how long an answer of /proc is remembered: no process number is used again so soon.
@@ -62,14 +66,25 @@ struct Asked {
 }
 
 /// Open handles, and loads that were counted lately.
-#[derive(Default)]
 pub struct Loads {
     open: HashMap<HandleId, Watched>,
     /// Of `open`, those that are not counted.
     uncounted: usize,
-    lately: HashMap<(u64, u32), Instant>,
+    lately: LruCache<(u64, u32), Instant>,
     openers: HashMap<u32, (Opener, Instant)>,
     asked: HashMap<(FileId, u32), Asked>,
+}
+
+impl Default for Loads {
+    fn default() -> Self {
+        Loads {
+            open: HashMap::new(),
+            uncounted: 0,
+            lately: LruCache::new(LATELY_MAX),
+            openers: HashMap::new(),
+            asked: HashMap::new(),
+        }
+    }
 }
 
 impl Loads {
@@ -203,9 +218,8 @@ impl Loads {
 
     /// Whether this reading begins a load of the model, rather than going on with one.
     pub fn begins(&mut self, model: u64, process: u32, now: Instant) -> bool {
-        self.lately
-            .retain(|_, last| now.saturating_duration_since(*last) < SAME_LOAD);
-        self.lately.insert((model, process), now).is_none()
+        let last = self.lately.put((model, process), now);
+        last.is_none_or(|last| now.saturating_duration_since(last) >= SAME_LOAD)
     }
 }
 

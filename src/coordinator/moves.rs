@@ -10,7 +10,7 @@ use speedloader_config::{Config, Strategy as Configured};
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::Job;
-use speedloader_fs::replica::{Digest, DigestKind};
+use speedloader_fs::replica::Digest;
 use speedloader_policy::{
     FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome, Params, Plan,
     PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain, plan,
@@ -456,10 +456,7 @@ impl Coordinator {
             home: self.fs.home_of(file).path().to_owned(),
             size_bytes: file.attr().identity.size,
             pool,
-            expected: expected.map(|bytes| Digest {
-                kind: DigestKind::Sha256,
-                bytes,
-            }),
+            expected: expected.map(Digest::sha256),
             priority: i32::from(why == "request"),
             path,
         };
@@ -468,6 +465,7 @@ impl Coordinator {
         let errand = Errand {
             model: name.to_owned(),
             why,
+            writes: file.writes(),
             file: Arc::clone(file),
             alone: true,
         };

@@ -144,7 +144,7 @@ impl Coordinator {
                 self.drainer.drain(replica);
                 continue;
             };
-            match self.fs.publish(&file, replica) {
+            match self.fs.publish(&file, replica, file.writes()) {
                 Ok(()) => number += 1,
                 Err((error, replica)) => {
                     tracing::info!(%path, %error, "a replica of an earlier run is of no use");
@@ -255,7 +255,8 @@ impl Coordinator {
                 self.fs
                     .drop_replicas(&file, Some(pool.id()), "speedloader ends");
             }
-            if let Err(error) = pool.disconnect() {
+            // Readers keep what they have; nobody is left who could unmount it later.
+            if let Err(error) = pool.abandon() {
                 tracing::warn!(pool = pool.name(), error = chain(&error), "the pool stays");
             }
         }

@@ -5,6 +5,7 @@
 
 mod ollama_store;
 mod gguf_files;
+mod listing;
 mod directories;
 
 use super::catalog::{Catalog, Draft, Packer};

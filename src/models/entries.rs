@@ -11,6 +11,8 @@ use std::collections::HashMap;
 pub(crate) const NONE: u32 = u32::MAX;
 /// As many links are followed as the kernel would follow.
 const HOPS_MAX: u32 = 40;
+/// Path components that are walked for one path: links to links to links cost no more.
+const STEPS_MAX: usize = 256;
 /// Hard links of one file that are searched for what was read by another name.
 const LINKS_MAX: usize = 64;
 
@@ -315,7 +317,8 @@ impl Entries {
         let mut todo: Vec<&[u8]> = path.rsplit(|byte| *byte == b'/').collect();
         let mut at = Vec::new();
         let mut hops = 0;
-        while let Some(part) = todo.pop() {
+        for _ in 0..STEPS_MAX {
+            let part = todo.pop()?;
             match part {
                 b"" | b"." => continue,
                 // A path that climbs out of the tree leads to nothing that we know.

@@ -18,6 +18,7 @@ fn settings(expected: Option<Digest>) -> CopySettings {
         threads: NonZeroUsize::new(4).unwrap(),
         chunk_bytes: CHUNK as u64,
         expected,
+        record: DigestKind::Blake3,
     }
 }
 
@@ -27,17 +28,11 @@ fn partial(test: &TestPool, size: usize) -> Partial {
 }
 
 fn sha256(bytes: &[u8]) -> Digest {
-    Digest {
-        kind: DigestKind::Sha256,
-        bytes: Sha256::digest(bytes).into(),
-    }
+    Digest::sha256(Sha256::digest(bytes).into())
 }
 
 fn blake3_of(bytes: &[u8]) -> Digest {
-    Digest {
-        kind: DigestKind::Blake3,
-        bytes: *blake3::hash(bytes).as_bytes(),
-    }
+    Digest::blake3(*blake3::hash(bytes).as_bytes())
 }
 
 fn bytes_of(partial: &Partial) -> Vec<u8> {
@@ -63,7 +58,9 @@ fn every_size_arrives_with_either_digest() {
     for test in TestPool::all("every_size_arrives_with_either_digest") {
         for size in sizes {
             let bytes = content(size, size as u64);
-            for expected in [None, Some(sha256(&bytes)), Some(blake3_of(&bytes))] {
+            let crc = Digest::crc64(hash::crc64(&bytes));
+            let promised = [sha256(&bytes), blake3_of(&bytes), crc].map(Some);
+            for expected in promised.into_iter().chain([None]) {
                 let partial = partial(&test, size);
                 let source = MemorySource::new(bytes.clone());
                 let control = CopyControl::new();

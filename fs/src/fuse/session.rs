@@ -90,7 +90,7 @@ pub fn mount(
         ended,
     };
     let stat = rustix::fs::stat(&settings.mountpoint)?;
-    fs.set_mount_dev(stat.st_dev);
+    fs.set_mount(&settings.mountpoint, stat.st_dev);
     Ok(mounted)
 }
 

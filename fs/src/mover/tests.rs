@@ -123,8 +123,8 @@ fn a_promotion_ends_in_a_served_replica() {
         replica.file().read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, content(300_001, 7));
         assert_eq!(
-            replica.meta().digest.bytes,
-            *blake3::hash(&bytes).as_bytes()
+            replica.meta().digest.as_bytes(),
+            blake3::hash(&bytes).as_bytes()
         );
         assert!(
             !replica.is_in_use().unwrap(),
@@ -290,6 +290,29 @@ fn a_file_that_can_never_fit_is_refused_up_front() {
     let error = mover.submit(huge).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::TooLarge { .. }));
     assert_eq!(host.opened.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_copy_waits_for_the_memory_that_was_dropped_for_it() {
+    for test in TestPool::all("a_copy_waits_for_the_memory_that_was_dropped_for_it") {
+        let (host, ended) = TestHost::new(40 << 20);
+        let mover = Mover::start(settings(), host.clone()).unwrap();
+        mover.submit(job(&test, 1, &host)).unwrap();
+        assert!(matches!(ended.recv().unwrap().phase, Phase::Done));
+        // Nothing drains: the second does not wait for what nobody will give back.
+        mover.submit(job(&test, 2, &host)).unwrap();
+        let Phase::Failed(error) = ended.recv().unwrap().phase else {
+            panic!("there is no room");
+        };
+        assert!(matches!(error.kind, ErrorKind::NoSpace { .. }), "{error}");
+        let draining = host.replicas().pop().unwrap().1.drain();
+        let door = host.door.lock().unwrap();
+        mover.submit(job(&test, 2, &host)).unwrap();
+        drop(door);
+        draining.try_finish().unwrap();
+        let state = ended.recv().unwrap();
+        assert!(matches!(state.phase, Phase::Done), "{state:?}");
+    }
 }
 
 #[test]

@@ -1,18 +1,16 @@
 //! Space is never promised twice; pools are taken over, resized and disconnected safely.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 
 use super::*;
-use crate::replica::{Digest, DigestKind, Partial, Replica, adopt};
+use crate::replica::{Digest, Partial, Replica, adopt};
 use crate::testing::{POOL_BYTES, TestPool, origin_of, settings};
 use crate::tmpfs::HugePages;
 
 fn publish(pool: &Arc<Pool>, size: usize) -> Replica {
     let claim = pool.try_reserve(size as u64).unwrap();
-    let digest = Digest {
-        kind: DigestKind::Blake3,
-        bytes: [0; 32],
-    };
+    let digest = Digest::blake3([0; 32]);
     Partial::create(claim, origin_of(size))
         .unwrap()
         .publish(digest)

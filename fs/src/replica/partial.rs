@@ -195,7 +195,7 @@ impl Partial {
         }
         match rustix::fs::linkat(&self.file, "", to, &name, AtFlags::EMPTY_PATH) {
             // Without CAP_DAC_READ_SEARCH the way through procfs is left.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => {
+            Err(error) if errno::is_missing(error) || errno::is_refused(error) => {
                 let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
                 Ok(rustix::fs::linkat(
                     CWD,

@@ -9,10 +9,7 @@ use crate::testing::{TestPool, content, origin_of};
 use crate::tmpfs::HugePages;
 
 fn digest() -> Digest {
-    Digest {
-        kind: DigestKind::Blake3,
-        bytes: [9; 32],
-    }
+    Digest::blake3([9; 32])
 }
 
 fn partial(pool: &Arc<Pool>, bytes: &[u8]) -> FsResult<Partial> {

@@ -18,6 +18,7 @@ use rustix::fs::{
 use super::open::{CreateRequest, OpenRequest};
 use super::{Shown, TieredFs};
 use crate::attr::{Attr, Kind};
+use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
@@ -25,6 +26,7 @@ use crate::home::proc_path;
 use crate::ids::{DirId, HandleId, NodeId};
 use crate::node::{Node, Target};
 use crate::rel_path::{RelPath, check_name};
+use crate::same_file::Caller;
 use crate::stats::count;
 use crate::union::{Found, UnionChange};
 
@@ -52,6 +54,17 @@ pub struct SetAttr {
     pub atime: Option<Time>,
     /// Modification time.
     pub mtime: Option<Time>,
+}
+
+impl SetAttr {
+    /// Whether both times are set to now, and nothing else.
+    fn is_touch(&self) -> bool {
+        (self.atime, self.mtime) == (Some(Time::Now), Some(Time::Now))
+            && self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+    }
 }
 
 /// How a rename treats an existing target.
@@ -118,6 +131,42 @@ impl TieredFs {
         FsError::new(operation, ErrorKind::ColdReadOnly).at(path)
     }
 
+    /// Whether the thread runs a program that copies or moves files.
+    pub(super) fn copies(&self, pid: u32) -> bool {
+        let mountpoint = self.mountpoint.get().filter(|_| pid != 0);
+        mountpoint.is_some_and(|mountpoint| Caller::new(pid, mountpoint).copies())
+    }
+
+    /// Refuses to open or change a file for a program that copies or moves it onto itself.
+    pub(super) fn refuse_same_file(
+        &self,
+        operation: &'static str,
+        file: &HomeFile,
+        path: &RelPath,
+        pid: u32,
+    ) -> FsResult<()> {
+        let Some(mountpoint) = self.mountpoint.get().filter(|_| self.copies(pid)) else {
+            return Ok(());
+        };
+        // What has the name now may be what the caller has just made of it.
+        let current = match file.is_cold() {
+            true => Ok(file.attr().identity),
+            false => self.models().stat(path).map(|attr| attr.identity),
+        };
+        let caller = Caller::new(pid, mountpoint);
+        if !current.is_ok_and(|current| caller.names(path, &current)) {
+            return Ok(());
+        }
+        let text = path.to_string();
+        self.residency.tell(FsEvent::SameFileRefused {
+            operation,
+            path: text,
+            pid,
+        });
+        let why = "source and target are the same file";
+        Err(FsError::new(operation, ErrorKind::Busy(why)).at(path))
+    }
+
     /// Held while a name is changed in the models directory, until the change is recorded.
     pub(super) fn changing(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().unwrap_or_else(PoisonError::into_inner)
@@ -176,7 +225,7 @@ impl TieredFs {
         let text = OsStr::from_bytes(&name);
         match rustix::fs::mkdirat(&fd, text, bits(view.attr.permissions.into())) {
             Ok(()) => self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid)),
-            Err(rustix::io::Errno::EXIST) => {}
+            Err(error) if errno::is_there(error) => {}
             Err(errno) => return Err(FsError::io("make directory", &path, errno)),
         }
         self.record(parent, &name)
@@ -191,7 +240,13 @@ impl TieredFs {
 
     fn apply_own(&self, mut changes: Vec<UnionChange>) {
         let before = changes.len();
-        changes.retain(|change| !matches!(change, UnionChange::Name(..)));
+        changes.retain(|change| match change {
+            UnionChange::Name(directory, name) => {
+                self.drop_hidden(*directory, name);
+                false
+            }
+            _ => true,
+        });
         if changes.len() < before {
             self.tree_changed();
         }
@@ -266,7 +321,7 @@ impl TieredFs {
                 }
                 fd
             }
-            Err(rustix::io::Errno::EXIST) => {
+            Err(error) if errno::is_there(error) => {
                 let flags = if request.truncates() {
                     base | OFlags::TRUNC
                 } else {
@@ -296,11 +351,13 @@ impl TieredFs {
         let parent = self.nodes.of_directory(directory).ok_or_else(gone)?;
         let slot = self.slot(parent, &name, "truncate")?;
         let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
-        let held = {
+        // What the daemon serves is filled from the new file from now on, for all who have it open.
+        let held_by_kernel = {
             let open = node.lock_open();
-            open.handles > 0
+            let bound = open.bound.as_ref();
+            open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
         };
-        if held {
+        if held_by_kernel {
             self.residency.retire(&self.nodes, cold, node);
         } else {
             cold.with_live(|live| live.set_node(None));
@@ -440,6 +497,8 @@ impl TieredFs {
             return Err(self.refuse_cold("unlink", &file, pid));
         }
         let slot = self.slot(parent, name, "unlink")?;
+        let path = slot.path.join(name).unwrap_or_default();
+        self.refuse_same_file("unlink", &file, &path, pid)?;
         rustix::fs::unlinkat(&slot.fd, slot.name(), AtFlags::empty())
             .map_err(|errno| slot.failed("unlink", errno))?;
         self.record(slot.directory, slot.name)
@@ -616,6 +675,10 @@ impl TieredFs {
         set: &SetAttr,
         request: &OpenRequest,
     ) -> FsResult<()> {
+        if file.is_cold() && set.is_touch() {
+            // Ollama touches a blob that it uses again, and gives up where it cannot.
+            return Ok(());
+        }
         if file.is_cold() {
             let only_emptied =
                 set.size == Some(0) && set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
@@ -630,7 +693,7 @@ impl TieredFs {
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
         let temporary;
-        let anchor = match &node.anchor {
+        let anchor = match node.anchor() {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);

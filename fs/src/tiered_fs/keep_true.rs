@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify;
+use rustix::fs::{Timespec, inotify};
 
 use super::TieredFs;
+use crate::errno;
 use crate::error::FsResult;
 use crate::file::{HomeFile, lock};
 use crate::home::{Home, Watch, proc_path};
@@ -264,6 +265,7 @@ impl TieredFs {
                     let found =
                         self.asking(home, || self.union.refresh_name(home, directory, &name));
                     if let Ok(changes) = found {
+                        self.keep_vanished(&changes);
                         self.apply(changes);
                     }
                 }
@@ -373,9 +375,19 @@ impl TieredFs {
                 PollFd::new(inotify_fd, PollFlags::IN),
                 PollFd::new(stop, PollFlags::IN),
             ];
-            match poll(&mut fds, None) {
+            let patience = self.vanished.next_end().map(|left| Timespec {
+                tv_sec: 0,
+                // A little late, never early.
+                tv_nsec: i64::from(left.subsec_nanos().min(900_000_000)) + 50_000_000,
+            });
+            match poll(&mut fds, patience.as_ref()) {
+                Ok(0) => {
+                    self.end_vanished();
+                    continue;
+                }
                 Ok(_) if !fds[1].revents().is_empty() => return,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => {}
+                Err(error) if errno::is_interrupted(error) => {}
                 Err(error) => {
                     tracing::error!(%error, "changes behind our back are no longer seen");
                     return;
@@ -384,6 +396,24 @@ impl TieredFs {
             self.take_inotify_events(inotify_fd, &mut buffer);
             // What comes in bursts is looked at once.
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whoever looked up what is gone now can still open it, for a moment.
+    fn keep_vanished(&self, changes: &[UnionChange]) {
+        for change in changes {
+            if let UnionChange::FileGone(file, directory, name) = change
+                && file.with_live(|live| live.node()).is_some()
+            {
+                let until = Instant::now() + self.settings.vanished_grace;
+                self.vanished.keep(*directory, name, file, until);
+            }
+        }
+    }
+
+    fn end_vanished(&self) {
+        for (directory, name) in self.vanished.take_ended(Instant::now()) {
+            self.residency.notice_name(&self.nodes, directory, &name);
         }
     }
 
@@ -424,6 +454,7 @@ impl TieredFs {
                 let home = &self.homes[0];
                 let _quiet = self.quiet();
                 if let Ok(changes) = self.union.refresh_name(home, directory, &name) {
+                    self.keep_vanished(&changes);
                     self.apply(changes);
                 }
             } else {

@@ -2,7 +2,7 @@
 //!
 //! An open never changes what other handles of the node are bound to. Where a file goes is decided
 //! when the first handle of a node is opened; later handles share it, and an open that cannot share
-//! (a writer beside readers of a replica) is served by the daemon, apart from them.
+//! (a writer beside readers of a replica) is sent to look the name up again: it finds another node.
 
 use std::fs::File;
 use std::io;
@@ -22,6 +22,7 @@ use crate::identity::Identity;
 use crate::ids::{HandleId, HomeId, NodeId};
 use crate::node::{Bound, Node, OpenState, Place, Target, Token};
 use crate::residency::Notice;
+use crate::same_file::Caller;
 use crate::stats::count;
 
 /// Registers a file with the kernel for passthrough.
@@ -98,6 +99,13 @@ pub enum OpenReply {
     Waits(HomeId),
 }
 
+/// Whether what the node is bound to is the file in its home: what a writer can share.
+fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
+    open.bound
+        .as_ref()
+        .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)))
+}
+
 impl TieredFs {
     /// Opens a node. With `may_wait` false it never asks a cold home.
     ///
@@ -140,7 +148,13 @@ impl TieredFs {
         register: Register<'_>,
         may_wait: bool,
     ) -> FsResult<OpenReply> {
-        count(&self.stats.opens);
+        if file.is_cold() && !may_wait && self.copies(request.pid) {
+            // Whether it copies onto the file itself is asked where waiting is allowed.
+            return Ok(OpenReply::Waits(file.home));
+        }
+        if let Some(path) = self.union.path_of(file) {
+            self.refuse_same_file("open", file, &path, request.pid)?;
+        }
         let mut open = node.lock_open();
         if open.handles == 0 {
             let place = match self.best_replica(node, file) {
@@ -149,7 +163,7 @@ impl TieredFs {
                 None if file.is_cold() => {
                     // Nobody else may be held up by the lock while a cold home is asked.
                     drop(open);
-                    let place = Place::Home(Arc::new(self.open_cold(file)?));
+                    let place = Place::Home(Arc::new(self.open_cold(node, file)?));
                     open = node.lock_open();
                     place
                 }
@@ -175,7 +189,7 @@ impl TieredFs {
         if !file.is_cold() {
             // The models directory is local: its word is had at once, and changes behind our back
             // are seen before inotify tells of them.
-            if let Some(anchor) = &node.anchor {
+            if let Some(anchor) = node.anchor() {
                 let current = Identity::of_fd(anchor).ok()?;
                 if !source.same_contents(&current) {
                     self.drop_replicas(file, None, "the file changed in its home");
@@ -186,10 +200,20 @@ impl TieredFs {
         Some(place)
     }
 
-    fn open_cold(&self, file: &Arc<HomeFile>) -> FsResult<File> {
+    /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
+    fn open_cold(&self, node: &Node, file: &Arc<HomeFile>) -> FsResult<File> {
         let gone = || FsError::new("open", ErrorKind::NotFound);
-        let path = self.union.path_of(file).ok_or_else(gone)?;
-        let opened = self.home_of(file).open_file(&path, false)?;
+        let by_path = self
+            .union
+            .path_of(file)
+            .ok_or_else(gone)
+            .and_then(|path| self.home_of(file).open_file(&path, false));
+        let opened = match (by_path, node.anchor()) {
+            (Ok(opened), _) => opened,
+            (Err(_), Some(anchor)) => crate::home::reopen(anchor, false)
+                .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?,
+            (Err(error), None) => return Err(error),
+        };
         if let Ok(identity) = Identity::of_fd(&opened)
             && !identity.same_contents(&file.attr().identity)
         {
@@ -214,8 +238,8 @@ impl TieredFs {
             Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
         };
         match by_path {
-            Ok(opened) if node.anchor.is_none() || right(&opened) => Ok(opened),
-            other => match &node.anchor {
+            Ok(opened) if node.anchor().is_none() || right(&opened) => Ok(opened),
+            other => match node.anchor() {
                 Some(anchor) => crate::home::reopen(anchor, write)
                     .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
                 None => other,
@@ -273,6 +297,7 @@ impl TieredFs {
         own: Option<File>,
         request: &OpenRequest,
     ) -> Opened {
+        count(&self.stats.opens);
         let pool = open.bound.as_ref().and_then(|bound| bound.place.pool());
         match (&served, pool) {
             (Served::Passthrough(_), Some(_)) => count(&self.stats.opens_resident),
@@ -280,13 +305,11 @@ impl TieredFs {
             _ => count(&self.stats.opens_daemon),
         }
         file.with_live(|live| live.opens += 1);
-        let apart = matches!(served, Served::Direct);
-        let (write, pool) = (own.is_some(), if apart { None } else { pool });
+        let write = own.is_some();
         let opened = OpenFile {
             node: Arc::clone(node),
             file: Arc::clone(file),
             own,
-            apart,
         };
         let handle = self.handles.insert(Handle::File(Arc::new(opened)));
         let (file, pid) = (Arc::clone(file), request.pid);
@@ -307,8 +330,10 @@ impl TieredFs {
         request: &OpenRequest,
         register: Register<'_>,
     ) -> FsResult<Opened> {
-        count(&self.stats.opens);
         self.refuse_read_only("open for writing")?;
+        if request.truncates() && !file.is_cold() {
+            self.refuse_truncating_itself(file, request.pid)?;
+        }
         let shadow = match file.is_cold() {
             true if request.truncates() => {
                 let _changing = self.changing();
@@ -325,6 +350,29 @@ impl TieredFs {
             })
     }
 
+    /// Refuses to empty a file for a process that reads it by its path in the home.
+    fn refuse_truncating_itself(&self, file: &Arc<HomeFile>, pid: u32) -> FsResult<()> {
+        let identity = file.attr().identity;
+        let (Some(mountpoint), Some(path)) = (self.mountpoint.get(), self.union.path_of(file))
+        else {
+            return Ok(());
+        };
+        if identity.size == 0 || pid == 0 {
+            return Ok(());
+        }
+        if Caller::new(pid, mountpoint).holds(&identity) {
+            let (operation, text) = ("truncate", path.to_string());
+            self.residency.tell(FsEvent::SameFileRefused {
+                operation,
+                path: text,
+                pid,
+            });
+            let why = "the caller has the same file open in its home";
+            return Err(FsError::new(operation, ErrorKind::Busy(why)).at(&path));
+        }
+        self.refuse_same_file("truncate", file, &path, pid)
+    }
+
     fn open_writer(
         &self,
         node: &Arc<Node>,
@@ -333,6 +381,8 @@ impl TieredFs {
         register: Register<'_>,
     ) -> FsResult<Opened> {
         let own = self.open_home(node, file, true)?;
+        // Before anything is changed: who is sent elsewhere has done nothing here.
+        self.send_elsewhere(node, file, &mut node.lock_open())?;
         if request.truncates() {
             own.set_len(0)
                 .map_err(|error| FsError::new("truncate", ErrorKind::Io(error)))?;
@@ -346,48 +396,48 @@ impl TieredFs {
             })?;
             self.bind(&mut open, file, Place::Home(Arc::new(place)), register);
         }
-        let fits = open
-            .bound
-            .as_ref()
-            .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)));
-        let served = if fits {
-            self.share(&mut open)
-        } else {
-            self.write_apart(node, file, &mut open, &own)?
-        };
+        self.send_elsewhere(node, file, &mut open)?;
+        if !is_bound_to_home(&open, file) {
+            // The daemon serves it. One page cache serves all handles of the node: from now on it is
+            // filled from the home, so that readers see what is written.
+            let place = own
+                .try_clone()
+                .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?;
+            open.bound = Some(Box::new(Bound {
+                file: Arc::clone(file),
+                place: Place::Home(Arc::new(place)),
+                token: None,
+            }));
+        }
+        let served = self.share(&mut open);
         Ok(self.opened(node, file, &open, served, Some(own), request))
     }
 
-    /// A writer on a node whose readers are bound to something else.
-    fn write_apart(
+    /// Refuses a writer on a node that the kernel reads from elsewhere for somebody: from a replica,
+    /// or from the cold file that was there before. The kernel takes one backing file a node, and
+    /// answers EIO to an open that is not served from it. Told that the node is no longer the name's,
+    /// it looks the name up again, finds a node without readers, and opens that.
+    fn send_elsewhere(
         &self,
         node: &Arc<Node>,
         file: &Arc<HomeFile>,
         open: &mut OpenState,
-        own: &File,
-    ) -> FsResult<Served> {
-        let by_daemon = open
+    ) -> FsResult<()> {
+        let by_kernel = open
             .bound
             .as_ref()
-            .is_some_and(|bound| bound.token.is_none());
-        if by_daemon {
-            // One page cache serves all handles of the node: from now on it is filled from the home,
-            // so that readers see what is written.
-            let place = own
-                .try_clone()
-                .map_err(|e| FsError::new("open", ErrorKind::Io(e)))?;
-            let (file, place) = (Arc::clone(file), Place::Home(Arc::new(place)));
-            open.bound = Some(Box::new(Bound {
-                file,
-                place,
-                token: None,
-            }));
-            return Ok(self.share(open));
+            .is_some_and(|bound| bound.token.is_some());
+        if open.handles == 0 || !by_kernel || is_bound_to_home(open, file) {
+            return Ok(());
         }
-        open.handles += 1;
+        if self.residency.is_locked(node, file) {
+            // On another node the lock would hold nobody off.
+            let why = "a reader has locked it and keeps its replica";
+            return Err(FsError::new("open for writing", ErrorKind::Busy(why)));
+        }
         open.retired = true;
         self.residency.retire(&self.nodes, file, node);
-        Ok(Served::Direct)
+        Err(FsError::new("open for writing", ErrorKind::Retired))
     }
 
     /// Creates and opens a file in the models directory.
@@ -401,18 +451,26 @@ impl TieredFs {
     ) -> FsResult<(Shown, Opened)> {
         let (file, own) = self.create_file(request)?;
         let node = self.nodes.look_up_file(&file, || self.anchor(&file));
-        self.residency.writer_comes(&self.nodes, &file);
-        count(&self.stats.opens);
+        let writes = request.open.writes();
+        if writes {
+            self.residency.writer_comes(&self.nodes, &file);
+        }
         let mut open = node.lock_open();
         if open.handles == 0 {
             let place = self.open_home(&node, &file, false).or_else(|_| {
                 own.try_clone()
                     .map_err(|error| FsError::new("create", ErrorKind::Io(error)))
+            });
+            let place = place.inspect_err(|_| {
+                if writes {
+                    self.residency.writer_goes(&file);
+                }
             })?;
             self.bind(&mut open, &file, Place::Home(Arc::new(place)), register);
         }
         let served = self.share(&mut open);
-        let opened = self.opened(&node, &file, &open, served, Some(own), &request.open);
+        let own = writes.then_some(own);
+        let opened = self.opened(&node, &file, &open, served, own, &request.open);
         drop(open);
         Ok((self.show_file(&node, &file), opened))
     }
@@ -490,14 +548,8 @@ impl TieredFs {
         let mut length = 0;
         while length < buffer.len() {
             let at = offset + length as u64;
-            let number = match (&open.own, open.apart) {
-                (Some(own), true) => own.read_at(&mut buffer[length..], at),
-                _ => self
-                    .bound_place(&open)?
-                    .file()
-                    .read_at(&mut buffer[length..], at),
-            };
-            match number {
+            let place = self.bound_place(&open)?;
+            match place.file().read_at(&mut buffer[length..], at) {
                 Ok(0) => break,
                 Ok(number) => length += number,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -624,12 +676,7 @@ impl TieredFs {
             _ => return Err(FsError::new("seek", ErrorKind::Invalid("unknown whence"))),
         };
         // Nothing else uses the position of these descriptors.
-        let file = if open.apart {
-            self.writer_of(&open)?
-        } else {
-            place.file()
-        };
-        rustix::fs::seek(file, position)
+        rustix::fs::seek(place.file(), position)
             .map_err(|errno| FsError::new("seek", ErrorKind::Io(errno.into())))
     }
 

@@ -8,7 +8,7 @@ use crate::models::facts::{Facts, Format};
 use crate::models::gguf::{self, GgufFacts, is_projector, quantisation, split_name};
 use crate::models::huggingface::{FetchedFacts, fetched_name, hub_name};
 use crate::models::model::{Kind, Role};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub(super) fn find(build: &mut Build<'_>) {
     for directory in 0..build.entries.directories() {
@@ -77,8 +77,13 @@ fn add_directory(build: &mut Build<'_>, directory: u32, sets: Sets, fetched: &[u
             }
         }
     }
+    let by_stem: HashMap<String, usize> = drafts
+        .iter()
+        .enumerate()
+        .map(|(place, draft)| (draft.name.clone(), place))
+        .collect();
     for entry in fetched {
-        name_fetched(build, *entry, &mut drafts);
+        name_fetched(build, *entry, &mut drafts, &by_stem);
     }
     for draft in drafts {
         build.add(draft);
@@ -230,7 +235,12 @@ fn hub_aliases(path: &[u8]) -> Vec<String> {
 }
 
 /// Gives a model of llama.cpp's cache the name under which it was fetched, and its projector.
-fn name_fetched(build: &mut Build<'_>, entry: u32, drafts: &mut [Draft]) {
+fn name_fetched(
+    build: &mut Build<'_>,
+    entry: u32,
+    drafts: &mut [Draft],
+    by_stem: &HashMap<String, usize>,
+) {
     let name = build.entries.name(entry).to_vec();
     let Some((org, model, tag)) = fetched_name(&name) else {
         return;
@@ -254,7 +264,7 @@ fn name_fetched(build: &mut Build<'_>, entry: u32, drafts: &mut [Draft]) {
         split_name(stored.as_bytes()).map(|parts| shown(parts.stem))
     };
     let Some(stem) = stem_of(file) else { return };
-    let Some(draft) = drafts.iter_mut().find(|draft| draft.name == stem) else {
+    let Some(draft) = by_stem.get(&stem).and_then(|place| drafts.get_mut(*place)) else {
         return;
     };
     if let Some(projector) = projector {

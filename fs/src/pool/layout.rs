@@ -1,0 +1,144 @@
+//! What a pool consists of on disk: found or made, and checked to be ours alone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, StatFs};
+
+use super::PoolKind;
+use crate::errno;
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::tmpfs::{self, DroppedOption};
+
+/// `f_type` of a tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// What [`prepare`] found or made.
+pub(super) struct Prepared {
+    pub(super) mounted: bool,
+    pub(super) adopted: bool,
+    pub(super) dropped_options: Vec<DroppedOption>,
+}
+
+/// Makes sure that there is a directory, and a tmpfs of ours at it where one is wanted.
+pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
+    let failed = |error| FsError::new("connect pool", ErrorKind::Io(error)).at_file(path);
+    if !path.is_absolute() {
+        let kind = ErrorKind::Invalid("the path of a pool must be absolute");
+        return Err(FsError::new("connect pool", kind).at_file(path));
+    }
+    let mut prepared = Prepared {
+        mounted: matches!(kind, PoolKind::Tmpfs(_)),
+        adopted: true,
+        dropped_options: Vec::new(),
+    };
+    match kind {
+        PoolKind::Tmpfs(settings) if tmpfs::find(path)?.is_some() => {
+            // Smaller than what it holds: it stays as it is until replicas were dropped.
+            let _ = tmpfs::resize(path, settings.capacity_bytes);
+        }
+        PoolKind::Tmpfs(settings) => {
+            // Others may pass its parents: the control socket may lie there.
+            make_directory(path, 0o755).map_err(failed)?;
+            prepared.dropped_options = tmpfs::mount(path, settings)?;
+            prepared.adopted = false;
+        }
+        PoolKind::Directory { .. } if path.exists() => {}
+        PoolKind::Directory { .. } => {
+            make_directory(path, 0o700).map_err(failed)?;
+            prepared.adopted = false;
+        }
+    }
+    Ok(prepared)
+}
+
+/// Makes a directory that only we may enter, if it is missing, and its parents with `parents_mode`.
+fn make_directory(path: &Path, parents_mode: u32) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(parents_mode).create(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// The open directories of a pool.
+pub(super) struct Layout {
+    pub(super) directory: OwnedFd,
+    pub(super) replicas: OwnedFd,
+    pub(super) partial: OwnedFd,
+    pub(super) is_memory: bool,
+}
+
+impl Layout {
+    pub(super) fn open(path: &Path) -> FsResult<Self> {
+        let failed = |error: rustix::io::Errno| {
+            FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(path)
+        };
+        let directory = open_own_directory(CWD, path, path)?;
+        // Two daemons in one pool would each remove the other's copies.
+        let lock = FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&directory, lock).map_err(|error| {
+            if errno::lease_refused(&error.into()) {
+                let kind = ErrorKind::Busy("another speedloader uses this pool");
+                FsError::new("connect pool", kind).at_file(path)
+            } else {
+                failed(error)
+            }
+        })?;
+        let below = |name: &str| {
+            match rustix::fs::mkdirat(&directory, name, Mode::RWXU) {
+                Ok(()) => {}
+                Err(error) if errno::is_there(error) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            open_own_directory(&directory, Path::new(name), &path.join(name))
+        };
+        let replicas = below("replicas")?;
+        let partial = below("partial")?;
+        let stat: StatFs = rustix::fs::fstatfs(&directory).map_err(failed)?;
+        let is_memory = u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC);
+        Ok(Layout {
+            directory,
+            replicas,
+            partial,
+            is_memory,
+        })
+    }
+}
+
+/// Opens a directory that must belong to us and be writable by nobody else.
+fn open_own_directory(at: impl AsFd, name: &Path, shown: &Path) -> FsResult<OwnedFd> {
+    let failed = |error: rustix::io::Errno| {
+        FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(shown)
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&directory).map_err(failed)?;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+    if !ours || stat.st_mode & 0o022 != 0 {
+        return Err(FsError::new("connect pool", ErrorKind::NotPermitted).at_file(shown));
+    }
+    Ok(directory)
+}
+
+/// Opens a new file without a name in `directory`, mode 0600; `None` where the file system cannot.
+pub(crate) fn open_unnamed(directory: &OwnedFd) -> io::Result<Option<File>> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => Ok(Some(File::from(fd))),
+        Err(error) => {
+            let error = io::Error::from(error);
+            if errno::is_unsupported(&error) {
+                Ok(None)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! 45Drives autotier (github.com/45Drives/autotier, `popularityCalc.hpp` and `tiering.cpp`): every
+//! period each file's popularity moves towards its rate of use, slowly (damping 1,000,000 s), all
+//! files are sorted by it, and the tiers are filled in that order, each until the first file that
+//! does not fit. Period 1000 s; all files exist from the start, old enough for full damping.
+
+use super::{Baseline, Room};
+use crate::trace::{Trace, TraceLoad};
+
+const PERIOD_SECS: u64 = 1000;
+const DAMPING_SECS: f64 = 1_000_000.0;
+/// To accesses per hour.
+const MULTIPLIER: f64 = 3600.0;
+/// Popularity of a file never used, in accesses per hour.
+const AVERAGE_USAGE: f64 = 0.238;
+
+struct File {
+    bytes: u64,
+    popularity: f64,
+    count: u64,
+    used_at: u64,
+}
+
+/// See the module.
+pub struct Autotier {
+    room: Room,
+    files: Vec<File>,
+    tiered_at: u64,
+    /// Belongs into the pool.
+    due: Vec<bool>,
+}
+
+impl Autotier {
+    /// Empty.
+    pub fn new(capacity_bytes: u64, trace: &Trace) -> Self {
+        let popularity = MULTIPLIER * AVERAGE_USAGE;
+        let files = trace.sizes.iter();
+        Self {
+            room: Room::new(capacity_bytes),
+            files: files
+                .map(|&bytes| File {
+                    bytes,
+                    popularity,
+                    count: 0,
+                    used_at: 0,
+                })
+                .collect(),
+            tiered_at: trace.loads.first().map_or(0, |load| load.at_secs),
+            due: Vec::new(),
+        }
+    }
+
+    fn tier(&mut self, gone: &mut Vec<u32>) {
+        let period = PERIOD_SECS as f64;
+        let damping = DAMPING_SECS / period;
+        for file in &mut self.files {
+            let used = file.count as f64 / period;
+            file.popularity = MULTIPLIER * used / damping + (1.0 - 1.0 / damping) * file.popularity;
+            file.count = 0;
+        }
+        let mut order: Vec<u32> = (0..self.files.len() as u32).collect();
+        let file = |object: u32| &self.files[object as usize];
+        order.sort_by(|&a, &b| {
+            let (a, b) = (file(a), file(b));
+            b.popularity
+                .total_cmp(&a.popularity)
+                .then(b.used_at.cmp(&a.used_at))
+        });
+        let mut held = vec![false; self.files.len()];
+        let mut free = self.room.capacity_bytes;
+        for object in order {
+            let Some(rest) = free.checked_sub(file(object).bytes) else {
+                continue;
+            };
+            free = rest;
+            held[object as usize] = true;
+        }
+        for (object, &stays) in held.iter().enumerate() {
+            let object = object as u32;
+            if !stays && self.room.holds(object) {
+                self.room.remove(object);
+                gone.push(object);
+            }
+        }
+        self.due = held;
+    }
+}
+
+impl Baseline for Autotier {
+    fn load(&mut self, load: &TraceLoad, gone: &mut Vec<u32>) {
+        while load.at_secs >= self.tiered_at + PERIOD_SECS {
+            self.tiered_at += PERIOD_SECS;
+            self.tier(gone);
+        }
+        let file = &mut self.files[load.object as usize];
+        file.count += 1;
+        file.used_at = load.at_secs;
+        let due = self.due.get(load.object as usize).copied().unwrap_or(false);
+        if due && load.bytes <= self.room.free_bytes() && !self.room.holds(load.object) {
+            self.room.insert(load.object, load.bytes);
+        }
+    }
+
+    fn holds(&self, object: u32) -> bool {
+        self.room.holds(object)
+    }
+}

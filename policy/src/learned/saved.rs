@@ -1,0 +1,176 @@
+//! [`Learned`] as bytes and back. Pools on paper are saved as places; the orders are made anew.
+
+use super::{Contestant, Learned};
+use crate::bytes::{LearnedFault, Reader, Writer};
+use crate::heat::Heat;
+use crate::ids::{ModelId, TierId};
+use crate::known::Known;
+use crate::reuse::{self, Reuse, Rhythm};
+use crate::rule::EXPERTS;
+use crate::shadow::Shadow;
+use crate::snapshot::Tiers;
+
+/// Format of [`Learned::to_bytes`].
+const VERSION: u32 = 1;
+/// In no pool.
+const NOWHERE: u8 = u8::MAX;
+const MODEL_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4 + 4 + 1;
+const POOL_BYTES: usize = 2 + 8 + 8;
+
+fn impossible(what: &'static str) -> LearnedFault {
+    LearnedFault::Impossible { what }
+}
+
+impl Learned {
+    /// Everything, in a versioned, checksummed form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u64(self.loads);
+        out.f64(self.clock.aged);
+        self.reuse.write(&mut out);
+        let mut slots: Vec<(u32, &Known)> = self.models.iter().collect();
+        slots.sort_by_key(|(_, known)| known.last_load);
+        out.count(slots.len());
+        for (_, known) in &slots {
+            out.u64(known.id.0);
+            out.u64(known.bytes);
+            out.u64(known.last_load);
+            out.f64(known.heat.short);
+            out.f64(known.heat.medium);
+            out.u32(known.rhythm.slow.to_bits());
+            out.u32(known.rhythm.fast.to_bits());
+            out.u8(u8::from(known.set_aside));
+        }
+        let pools = self.tiers.as_ref().map_or(&[][..], |tiers| &tiers.pools);
+        out.u64(
+            self.tiers
+                .as_ref()
+                .map_or(1, |tiers| tiers.cold_bytes_per_sec),
+        );
+        out.count(pools.len());
+        for &(id, speed, capacity) in pools {
+            out.u16(id.0);
+            out.u64(speed);
+            out.u64(capacity);
+        }
+        out.u8(self.leader as u8);
+        out.count(self.contest.len());
+        for contestant in &self.contest {
+            let expert = contestant.rule.expert;
+            out.u8(EXPERTS.iter().position(|r| r.expert == expert).unwrap_or(0) as u8);
+            out.f64(contestant.cost_secs);
+            for &(slot, _) in &slots {
+                out.u8(contestant
+                    .shadow
+                    .place(slot)
+                    .map_or(NOWHERE, |rank| rank as u8));
+            }
+        }
+        out.seal(VERSION)
+    }
+
+    /// Back from [`Learned::to_bytes`]. Any damage is a fault, never a panic or a wrong figure.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, LearnedFault> {
+        let mut from = Reader::open(bytes, VERSION)?;
+        let mut learned = Self {
+            loads: from.u64()?,
+            ..Self::default()
+        };
+        learned.clock.aged = from.finite("the clock is not a number")?;
+        learned.reuse = Reuse::read(&mut from)?;
+        let mut slots = Vec::new();
+        let mut last = 0;
+        for _ in 0..from.count(MODEL_BYTES)? {
+            let known = read_known(&mut from, learned.loads)?;
+            if known.last_load < last || learned.models.find(known.id).is_some() {
+                return Err(impossible("models are listed twice or not by age"));
+            }
+            last = known.last_load;
+            learned.reuse.starts_waiting(known.cell());
+            slots.push(learned.models.add(known));
+        }
+        learned.reuse.relearn();
+        let tiers = read_tiers(&mut from)?;
+        learned.leader = usize::from(from.u8()?);
+        for _ in 0..from.count(1 + 8 + slots.len())? {
+            let contestant = learned.read_contestant(&mut from, &tiers, &slots)?;
+            learned.contest.push(contestant);
+        }
+        if learned.leader >= learned.contest.len().max(1) {
+            return Err(impossible("an expert leads that does not exist"));
+        }
+        learned.tiers = Some(tiers);
+        from.finish()?;
+        Ok(learned)
+    }
+
+    fn read_contestant(
+        &self,
+        from: &mut Reader<'_>,
+        tiers: &Tiers,
+        slots: &[u32],
+    ) -> Result<Contestant, LearnedFault> {
+        let rule = EXPERTS
+            .get(usize::from(from.u8()?))
+            .ok_or(impossible("unknown expert"))?;
+        let cost_secs = from.finite("a cost is not a number")?;
+        let mut shadow = Shadow::new(tiers, Some(rule));
+        for &slot in slots {
+            let rank = usize::from(from.u8()?);
+            if rank == usize::from(NOWHERE) {
+                continue;
+            }
+            let known = self.models.get(slot);
+            let &(_, _, capacity) = tiers.pools.get(rank).ok_or(impossible("unknown pool"))?;
+            if capacity.saturating_sub(shadow.used_bytes(rank)) < known.bytes {
+                return Err(impossible("a pool on paper holds more than its capacity"));
+            }
+            shadow.insert(slot, rank, known, &self.reuse);
+        }
+        Ok(Contestant {
+            rule,
+            shadow,
+            cost_secs,
+        })
+    }
+}
+
+fn read_known(from: &mut Reader<'_>, loads: u64) -> Result<Known, LearnedFault> {
+    let id = ModelId(from.u64()?);
+    let (bytes, last_load) = (from.u64()?, from.u64()?);
+    let short = from.finite("a heat is not a number")?;
+    let medium = from.finite("a heat is not a number")?;
+    let rhythm = Rhythm {
+        slow: f32::from_bits(from.u32()?),
+        fast: f32::from_bits(from.u32()?),
+    };
+    let set_aside = from.u8()? != 0;
+    let age = loads
+        .checked_sub(last_load)
+        .ok_or(impossible("a load lies in the future"))?;
+    Ok(Known {
+        id,
+        bytes,
+        last_load,
+        heat: Heat { short, medium },
+        rhythm,
+        class: rhythm.class(),
+        bucket: reuse::bucket(age) as u8,
+        set_aside,
+    })
+}
+
+fn read_tiers(from: &mut Reader<'_>) -> Result<Tiers, LearnedFault> {
+    let cold_bytes_per_sec = from.u64()?;
+    let mut pools = Vec::new();
+    for _ in 0..from.count(POOL_BYTES)? {
+        pools.push((TierId(from.u16()?), from.u64()?, from.u64()?));
+    }
+    if pools.len() >= usize::from(NOWHERE) {
+        return Err(impossible("more pools than can be numbered"));
+    }
+    Ok(Tiers {
+        pools,
+        cold_bytes_per_sec,
+    })
+}

@@ -1,0 +1,123 @@
+//! Replays a trace through the very same [`Learned::observe`] and rules that the daemon uses, with
+//! every decision carried out at once, and through published policies for comparison.
+//!
+//! Load time is the sum over loads of size / speed of the tier that serves them, and of what
+//! moves cost. Pure: the trace is given, nothing is read or printed.
+
+use crate::ids::ModelId;
+use crate::learned::{Learned, Load, Served};
+use crate::params::Params;
+use crate::snapshot::Tiers;
+use crate::trace::{Trace, TraceLoad};
+
+/// What moves cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moves {
+    /// A promotion happens while the load reads the model anyway; demotions are copies.
+    #[default]
+    WhileReading,
+    /// A promotion reads the model a second time, from where it was.
+    Copy,
+}
+
+/// Sums over a replay.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Loads.
+    pub loads: u64,
+    /// Loads served by any pool.
+    pub hits: u64,
+    /// Bytes loaded.
+    pub bytes: u64,
+    /// Bytes of loads served by any pool.
+    pub hit_bytes: u64,
+    /// Bytes put into pools, moved up, or demoted.
+    pub moved_bytes: u64,
+    /// Load time with moves, seconds.
+    pub load_time_secs: f64,
+}
+
+impl Totals {
+    /// Share of loads served by pools, 0 to 1.
+    pub fn object_hit_ratio(&self) -> f64 {
+        self.hits as f64 / (self.loads as f64).max(1.0)
+    }
+
+    /// Share of bytes served by pools, 0 to 1.
+    pub fn byte_hit_ratio(&self) -> f64 {
+        self.hit_bytes as f64 / (self.bytes as f64).max(1.0)
+    }
+
+    pub(crate) fn add(&mut self, bytes: u64, served: Served, tiers: &Tiers, moves: Moves) {
+        self.loads += 1;
+        self.bytes += bytes;
+        if served.rank.is_some() {
+            self.hits += 1;
+            self.hit_bytes += bytes;
+        }
+        self.moved_bytes += served.promoted_bytes + served.demoted_bytes;
+        let secs_per_byte = tiers.secs_per_byte(served.rank);
+        self.load_time_secs += bytes as f64 * secs_per_byte + served.demoted_secs;
+        if moves == Moves::Copy {
+            self.load_time_secs += served.promoted_bytes as f64 * secs_per_byte;
+        }
+    }
+}
+
+/// The engine of this crate, load by load.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    params: Params,
+    tiers: Tiers,
+    moves: Moves,
+    learned: Learned,
+    totals: Totals,
+}
+
+impl Replay {
+    /// Empty pools, nothing learned.
+    pub fn new(params: Params, tiers: Tiers, moves: Moves) -> Self {
+        let learned = Learned::with_mirror(&tiers);
+        Self {
+            params,
+            tiers,
+            moves,
+            learned,
+            totals: Totals::default(),
+        }
+    }
+
+    /// One load.
+    pub fn load(&mut self, load: TraceLoad) -> Served {
+        let load = Load {
+            model: ModelId(u64::from(load.object)),
+            bytes: load.bytes,
+            family: u64::from(load.family),
+            resident_models: 0,
+        };
+        let served = self
+            .learned
+            .observe_and_serve(&self.params, &self.tiers, load);
+        self.totals.add(load.bytes, served, &self.tiers, self.moves);
+        served
+    }
+
+    /// Sums so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// What was learned so far.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
+    }
+}
+
+/// Replays a whole trace.
+pub fn replay(params: &Params, tiers: &Tiers, moves: Moves, trace: &Trace) -> Totals {
+    let mut replay = Replay::new(params.clone(), tiers.clone(), moves);
+    for &load in &trace.loads {
+        replay.load(load);
+    }
+    replay.totals()
+}

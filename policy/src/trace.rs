@@ -1,0 +1,273 @@
+//! A trace of loads: CSV lines `ts_s,load,group,object,size_bytes` into numbers.
+//!
+//! Reads no file: the caller hands over lines, decompressed. Every fault names its line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The header line.
+pub const HEADER: &str = "ts_s,load,group,object,size_bytes";
+/// More objects than this are refused: a log of loads has thousands.
+const OBJECTS_MAX: usize = 1 << 24;
+
+/// One load in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceLoad {
+    /// Which object: 0 for the first that occurs, and so on.
+    pub object: u32,
+    /// Its family, likewise, from 1.
+    pub family: u32,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// When, seconds.
+    pub at_secs: u64,
+}
+
+/// A trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// In order.
+    pub loads: Vec<TraceLoad>,
+    /// Names of the objects.
+    pub names: Vec<String>,
+    /// The largest size of each object, bytes.
+    pub sizes: Vec<u64>,
+}
+
+impl Trace {
+    /// Sum of the sizes of all distinct objects, bytes.
+    pub fn footprint_bytes(&self) -> u64 {
+        self.sizes.iter().sum()
+    }
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceFaultKind {
+    /// The first line is not the header.
+    Header(String),
+    /// Not five fields; how many.
+    Fields(usize),
+    /// A number that is not one, or is negative or beyond 64 bits: which field, what it says.
+    Number(&'static str, String),
+    /// The object has no name.
+    NoName,
+    /// Time goes backwards: before, now.
+    Backwards(u64, u64),
+    /// The sizes of all distinct objects exceed 64 bits, or there are too many objects.
+    TooMuch,
+}
+
+/// A line that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceFault {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub kind: TraceFaultKind,
+}
+
+impl fmt::Display for TraceFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match &self.kind {
+            TraceFaultKind::Header(found) => {
+                write!(f, "the first line is {found:?}; it should be {HEADER:?}")
+            }
+            TraceFaultKind::Fields(count) => {
+                write!(f, "{count} fields; there should be 5: {HEADER}")
+            }
+            TraceFaultKind::Number(field, found) => {
+                write!(
+                    f,
+                    "{field} is {found:?}; it should be a whole number of 0 or more"
+                )
+            }
+            TraceFaultKind::NoName => write!(f, "the object has no name"),
+            TraceFaultKind::Backwards(before, now) => {
+                write!(f, "ts_s is {now}, before the {before} of an earlier line")
+            }
+            TraceFaultKind::TooMuch => {
+                write!(
+                    f,
+                    "more objects than 2^24, or sizes beyond 64 bits together"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for TraceFault {}
+
+/// Takes lines, gives a [`Trace`].
+#[derive(Debug, Default)]
+pub struct TraceReader {
+    trace: Trace,
+    line: usize,
+    objects: BTreeMap<String, u32>,
+    families: BTreeMap<String, u32>,
+    footprint_bytes: u64,
+}
+
+impl TraceReader {
+    /// Before the header.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next line, without its end. Empty lines are passed over.
+    pub fn line(&mut self, text: &str) -> Result<(), TraceFault> {
+        self.line += 1;
+        let text = text.trim_end_matches(['\r', '\n']);
+        self.read(text).map_err(|kind| TraceFault {
+            line: self.line,
+            kind,
+        })
+    }
+
+    fn read(&mut self, text: &str) -> Result<(), TraceFaultKind> {
+        if self.line == 1 {
+            let right = text.trim_start_matches('\u{feff}') == HEADER;
+            return if right {
+                Ok(())
+            } else {
+                Err(TraceFaultKind::Header(shortened(text)))
+            };
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        let fields = text.split(',').count();
+        let mut parts = text.split(',');
+        let (Some(at), Some(_), Some(family), Some(name), Some(size), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
+            return Err(TraceFaultKind::Fields(fields));
+        };
+        let number = |field, text: &str| {
+            text.parse::<u64>()
+                .map_err(|_| TraceFaultKind::Number(field, shortened(text)))
+        };
+        let (at_secs, bytes) = (number("ts_s", at)?, number("size_bytes", size)?);
+        if name.is_empty() {
+            return Err(TraceFaultKind::NoName);
+        }
+        if let Some(before) = self
+            .trace
+            .loads
+            .last()
+            .filter(|before| before.at_secs > at_secs)
+        {
+            return Err(TraceFaultKind::Backwards(before.at_secs, at_secs));
+        }
+        let object = self.object(name, bytes)?;
+        let family = match self.families.get(family) {
+            Some(&known) => known,
+            None => {
+                let new = self.families.len() as u32 + 1;
+                self.families.insert(family.to_owned(), new);
+                new
+            }
+        };
+        self.trace.loads.push(TraceLoad {
+            object,
+            family,
+            bytes,
+            at_secs,
+        });
+        Ok(())
+    }
+
+    fn object(&mut self, name: &str, bytes: u64) -> Result<u32, TraceFaultKind> {
+        let known = self.objects.get(name).copied();
+        let object = known.unwrap_or(self.trace.names.len() as u32);
+        if known.is_none() {
+            if self.trace.names.len() >= OBJECTS_MAX {
+                return Err(TraceFaultKind::TooMuch);
+            }
+            self.objects.insert(name.to_owned(), object);
+            self.trace.names.push(name.to_owned());
+            self.trace.sizes.push(0);
+        }
+        let size = &mut self.trace.sizes[object as usize];
+        let more = bytes.saturating_sub(*size);
+        self.footprint_bytes = self
+            .footprint_bytes
+            .checked_add(more)
+            .ok_or(TraceFaultKind::TooMuch)?;
+        *size += more;
+        Ok(object)
+    }
+
+    /// The trace. One without a single load is a fault of the last line.
+    pub fn finish(self) -> Result<Trace, TraceFault> {
+        if self.line == 0 {
+            let kind = TraceFaultKind::Header(String::new());
+            return Err(TraceFault { line: 1, kind });
+        }
+        Ok(self.trace)
+    }
+}
+
+/// Enough of hostile text to recognise it.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Result<Trace, TraceFault> {
+        let mut reader = TraceReader::new();
+        for line in lines {
+            reader.line(line)?;
+        }
+        reader.finish()
+    }
+
+    #[test]
+    fn a_trace_becomes_numbers() {
+        let trace = read(&[HEADER, "0,0,g,a,5", "1,1,h,b,7\r", "", "1,2,g,a,6"]).expect("is right");
+        assert_eq!(trace.names, ["a", "b"]);
+        assert_eq!(trace.footprint_bytes(), 13);
+        assert_eq!(
+            trace.loads[2],
+            TraceLoad {
+                object: 0,
+                family: 1,
+                bytes: 6,
+                at_secs: 1
+            }
+        );
+    }
+
+    #[test]
+    fn faults_name_line_and_field() {
+        let told = |lines: &[&str]| read(lines).map(|_| ()).map_err(|fault| fault.to_string());
+        for (lines, wanted) in [
+            (&["nonsense"][..], "line 1: the first line is \"nonsense\""),
+            (&[], "line 1: the first line is \"\""),
+            (&[HEADER, "1,2,3"], "line 2: 3 fields"),
+            (&[HEADER, "1,2,g,o,-5"], "line 2: size_bytes is \"-5\""),
+            (&[HEADER, "x,2,g,o,5"], "line 2: ts_s is \"x\""),
+            (&[HEADER, "1,2,g,,5"], "line 2: the object has no name"),
+            (
+                &[HEADER, "5,2,g,o,5", "4,2,g,o,5"],
+                "line 3: ts_s is 4, before the 5",
+            ),
+            (
+                &[HEADER, "5,2,g,o,18446744073709551615", "5,2,g,p,1"],
+                "line 3: more objects than 2^24, or sizes",
+            ),
+        ] {
+            let found = told(lines).expect_err("is wrong");
+            assert!(found.starts_with(wanted), "{found}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Changes behind the daemon's back, in homes that inotify watches: they are seen through the mount,
+//! replicas of what has changed are given to nobody any more, and hard links stay one file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, symlink};
+
+use speedloader::view::ReplicaState;
+
+use crate::harness::{Mount, Site, content, in_both_modes};
+
+const LEN: u64 = 500_003;
+
+fn site(site: Site) -> Site {
+    site.models_file("own", 1, LEN)
+        .cold_file("d/cold", 2, LEN)
+        .cold_file("d/other", 3, 10)
+}
+
+fn is_serving(mount: &Mount, name: &str) -> bool {
+    mount
+        .which(name)
+        .replicas
+        .iter()
+        .any(|replica| replica.state == ReplicaState::Serving)
+}
+
+#[test]
+fn new_and_removed_names_are_seen() {
+    in_both_modes(site, |mount| {
+        assert!(!mount.mounted("new").exists());
+        content::write_file(&mount.models("new"), 4, 100);
+        mount.until("a new file is seen", || {
+            content::check_file(&mount.mounted("new"), 4, 100).is_ok()
+        });
+        mount.change_cold(0, || content::write_file(&mount.cold(0, "x/y/new"), 5, 100));
+        mount.until("a new cold file is seen", || {
+            content::check_file(&mount.mounted("x/y/new"), 5, 100).is_ok()
+        });
+        mount.change_cold(0, || {
+            content::write_file(&mount.cold(0, "x/y/late"), 6, 100)
+        });
+        mount.until("a file in a new directory is seen", || {
+            mount.mounted("x/y/late").exists()
+        });
+        fs::rename(mount.models("new"), mount.models("renamed")).unwrap();
+        mount.until("a rename is seen", || {
+            mount.mounted("renamed").exists() && !mount.mounted("new").exists()
+        });
+        mount.change_cold(0, || fs::remove_dir_all(mount.cold(0, "x")).unwrap());
+        mount.until("a removed directory is seen", || {
+            !mount.mounted("x").exists()
+        });
+        fs::remove_file(mount.models("renamed")).unwrap();
+        mount.until("a removed file is seen", || {
+            !mount.mounted("renamed").exists()
+        });
+    });
+}
+
+#[test]
+fn a_replica_of_a_changed_file_is_given_to_nobody() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("own");
+        mount.promote_wait("d/cold");
+        let (own, cold) = (
+            File::open(mount.mounted("own")).unwrap(),
+            File::open(mount.mounted("d/cold")).unwrap(),
+        );
+        // In place, and of the same length.
+        let change = |path: std::path::PathBuf| {
+            let mut file = OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all(b"changed").unwrap();
+        };
+        change(mount.models("own"));
+        // The models directory is asked at each open: it is never given again.
+        let mut start = vec![0; 7];
+        std::io::Read::read_exact(&mut File::open(mount.mounted("own")).unwrap(), &mut start)
+            .unwrap();
+        assert_eq!(start, b"changed");
+        mount.change_cold(0, || change(mount.cold(0, "d/cold")));
+        mount.until("the changed file is read", || {
+            fs::read(mount.mounted("d/cold"))
+                .unwrap()
+                .starts_with(b"changed")
+        });
+        mount.until("the replicas are gone", || {
+            !is_serving(mount, "own") && !is_serving(mount, "d/cold")
+        });
+        // Whoever has them open keeps what he has.
+        content::check_open(&own, 1, LEN).unwrap();
+        content::check_open(&cold, 2, LEN).unwrap();
+        drop((own, cold));
+        mount.promote_wait("d/cold");
+        assert!(
+            fs::read(mount.mounted("d/cold"))
+                .unwrap()
+                .starts_with(b"changed")
+        );
+    });
+}
+
+#[test]
+fn a_replaced_file_is_another_file() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("d/cold");
+        let before = fs::metadata(mount.mounted("d/cold")).unwrap();
+        let held = File::open(mount.mounted("d/cold")).unwrap();
+        mount.change_cold(0, || {
+            content::write_file(&mount.cold(0, "d/.part"), 9, LEN);
+            fs::rename(mount.cold(0, "d/.part"), mount.cold(0, "d/cold")).unwrap();
+        });
+        mount.until("the new file is seen", || {
+            content::check_file(&mount.mounted("d/cold"), 9, LEN).is_ok()
+        });
+        assert_ne!(
+            before.ino(),
+            fs::metadata(mount.mounted("d/cold")).unwrap().ino()
+        );
+        content::check_open(&held, 2, LEN).unwrap();
+    });
+}
+
+#[test]
+fn a_rescan_finds_what_nobody_told() {
+    in_both_modes(
+        |fresh| site(fresh).option("union.scan_wait=10s"),
+        |mount| {
+            mount.change_cold(0, || content::write_file(&mount.cold(0, "new"), 4, 100));
+            mount.cli_ok(&["rescan"]);
+            content::check_file(&mount.mounted("new"), 4, 100).unwrap();
+        },
+    );
+}
+
+#[test]
+fn hard_links_are_one_file() {
+    in_both_modes(
+        |fresh| {
+            let site = site(fresh);
+            fs::hard_link(site.models("own"), site.models("own-link")).unwrap();
+            fs::hard_link(site.cold(0, "d/cold"), site.cold(0, "cold-link")).unwrap();
+            site
+        },
+        |mount| {
+            let empty_bytes = mount.status().pools[0].used_bytes;
+            for (name, link, seed) in [("own", "own-link", 1), ("d/cold", "cold-link", 2)] {
+                let number = |name: &str| fs::metadata(mount.mounted(name)).unwrap().ino();
+                assert_eq!(number(name), number(link));
+                assert_eq!(fs::metadata(mount.mounted(name)).unwrap().nlink(), 2);
+                let before = mount.status().pools[0].used_bytes;
+                mount.promote_wait(name);
+                let one = mount.status().pools[0].used_bytes;
+                assert!(
+                    is_serving(mount, link),
+                    "{link} is another file than {name}"
+                );
+                mount.promote_wait(link);
+                assert_eq!(
+                    mount.status().pools[0].used_bytes,
+                    one,
+                    "it is twice in memory"
+                );
+                assert!(one > before);
+                content::check_file(&mount.mounted(link), seed, LEN).unwrap();
+                assert_eq!(number(name), number(link));
+                mount.demote(link);
+                assert!(!is_serving(mount, name));
+            }
+            mount.until("the pool is empty", || {
+                mount.status().pools[0].used_bytes == empty_bytes
+            });
+            mount.promote_wait("own-link");
+            OpenOptions::new()
+                .append(true)
+                .open(mount.mounted("own"))
+                .unwrap()
+                .write_all(b"x")
+                .unwrap();
+            assert_eq!(
+                fs::metadata(mount.mounted("own-link")).unwrap().len(),
+                LEN + 1
+            );
+            assert!(
+                !is_serving(mount, "own-link"),
+                "a write by one name has left the other's replica"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_symlink_that_changes_leads_elsewhere() {
+    in_both_modes(site, |mount| {
+        symlink("own", mount.models("link")).unwrap();
+        mount.until("the symlink is seen", || {
+            fs::read_link(mount.mounted("link")).is_ok()
+        });
+        content::check_file(&mount.mounted("link"), 1, LEN).unwrap();
+        fs::remove_file(mount.models("link")).unwrap();
+        symlink("d/cold", mount.models("link")).unwrap();
+        mount.until("the new target is seen", || {
+            content::check_file(&mount.mounted("link"), 2, LEN).is_ok()
+        });
+    });
+}

@@ -1,0 +1,226 @@
+//! A cold home that answers nothing any more: everything that does not live there goes on, whoever
+//! waits for it can be killed, and the daemon ends when it is told to. The home is another speedloader's mount,
+//! without caches, whose process is stopped.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use speedloader::command::Command;
+
+use crate::harness::{Mount, Site, child, content, mount_table};
+
+const LEN: u64 = 300_000;
+/// Nothing that does not wait for the home takes nearly as long; whatever does takes for ever.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// A process that opens and reads a file, and may never come to an end.
+pub fn part() {
+    let path = child::argument(0);
+    child::say("opening");
+    let mut file = File::open(path).unwrap();
+    child::say("open");
+    child::hear();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    child::say(&format!("read {}", bytes.len()));
+}
+
+/// A home that can be stopped, and a daemon that has it as its first cold directory.
+struct Hanging {
+    mount: Mount,
+    home: Mount,
+}
+
+fn hanging() -> Option<Hanging> {
+    let home = Site::new()
+        .cold_file("far/a", 1, LEN)
+        .cold_file("far/b", 2, LEN)
+        .cold_file("far/held", 5, LEN)
+        .without_passthrough()
+        .option("cache.entry_timeout=0s")
+        .option("cache.attr_timeout=0s")
+        .pools(&[])
+        .start()?;
+    let mut site = Site::new().colds(1).unguarded();
+    site.set_cold(0, home.mounted(""));
+    let site = site.add_cold();
+    content::write_file(&site.cold(1, "near/c"), 3, LEN);
+    let site = site
+        .models_file("own", 4, LEN)
+        .option("union.scan_wait=20s");
+    let mount = site.start()?;
+    mount.promote_wait("far/a");
+    Some(Hanging { mount, home })
+}
+
+impl Hanging {
+    fn stop(&self) {
+        mount_table::signal(self.home.pid(), Signal::STOP).unwrap();
+    }
+
+    fn go_on(&self) {
+        mount_table::signal(self.home.pid(), Signal::CONT).unwrap();
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        // A stopped process could not be asked to end.
+        let _ = mount_table::signal(self.home.pid(), Signal::CONT);
+    }
+}
+
+/// Fails when it takes longer than what does not wait.
+fn at_once<T>(what: &str, act: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = act();
+    assert!(
+        start.elapsed() < AT_ONCE,
+        "{what} took {:?}",
+        start.elapsed()
+    );
+    result
+}
+
+/// Tasks of a process that wait without a way to be woken.
+fn uninterruptible(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    tasks
+        .filter_map(|task| {
+            let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            let state = stat.rsplit(')').next()?.trim_start().chars().next()?;
+            (state == 'D').then_some(stat)
+        })
+        .collect()
+}
+
+#[test]
+fn everything_else_goes_on() {
+    let Some(hanging) = hanging() else { return };
+    hanging.stop();
+    let mount = &hanging.mount;
+    for _ in 0..3 {
+        at_once("listing", || {
+            let names: Vec<_> = fs::read_dir(mount.mounted("far"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            assert_eq!(names.len(), 3);
+            assert_eq!(fs::read_dir(mount.mounted("")).unwrap().count(), 3);
+        });
+        at_once("stat of hung files", || {
+            assert_eq!(fs::metadata(mount.mounted("far/b")).unwrap().len(), LEN)
+        });
+        at_once("a resident file", || {
+            content::check_file(&mount.mounted("far/a"), 1, LEN).unwrap()
+        });
+        at_once("a file of another cold home", || {
+            content::check_file(&mount.mounted("near/c"), 3, LEN).unwrap()
+        });
+        at_once("a local file", || {
+            content::check_file(&mount.mounted("own"), 4, LEN).unwrap()
+        });
+        at_once("a write", || fs::write(mount.mounted("new"), "x").unwrap());
+        at_once("removing it", || {
+            fs::remove_file(mount.mounted("new")).unwrap()
+        });
+        at_once("a move of a local file", || {
+            mount.promote_wait("own");
+            mount.demote("own");
+        });
+        at_once("status", || mount.status());
+        at_once("models", || mount.call(Command::Models { filter: None }));
+        at_once("the control files", || {
+            fs::read_to_string(mount.mounted(".speedloader/stats")).unwrap()
+        });
+    }
+    hanging.go_on();
+    content::check_file(&mount.mounted("far/b"), 2, LEN).unwrap();
+}
+
+#[test]
+fn whoever_waits_for_it_can_be_killed() {
+    let Some(hanging) = hanging() else { return };
+    hanging.stop();
+    let path = hanging.mount.mounted("far/b");
+    let mut readers: Vec<_> = (0..8)
+        .map(|_| child::start("read", None, &[path.clone()]))
+        .collect();
+    for reader in &mut readers {
+        reader.expect("opening");
+    }
+    // More of them than the daemon has threads, and still it answers.
+    at_once("a local file", || {
+        content::check_file(&hanging.mount.mounted("own"), 4, LEN).unwrap()
+    });
+    for reader in &mut readers {
+        at_once("killing a reader", || reader.kill());
+    }
+    at_once("a local file afterwards", || {
+        content::check_file(&hanging.mount.mounted("own"), 4, LEN).unwrap()
+    });
+    hanging.go_on();
+    content::check_file(&path, 2, LEN).unwrap();
+}
+
+#[test]
+fn whoever_waits_goes_on_when_it_answers_again() {
+    let Some(hanging) = hanging() else { return };
+    hanging.stop();
+    let mut reader = child::start("read", None, &[hanging.mount.mounted("far/b")]);
+    reader.expect("opening");
+    hanging.go_on();
+    reader.expect("open");
+    assert_eq!(reader.finish(), [format!("read {LEN}")]);
+}
+
+/// Handles that are open while the home hangs, a reader that waits, a copy that is under way.
+#[test]
+fn the_daemon_ends_all_the_same() {
+    let Some(mut hanging) = hanging() else { return };
+    let held = File::open(hanging.mount.mounted("far/held")).unwrap();
+    hanging.stop();
+    let names = vec!["far/b".to_owned()];
+    let _ = hanging.mount.try_call(Command::Promote {
+        names,
+        pool: None,
+        wait: false,
+    });
+    let path: PathBuf = hanging.mount.mounted("far/b");
+    let mut reader = child::start("read", None, &[path]);
+    reader.expect("opening");
+    let pid = hanging.mount.pid();
+    let status = at_once("ending the daemon", || hanging.mount.end(Signal::INT));
+    assert!(status.success(), "{status}\n{}", hanging.mount.log());
+    assert_eq!(uninterruptible(pid), Vec::<String>::new());
+    assert!(mount_table::at(&hanging.mount.mounted("")).is_none());
+    at_once("killing the reader", || reader.kill());
+    hanging.go_on();
+    drop(held);
+}
+
+#[test]
+fn the_daemon_starts_while_a_home_hangs() {
+    let Some(mut hanging) = hanging() else { return };
+    hanging.mount.end(Signal::INT);
+    hanging.stop();
+    hanging.mount.restart_unready();
+    let mut byte = [0];
+    at_once("starting", || hanging.mount.ready());
+    at_once("a local file", || {
+        let own = File::open(hanging.mount.mounted("own")).unwrap();
+        own.read_exact_at(&mut byte, 0).unwrap();
+        content::check_file(&hanging.mount.mounted("near/c"), 3, LEN).unwrap();
+    });
+    hanging.go_on();
+    let mount = &hanging.mount;
+    mount.until("the home's files appear", || {
+        content::check_file(&mount.mounted("far/b"), 2, LEN).is_ok()
+    });
+}

@@ -1,0 +1,354 @@
+//! All the ways to start and end: by an ordinary user, by mount(8) and a line of fstab, after a crash
+//! that left a dead mount, by signals; and what stands in the way is said.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::Signal;
+
+use crate::harness::mount::PROGRAM;
+use crate::harness::{Site, content, in_both_modes, mapping, mount_table, skip};
+
+const LEN: u64 = 400_000;
+/// `nobody` of every Debian; fusermount3 wants a user that has a name.
+const NOBODY: u32 = 65_534;
+
+fn site(site: Site) -> Site {
+    site.cold_file("f", 1, LEN).models_file("own", 2, LEN)
+}
+
+#[test]
+fn a_dead_mount_is_replaced() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("f");
+        for _ in 0..2 {
+            mount.kill9();
+            assert!(
+                fs::read_dir(mount.mounted("")).is_err(),
+                "a mount without a daemon answers"
+            );
+            mount.restart();
+            content::check_file(&mount.mounted("f"), 1, LEN).unwrap();
+            content::check_file(&mount.mounted("own"), 2, LEN).unwrap();
+            let mounts = mount_table::below(&mount.mounted(""));
+            assert_eq!(mounts.len(), 1, "{mounts:?}");
+        }
+        // What was complete is taken over, not copied again.
+        assert_eq!(mount.which("f").replicas.len(), 1);
+        assert_eq!(mount.status().totals.promoted_bytes, 0);
+    });
+}
+
+#[test]
+fn umount_of_a_dead_mount_removes_it() {
+    in_both_modes(site, |mount| {
+        mount.kill9();
+        let said = mount.cli_ok(&["umount".as_ref(), mount.mounted("").as_os_str()]);
+        assert!(said.is_empty() || said.contains("unmounted"), "{said}");
+        assert!(mount_table::at(&mount.mounted("")).is_none());
+        mount.restart();
+    });
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    in_both_modes(site, |mount| {
+        let again = mount.cli(&[
+            "serve".as_ref(),
+            mount.mounted("").as_os_str(),
+            "--models".as_ref(),
+            mount.models("").as_os_str(),
+        ]);
+        assert!(!again.status.success());
+        assert!(!again.stderr.is_empty());
+        content::check_file(&mount.mounted("f"), 1, LEN).unwrap();
+        mount.status();
+    });
+}
+
+/// By a service manager: the pool stays for the next one. By a person: its memory is given back.
+#[test]
+fn how_it_ends_decides_about_the_pool() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("f");
+        assert!(mount.end(Signal::TERM).success());
+        assert!(mount_table::at(&mount.mounted("")).is_none());
+        assert!(mount_table::at(&mount.pool("p")).is_some());
+        mount.restart();
+        assert_eq!(mount.which("f").replicas.len(), 1);
+        assert!(mount.end(Signal::INT).success());
+        assert!(mount_table::at(&mount.pool("p")).is_none());
+        mount.restart();
+        assert!(mount.which("f").replicas.is_empty());
+        // The administrator's own command ends it, too.
+        rustix::mount::unmount(mount.mounted(""), rustix::mount::UnmountFlags::empty()).unwrap();
+        assert!(mount.wait_ended().success());
+        assert!(mount_table::at(&mount.pool("p")).is_none());
+    });
+}
+
+/// A reader of a replica once kept the pool mounted for ever, with all its memory.
+#[test]
+fn a_pool_that_is_still_read_is_unmounted_at_the_end() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("f");
+        let held = fs::File::open(mount.mounted("f")).unwrap();
+        let map = mapping::shared(&held).unwrap();
+        assert!(mount.end(Signal::INT).success());
+        assert!(mount_table::at(&mount.pool("p")).is_none());
+        drop((held, map));
+        mount.restart();
+    });
+}
+
+#[test]
+fn an_ordinary_user_mounts_reads_and_unmounts() {
+    if skip::lacks_programs(&["fusermount3"]) {
+        return;
+    }
+    let Some(mut mount) = site(Site::new()).user(NOBODY).start() else {
+        return;
+    };
+    assert!(!mount.status().passthrough.active);
+    let as_user = |script: &str, mount: &crate::harness::Mount| {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(script)
+            .current_dir(mount.root())
+            .uid(NOBODY)
+            .gid(NOBODY);
+        shell.output().unwrap()
+    };
+    let compare =
+        "cmp mnt/f cold0/f && cmp mnt/own models/own && echo x > mnt/new && cat models/new";
+    assert_eq!(said(&as_user(compare, &mount)), "x");
+    mount.promote_wait("f");
+    mount.promote_wait("own");
+    assert_eq!(said(&as_user(compare, &mount)), "x");
+    assert!(
+        Path::new(&mount.which("f").serving).starts_with("/dev/shm"),
+        "{:?}",
+        mount.which("f")
+    );
+    let umount = mount.cli(&["umount"]);
+    assert!(
+        umount.status.success(),
+        "{}",
+        String::from_utf8_lossy(&umount.stderr)
+    );
+    assert!(mount.wait_ended().success());
+    assert!(mount_table::at(&mount.mounted("")).is_none());
+    mount.finish();
+}
+
+/// What the command in README does, by the same user.
+#[test]
+fn an_ordinary_user_runs_speedloader_mount() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    if skip::lacks_programs(&["fusermount3"]) {
+        return;
+    }
+    let script = "\
+        set -e
+        ./speedloader --socket $PWD/s mount mnt --models models --cold cold0 --pool 64MiB:$MEMORY -o state_dir=$PWD/state
+        cmp mnt/f cold0/f
+        ./speedloader --socket $PWD/s promote f --wait
+        cmp mnt/f cold0/f
+        ./speedloader --socket $PWD/s which f
+        ./speedloader --socket $PWD/s umount
+        ! grep -q $PWD/mnt /proc/self/mountinfo";
+    let site = site(Site::new()).user(NOBODY).prepared();
+    fs::copy(PROGRAM, site.root().join("speedloader")).unwrap();
+    let script = script.replace(
+        "64MiB:$MEMORY",
+        &format!("p:64MiB:{}", site.pool_path("p").display()),
+    );
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(script)
+        .current_dir(site.root())
+        .uid(NOBODY)
+        .gid(NOBODY);
+    shell.env("HOME", site.root()).stdin(Stdio::null());
+    let output = shell.output().unwrap();
+    mount_table::clear(site.root());
+    assert!(said(&output).contains("/dev/shm/"), "{output:?}");
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(
+        output.status.success(),
+        "{}: {} {}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Runs a script as root in a mount namespace of its own, where /usr/sbin has our mount helper as
+/// well. `$T` is the site, `$PROGRAM` the program.
+fn in_namespace(site: &Site, script: &str) -> Output {
+    let prepare = "\
+        set -e
+        mkdir -p $T/real
+        for sbin in /sbin; do
+            real=$(readlink -f $sbin)
+            mount --bind $real $T/real
+            mount -t tmpfs none $real
+            for program in $T/real/*; do ln -s $program $real/; done
+            ln -s $PROGRAM $real/mount.fuse.speedloader
+        done
+        ";
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    shell.arg(format!("{prepare}{script}"));
+    shell
+        .env("T", site.root())
+        .env("PROGRAM", PROGRAM)
+        .current_dir("/");
+    // As at boot: there is no HOME, and no PATH but the standard one.
+    shell
+        .env_remove("HOME")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    shell.stdin(Stdio::null()).output().unwrap()
+}
+
+fn write_fstab(site: &Site, options: &str) {
+    let root = site.root().display();
+    fs::write(
+        site.root().join("fstab"),
+        format!("speedloader {root}/mnt fuse.speedloader {options} 0 0\n"),
+    )
+    .unwrap();
+}
+
+fn write_config(site: &Site, extra: &str) {
+    let root = site.root().display();
+    let text = format!(
+        "{extra}\nmodels_dir = \"{root}/models\"\nstate_dir = \"{root}/state\"\n\
+         [[cold]]\npath = \"{root}/cold0\"\n\
+         [[pool]]\nname = \"p\"\npath = \"{root}/pools/p\"\ncapacity = \"64MiB\"\n\
+         [control]\nsocket = \"{root}/s\"\n"
+    );
+    fs::write(site.root().join("config.toml"), text).unwrap();
+}
+
+fn cannot_run() -> bool {
+    if let Some(why) = skip::why_no_mount() {
+        skip::skip(why);
+        return true;
+    }
+    skip::lacks_programs(&["unshare", "mount", "umount"])
+}
+
+#[test]
+fn a_line_of_fstab_is_mounted_and_unmounted() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    let config = site.root().join("config.toml");
+    write_fstab(
+        &site,
+        &format!(
+            "config={},_netdev,nosuid,noatime,x-systemd.requires=network-online.target",
+            config.display()
+        ),
+    );
+    let output = in_namespace(
+        &site,
+        "
+        mount -T $T/fstab -a
+        grep -q \"$T/mnt.*fuse.speedloader\" /proc/self/mountinfo
+        cmp $T/mnt/f $T/cold0/f
+        mount -T $T/fstab -a
+        test $(grep -c \"$T/mnt .*fuse.speedloader\" /proc/self/mountinfo) = 1
+        $PROGRAM --socket $T/s promote f --wait
+        cmp $T/mnt/f $T/cold0/f
+        umount $T/mnt
+        ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        mount -T $T/fstab $T/mnt
+        cmp $T/mnt/own $T/models/own
+        $PROGRAM --socket $T/s umount
+        ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
+#[test]
+fn a_broken_configuration_is_told_and_with_nofail_stops_nothing() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "modelsdir = \"x\"");
+    let options = format!("config={}", site.root().join("config.toml").display());
+    write_fstab(&site, &options);
+    let broken = in_namespace(&site, "mount -T $T/fstab $T/mnt");
+    assert_eq!(broken.status.code(), Some(32), "{broken:?}");
+    let told = String::from_utf8_lossy(&broken.stderr);
+    assert!(
+        told.contains("modelsdir") && told.contains("config.toml:1"),
+        "{told}"
+    );
+    let all = in_namespace(&site, "mount -T $T/fstab -a");
+    assert!(!all.status.success(), "{all:?}");
+    write_fstab(&site, &format!("{options},nofail"));
+    let script = "mount -T $T/fstab -a || echo status $?; ! grep -q \" $T/mnt \" /proc/self/mountinfo; echo goes on";
+    let nofail = in_namespace(&site, script);
+    assert!(said(&nofail).ends_with("goes on"), "{nofail:?}");
+    assert!(
+        String::from_utf8_lossy(&nofail.stderr).contains("modelsdir"),
+        "{nofail:?}"
+    );
+}
+
+#[test]
+fn what_is_in_the_way_is_said() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let site = site(Site::new());
+    let run = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM)
+            .args(["--socket", "s", "mount"])
+            .args(arguments)
+            .current_dir(site.root())
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(
+            mount_table::at(&site.mounted("")).is_none(),
+            "{arguments:?}"
+        );
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    fs::write(site.root().join("file"), "").unwrap();
+    fs::set_permissions(site.root().join("file"), fs::Permissions::from_mode(0o644)).unwrap();
+    for (arguments, wanted) in [
+        (["mnt", "--models", "nowhere"].as_slice(), "nowhere"),
+        (&["nowhere", "--models", "models"], "nowhere"),
+        (&["mnt", "--models", "file"], "file"),
+        (&["file", "--models", "models"], "file"),
+        (
+            &["mnt", "--models", "models", "--cold", "nowhere"],
+            "nowhere",
+        ),
+        (&["mnt", "--models", "models", "--pool", "p:much"], "much"),
+        (&["mnt", "--models", "models", "-o", "nosuch=1"], "nosuch"),
+    ] {
+        let told = run(arguments);
+        assert!(told.contains(wanted), "{arguments:?}: {told}");
+    }
+}
