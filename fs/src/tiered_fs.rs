@@ -4,6 +4,7 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -75,6 +76,18 @@ pub struct TieredFs {
     /// Where it is mounted, once it is.
     mountpoint: OnceLock<PathBuf>,
     vanished: vanished::Vanished,
+    /// Anchors have descriptors below this. The lowest free number is given out: where it is as high,
+    /// so many are open, and what is left is kept for files that are opened.
+    anchors_below: i32,
+}
+
+/// Of the descriptors that this process may have, one of so many is no anchor.
+const DESCRIPTORS_KEPT: u64 = 4;
+
+fn anchors_below() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let below = limit.current.map(|most| most - most / DESCRIPTORS_KEPT);
+    below.map_or(i32::MAX, |below| i32::try_from(below).unwrap_or(i32::MAX))
 }
 
 /// How many pools can be known at once.
@@ -120,6 +133,7 @@ impl TieredFs {
             keep_true: keep_true::KeepTrue::new(homes.len()),
             gate: RwLock::new(()),
             generation: AtomicU64::new(1),
+            anchors_below: anchors_below(),
             mountpoint: OnceLock::new(),
             vanished: vanished::Vanished::default(),
             homes,
@@ -310,6 +324,9 @@ impl TieredFs {
             return None;
         }
         let anchor = self.models().anchor(&self.union.path_of(file)?).ok()?;
+        if anchor.as_raw_fd() >= self.anchors_below {
+            return None;
+        }
         let identity = Identity::of_fd(&anchor).ok()?;
         (identity.ino == file.attr().identity.ino).then_some(anchor)
     }
@@ -324,11 +341,14 @@ impl TieredFs {
         };
         let (home, node) = (Arc::clone(home), Arc::downgrade(node));
         let ino = file.attr().identity.ino;
+        let anchors_below = self.anchors_below;
         self.offload(file.home).run(Box::new(move || {
             let (Some(node), Ok(anchor)) = (node.upgrade(), home.anchor(&path)) else {
                 return;
             };
-            if Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino) {
+            if anchor.as_raw_fd() < anchors_below
+                && Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino)
+            {
                 node.set_anchor(anchor);
             }
         }));

@@ -189,12 +189,18 @@ impl TieredFs {
         if !file.is_cold() {
             // The models directory is local: its word is had at once, and changes behind our back
             // are seen before inotify tells of them.
-            if let Some(anchor) = node.anchor() {
-                let current = Identity::of_fd(anchor).ok()?;
-                if !source.same_contents(&current) {
-                    self.drop_replicas(file, None, "the file changed in its home");
-                    return None;
+            let current = match node.anchor() {
+                Some(anchor) => Identity::of_fd(anchor).ok()?,
+                None => {
+                    self.models()
+                        .stat(&self.union.path_of(file)?)
+                        .ok()?
+                        .identity
                 }
+            };
+            if !source.same_contents(&current) {
+                self.drop_replicas(file, None, "the file changed in its home");
+                return None;
             }
         }
         Some(place)
