@@ -19,8 +19,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use harness::files::{self, Access};
-use harness::report::{Fact, Figures};
-use harness::{Case, Goal, Options, Report, Site, machine, side};
+use harness::report::{Case, Fact, Figures, side};
+use harness::{Goal, Options, Report, Site, machine};
 
 const ACCESSES: [Access; 5] = [
     Access::Read,

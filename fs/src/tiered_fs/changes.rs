@@ -379,8 +379,8 @@ impl TieredFs {
         if held_by_kernel {
             self.residency.retire(&self.nodes, cold, node);
         } else {
-            cold.with_live(|live| live.node = None);
-            file.with_live(|live| live.node = Some(node.id));
+            cold.with_live(|live| live.set_node(None));
+            file.with_live(|live| live.set_node(Some(node.id)));
         }
         node.set_file(&file, self.anchor(&file));
         Ok(file)

@@ -211,12 +211,18 @@ impl TieredFs {
         if !file.is_cold() {
             // The models directory is local: its word is had at once, and changes behind our back
             // are seen before inotify tells of them.
-            if let Some(anchor) = node.anchor(file) {
-                let current = Identity::of_fd(&anchor).ok()?;
-                if !source.same_contents(&current) {
-                    self.drop_replicas(file, None, "the file changed in its home");
-                    return None;
+            let current = match node.anchor(file) {
+                Some(anchor) => Identity::of_fd(&*anchor).ok()?,
+                None => {
+                    self.models()
+                        .stat(&self.union.path_of(file)?)
+                        .ok()?
+                        .identity
                 }
+            };
+            if !source.same_contents(&current) {
+                self.drop_replicas(file, None, "the file changed in its home");
+                return None;
             }
         }
         Some(place)
@@ -286,11 +292,11 @@ impl TieredFs {
             }
             None => None,
         };
-        open.bound = Some(Bound {
+        open.bound = Some(Box::new(Bound {
             file: Arc::clone(file),
             place,
             token,
-        });
+        }));
     }
 
     /// One handle more on what the node is bound to.
@@ -303,8 +309,9 @@ impl TieredFs {
             Some(token) => Served::Passthrough(Arc::clone(token)),
             None => {
                 let identity = bound.file.attr().identity;
-                let contents = (identity.size, identity.mtime_ns);
-                let keep = open.cached.replace(contents) == Some(contents);
+                let contents = Box::new((identity.size, identity.mtime_ns));
+                let keep = open.cached.as_ref() == Some(&contents);
+                open.cached = Some(contents);
                 Served::Cached(keep)
             }
         }
@@ -425,11 +432,11 @@ impl TieredFs {
             let place = own
                 .try_clone()
                 .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?;
-            open.bound = Some(Bound {
+            open.bound = Some(Box::new(Bound {
                 file: Arc::clone(file),
                 place: Place::Home(Arc::new(place)),
                 token: None,
-            });
+            }));
         }
         let served = self.share(&mut open);
         Ok(self.opened(node, file, &open, served, Some(own), request))
