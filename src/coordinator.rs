@@ -4,7 +4,7 @@
 //! hands moves to the mover. Its thread does no I/O but reads of /proc; copies run in the mover's
 //! threads. Commands of all doors come to [`Coordinator::execute`], in the doors' own threads.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -38,7 +38,7 @@ mod journal;
 pub use events::EventLog;
 pub use host::Host;
 pub use journal::Journal;
-use loads::{Loads, Reading};
+use loads::{Loads, Opener, Reading};
 use world::World;
 
 /// How often handles that are still open are looked at.
@@ -304,7 +304,8 @@ impl Coordinator {
                     Ok(Wakeup::Stop) | Err(_) => return,
                 },
                 recv(tick) -> _ => {
-                    let held = self.lock_loads().held(Instant::now());
+                    let is_mapped = |file: &HomeFile, process| self.is_mapped(file, process);
+                    let held = self.lock_loads().held(Instant::now(), is_mapped);
                     for reading in held {
                         self.reading(&reading);
                     }
@@ -349,23 +350,14 @@ impl Coordinator {
                     }
                     return;
                 }
-                let process = machine::process_of(pid).unwrap_or(pid);
-                let command = machine::command_of(process);
-                let config = self.config();
-                // The kernel keeps 15 bytes of a command's name.
-                let short = |name: &String| name.chars().take(15).collect::<String>();
-                let ignored: HashSet<String> =
-                    config.policy.ignore_commands.iter().map(short).collect();
-                let now = Instant::now();
-                let mut loads = self.lock_loads();
-                loads.opened(handle, file, process, command.as_deref(), &ignored, now);
+                if self.may_be_loaded(&file) {
+                    let mut loads = self.lock_loads();
+                    loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
+                }
             }
             FsEvent::Closed { handle, .. } => {
                 self.drainer.check_now();
-                let is_mapped = |file: &HomeFile, process: u32| {
-                    let path = self.fs.union().path_of(file);
-                    path.is_some_and(|path| loads::is_mapped_by(process, &format!("/{path}")))
-                };
+                let is_mapped = |file: &HomeFile, process| self.is_mapped(file, process);
                 let reading = self.lock_loads().closed(handle, Instant::now(), is_mapped);
                 if let Some(reading) = reading {
                     self.reading(&reading);
@@ -429,6 +421,28 @@ impl Coordinator {
                     .add(Level::Warning, "home", &path, text.to_owned());
             }
         }
+    }
+
+    /// Whether opening the file may load a model: most small files are part of none, or not of its
+    /// weights, and are not worth a look.
+    fn may_be_loaded(&self, file: &HomeFile) -> bool {
+        let known = self.world.known();
+        !known.is_of(self.fs.generation()) || moves::is_weights(&known, file.id.0)
+    }
+
+    /// Whose thread this is.
+    fn opener(&self, tid: u32) -> Opener {
+        let process = machine::process_of(tid).unwrap_or(tid);
+        let command = machine::command_of(process).unwrap_or_default();
+        // The kernel keeps 15 bytes of a command's name.
+        let is_it = |name: &String| name.chars().take(15).eq(command.chars());
+        let ignored = self.config().policy.ignore_commands.iter().any(is_it);
+        Opener { process, ignored }
+    }
+
+    fn is_mapped(&self, file: &HomeFile, process: u32) -> bool {
+        let path = self.fs.union().path_of(file);
+        path.is_some_and(|path| loads::is_mapped_by(process, &format!("/{path}")))
     }
 
     fn shown_path(&self, file: &HomeFile) -> String {

@@ -21,5 +21,5 @@ pub mod report;
 pub mod site;
 
 pub use options::Options;
-pub use report::{Case, Goal, Report, side};
+pub use report::{Goal, Report};
 pub use site::Site;

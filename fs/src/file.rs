@@ -3,6 +3,7 @@
 //! Hard links share one record. The record outlives its names while a node still holds it, so that a
 //! file unlinked while open goes on working.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,16 +28,61 @@ pub struct HomeFile {
     /// The target, for a symlink.
     pub target: Option<Box<[u8]>>,
     attr: Mutex<Attr>,
-    names: Mutex<Vec<Name>>,
-    live: Mutex<Option<Box<Live>>>,
+    names: Mutex<Names>,
+    live: Mutex<Live>,
     writes: AtomicU32,
 }
 
-/// What is known of a file that is looked up, open or resident. Most files have none of it.
+/// The names of a file. Nearly every file has one: a hundred thousand lists of one would be felt.
+#[derive(Debug, Default)]
+enum Names {
+    #[default]
+    None,
+    One(Name),
+    Several(Vec<Name>),
+}
+
+impl Names {
+    fn as_slice(&self) -> &[Name] {
+        match self {
+            Names::None => &[],
+            Names::One(name) => std::slice::from_ref(name),
+            Names::Several(names) => names,
+        }
+    }
+
+    fn from_vec(mut names: Vec<Name>) -> Names {
+        match (names.pop(), names.is_empty()) {
+            (None, _) => Names::None,
+            (Some(name), true) => Names::One(name),
+            (Some(name), false) => {
+                names.push(name);
+                Names::Several(names)
+            }
+        }
+    }
+
+    fn take(&mut self) -> Vec<Name> {
+        match std::mem::take(self) {
+            Names::None => Vec::new(),
+            Names::One(name) => vec![name],
+            Names::Several(names) => names,
+        }
+    }
+}
+
+/// What is known of a file that is looked up, open or resident. Most files have nothing but a nodeid
+/// of it, or not even that: the rest takes memory only while it says something.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// The nodeid that new lookups get.
-    pub node: Option<NodeId>,
+    /// The nodeid that new lookups get; nodeids are not zero.
+    node: Option<NonZeroU64>,
+    more: Option<Box<InUse>>,
+}
+
+/// What is known of a file that is open or resident.
+#[derive(Debug, Default)]
+pub struct InUse {
     /// Complete copies in pools, fastest first.
     pub replicas: Vec<Replica>,
     /// Open handles that may write.
@@ -47,9 +93,40 @@ pub struct Live {
     pub epoch: u64,
 }
 
+static NOT_IN_USE: InUse = InUse {
+    replicas: Vec::new(),
+    writers: 0,
+    opens: 0,
+    epoch: 0,
+};
+
+impl std::ops::Deref for Live {
+    type Target = InUse;
+
+    fn deref(&self) -> &InUse {
+        self.more.as_deref().unwrap_or(&NOT_IN_USE)
+    }
+}
+
+impl std::ops::DerefMut for Live {
+    fn deref_mut(&mut self) -> &mut InUse {
+        self.more.get_or_insert_default()
+    }
+}
+
 impl Live {
+    /// The nodeid that new lookups get.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node.map(|node| NodeId(node.get()))
+    }
+
+    /// Makes new lookups get this nodeid, or a fresh one.
+    pub fn set_node(&mut self, node: Option<NodeId>) {
+        self.node = node.and_then(|node| NonZeroU64::new(node.0));
+    }
+
     fn is_idle(&self) -> bool {
-        self.node.is_none() && self.replicas.is_empty() && self.writers == 0 && self.opens == 0
+        self.replicas.is_empty() && self.opens == 0 && self.writers == 0
     }
 }
 
@@ -74,8 +151,8 @@ impl HomeFile {
             ino,
             target,
             attr: Mutex::new(attr),
-            names: Mutex::new(Vec::new()),
-            live: Mutex::new(None),
+            names: Mutex::default(),
+            live: Mutex::default(),
             writes: AtomicU32::new(0),
         }
     }
@@ -92,30 +169,32 @@ impl HomeFile {
 
     /// All names that lead to this file.
     pub fn names(&self) -> Vec<Name> {
-        lock(&self.names).clone()
+        lock(&self.names).as_slice().to_vec()
     }
 
     /// One of its names; `None` when it was unlinked.
     pub fn any_name(&self) -> Option<Name> {
-        lock(&self.names).first().cloned()
+        lock(&self.names).as_slice().first().cloned()
     }
 
     pub(crate) fn add_name(&self, directory: DirId, name: &Arc<[u8]>) {
         let mut names = lock(&self.names);
-        if !names
-            .iter()
-            .any(|known| known.0 == directory && known.1 == *name)
-        {
-            names.reserve_exact(1);
-            names.push((directory, Arc::clone(name)));
+        let known = |known: &Name| known.0 == directory && known.1 == *name;
+        if !names.as_slice().iter().any(known) {
+            let mut all = names.take();
+            all.reserve_exact(1);
+            all.push((directory, Arc::clone(name)));
+            *names = Names::from_vec(all);
         }
     }
 
     /// Takes a name away; `true` when it was the last.
     pub(crate) fn remove_name(&self, directory: DirId, name: &[u8]) -> bool {
         let mut names = lock(&self.names);
-        names.retain(|known| known.0 != directory || *known.1 != *name);
-        names.is_empty()
+        let mut all = names.take();
+        all.retain(|known| known.0 != directory || *known.1 != *name);
+        *names = Names::from_vec(all);
+        names.as_slice().is_empty()
     }
 
     /// Whether it lives in cold storage.
@@ -126,9 +205,9 @@ impl HomeFile {
     /// Works on the live state; what is idle afterwards takes no memory.
     pub fn with_live<R>(&self, work: impl FnOnce(&mut Live) -> R) -> R {
         let mut live = lock(&self.live);
-        let result = work(live.get_or_insert_default());
-        if live.as_ref().is_some_and(|live| live.is_idle()) {
-            *live = None;
+        let result = work(&mut live);
+        if live.is_idle() {
+            live.more = None;
         }
         result
     }
@@ -144,13 +223,11 @@ impl HomeFile {
 
     /// Whether somebody has it open.
     pub fn is_open(&self) -> bool {
-        lock(&self.live).as_ref().is_some_and(|live| live.opens > 0)
+        lock(&self.live).opens > 0
     }
 
     /// Whether a copy in a pool serves new opens.
     pub fn is_resident(&self) -> bool {
-        lock(&self.live)
-            .as_ref()
-            .is_some_and(|live| !live.replicas.is_empty())
+        !lock(&self.live).replicas.is_empty()
     }
 }

@@ -127,14 +127,22 @@ fn fopen_flags(served: &Served) -> FopenFlags {
 }
 
 impl Adapter {
-    /// Answers with a name. The kernel takes nodeid and inode number from one field here, so it is
-    /// told to ask for the attributes again: getattr shows the stable inode number.
+    /// Answers with a name. The kernel takes nodeid and inode number from one field here: where they
+    /// differ it is told to ask for the attributes again, and getattr shows the stable inode number.
     fn entry(&self, reply: ReplyEntry, result: Result<Shown, FsError>) {
         match result {
             Ok(shown) => {
                 let attr = file_attr(&shown, shown.node.0);
                 let entry_timeout = self.fs.settings.entry_timeout;
-                reply.entry_with_ttls(&Duration::ZERO, &entry_timeout, &attr, Generation(0));
+                let attr_timeout = if shown.node.0 == shown.ino {
+                    shown.attr_timeout
+                } else {
+                    Duration::ZERO
+                };
+                reply.entry_with_ttls(&attr_timeout, &entry_timeout, &attr, Generation(0));
+                if !attr_timeout.is_zero() {
+                    self.fs.entry_was_answered(&shown);
+                }
             }
             Err(error) => reply.error(errno(&error)),
         }

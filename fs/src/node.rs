@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 
 use crate::file::{HomeFile, lock};
 use crate::ids::{DirId, FileId, NodeId, PoolId};
@@ -73,11 +73,11 @@ pub struct OpenState {
     /// Open handles.
     pub handles: u32,
     /// What they are bound to; `Some` while `handles` is not zero.
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
     /// Lookups give another nodeid now.
     pub retired: bool,
     /// Contents of the kernel's page cache for this node: size and modification time.
-    pub cached: Option<(u64, i64)>,
+    pub cached: Option<Box<(u64, i64)>>,
 }
 
 /// One node.
@@ -155,8 +155,24 @@ pub struct NodeTable {
 
 /// First nodeid given to files and directories; below lie the root and the virtual files.
 const FIRST_NODE: u64 = 1024;
+/// First nodeid that is no inode number: those of homes and virtual files are smaller.
+const FIRST_FRESH: u64 = 1 << 63;
 /// Nodeid of the virtual directory; its files follow.
 pub const VIRTUAL_NODE: u64 = 2;
+
+fn new_node(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
+    let of = match &target {
+        Target::File(file) => Some(file.id),
+        _ => None,
+    };
+    let anchor = of.zip(anchor.map(Arc::new));
+    Arc::new(Node {
+        id,
+        target: RwLock::new(target),
+        anchor: RwLock::new(anchor),
+        open: Mutex::new(OpenState::default()),
+    })
+}
 
 impl NodeTable {
     /// A table with the root and `virtual_files` virtual files.
@@ -164,7 +180,7 @@ impl NodeTable {
         let table = NodeTable {
             nodes: DashMap::new(),
             by_directory: DashMap::new(),
-            next: AtomicU64::new(FIRST_NODE),
+            next: AtomicU64::new(FIRST_FRESH),
         };
         table.insert(NodeId::ROOT, Target::Directory(DirId::ROOT), None, 1);
         table.by_directory.insert(DirId::ROOT, NodeId::ROOT);
@@ -183,17 +199,7 @@ impl NodeTable {
         anchor: Option<OwnedFd>,
         lookups: u64,
     ) -> Arc<Node> {
-        let of = match &target {
-            Target::File(file) => Some(file.id),
-            _ => None,
-        };
-        let anchor = of.zip(anchor.map(Arc::new));
-        let node = Arc::new(Node {
-            id,
-            target: RwLock::new(target),
-            anchor: RwLock::new(anchor),
-            open: Mutex::new(OpenState::default()),
-        });
+        let node = new_node(id, target, anchor);
         self.nodes.insert(
             id,
             Known {
@@ -202,6 +208,22 @@ impl NodeTable {
             },
         );
         node
+    }
+
+    /// A new node of a file, looked up once: under its inode number where that is free, so that an
+    /// entry can carry attributes (the library takes both numbers from one field), else a fresh one.
+    fn insert_file(&self, ino: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
+        if (FIRST_NODE..FIRST_FRESH).contains(&ino.0)
+            && let Entry::Vacant(free) = self.nodes.entry(ino)
+        {
+            let node = new_node(ino, target, anchor);
+            free.insert(Known {
+                node: Arc::clone(&node),
+                lookups: 1,
+            });
+            return node;
+        }
+        self.insert(self.fresh_id(), target, anchor, 1)
     }
 
     fn fresh_id(&self) -> NodeId {
@@ -233,13 +255,14 @@ impl NodeTable {
         anchor: impl FnOnce() -> Option<OwnedFd>,
     ) -> Arc<Node> {
         file.with_live(|live| {
-            if let Some(mut known) = live.node.and_then(|id| self.nodes.get_mut(&id)) {
+            if let Some(mut known) = live.node().and_then(|id| self.nodes.get_mut(&id)) {
                 known.lookups += 1;
                 return Arc::clone(&known.node);
             }
-            let id = self.fresh_id();
-            live.node = Some(id);
-            self.insert(id, Target::File(Arc::clone(file)), anchor(), 1)
+            let (target, anchor) = (Target::File(Arc::clone(file)), anchor());
+            let node = self.insert_file(NodeId(file.ino), target, anchor);
+            live.set_node(Some(node.id));
+            node
         })
     }
 
@@ -263,8 +286,8 @@ impl NodeTable {
         };
         match node.target() {
             Target::File(file) => file.with_live(|live| {
-                if give_back() && live.node == Some(id) {
-                    live.node = None;
+                if give_back() && live.node() == Some(id) {
+                    live.set_node(None);
                 }
             }),
             Target::Directory(directory) => {

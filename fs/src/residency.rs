@@ -186,7 +186,7 @@ impl Residency {
     fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
         let best = |live: &mut crate::file::Live| {
             (
-                live.node,
+                live.node(),
                 live.replicas.first().map(|replica| replica.pool().id()),
             )
         };
@@ -211,8 +211,8 @@ impl Residency {
     /// Makes the next lookup of the file give another nodeid.
     pub fn retire(&self, nodes: &NodeTable, file: &Arc<HomeFile>, node: &Node) {
         file.with_live(|live| {
-            if live.node == Some(node.id) {
-                live.node = None;
+            if live.node() == Some(node.id) {
+                live.set_node(None);
             }
         });
         count(&self.stats.nodes_retired);

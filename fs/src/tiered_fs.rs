@@ -4,6 +4,7 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -78,6 +79,18 @@ pub struct TieredFs {
     /// Where it is mounted, once it is.
     mountpoint: OnceLock<PathBuf>,
     vanished: vanished::Vanished,
+    /// Anchors have descriptors below this. The lowest free number is given out: where it is as high,
+    /// so many are open, and what is left is kept for files that are opened.
+    anchors_below: i32,
+}
+
+/// Of the descriptors that this process may have, one of so many is no anchor.
+const DESCRIPTORS_KEPT: u64 = 4;
+
+fn anchors_below() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let below = limit.current.map(|most| most - most / DESCRIPTORS_KEPT);
+    below.map_or(i32::MAX, |below| i32::try_from(below).unwrap_or(i32::MAX))
 }
 
 /// How many pools can be known at once.
@@ -123,6 +136,7 @@ impl TieredFs {
             keep_true: keep_true::KeepTrue::new(homes.len()),
             gate: RwLock::new(()),
             generation: AtomicU64::new(1),
+            anchors_below: anchors_below(),
             mountpoint: OnceLock::new(),
             vanished: vanished::Vanished::default(),
             homes,
@@ -298,12 +312,24 @@ impl TieredFs {
         }
     }
 
+    /// The kernel has attributes with a name now. It does not take a notice about a node that it
+    /// does not know yet, so what changed while the answer was on its way is told again.
+    pub fn entry_was_answered(&self, shown: &Shown) {
+        let file = self.nodes.get(shown.node).and_then(|node| node.file());
+        if file.is_some_and(|file| file.attr() != shown.attr) {
+            self.residency.notice(Notice::Attr(shown.node));
+        }
+    }
+
     /// A descriptor that keeps a file of the models directory reachable whatever happens to its name.
     fn anchor(&self, file: &HomeFile) -> Option<std::os::fd::OwnedFd> {
         if file.is_cold() {
             return None;
         }
         let anchor = self.models().anchor(&self.union.path_of(file)?).ok()?;
+        if anchor.as_raw_fd() >= self.anchors_below {
+            return None;
+        }
         let identity = Identity::of_fd(&anchor).ok()?;
         (identity.ino == file.attr().identity.ino).then_some(anchor)
     }
@@ -318,12 +344,15 @@ impl TieredFs {
         };
         let (home, node) = (Arc::clone(home), Arc::downgrade(node));
         let file = Arc::clone(file);
+        let anchors_below = self.anchors_below;
         self.offload(file.home).run(Box::new(move || {
             let (Some(node), Ok(anchor)) = (node.upgrade(), home.anchor(&path)) else {
                 return;
             };
             let ino = file.attr().identity.ino;
-            if Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino) {
+            if anchor.as_raw_fd() < anchors_below
+                && Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino)
+            {
                 node.set_anchor(&file, anchor);
             }
         }));
@@ -503,7 +532,7 @@ impl TieredFs {
                     self.handles.replace_directory(handle, Arc::clone(&listed));
                 }
                 let parent = self.union.parent(directory).unwrap_or(DirId::ROOT);
-                let ino = |id| self.union.directory(id).map_or(0, |view| view.ino);
+                let ino = |id| self.union.directory_ino(id).unwrap_or(0);
                 (ino(directory), ino(parent))
             }
             _ => (VIRTUAL_INO + VIRTUAL_NODE, VIRTUAL_INO),
@@ -547,7 +576,7 @@ impl TieredFs {
                 UnionChange::FileChanged(file) => {
                     tree_changed = true;
                     self.drop_replicas(&file, None, "the file changed in its home");
-                    let (node, writers) = file.with_live(|live| (live.node, live.writers));
+                    let (node, writers) = file.with_live(|live| (live.node(), live.writers));
                     if let Some(node) = node {
                         // What is written through us, the kernel has already.
                         let notice = if writers > 0 {
@@ -562,12 +591,12 @@ impl TieredFs {
                     if file.is_resident() && !self.union.shows(&file) {
                         self.drop_replicas(&file, None, HIDDEN);
                     }
-                    if let Some(node) = file.with_live(|live| live.node) {
+                    if let Some(node) = file.with_live(|live| live.node()) {
                         self.residency.notice(Notice::Attr(node));
                     }
                 }
                 UnionChange::FileAttr(file) => {
-                    if let Some(node) = file.with_live(|live| live.node) {
+                    if let Some(node) = file.with_live(|live| live.node()) {
                         self.residency.notice(Notice::Attr(node));
                     }
                 }

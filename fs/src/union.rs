@@ -85,6 +85,27 @@ struct Directory {
     attr: Attr,
     version: u64,
     entries: BTreeMap<Arc<[u8]>, Slot>,
+    /// Of the entries, those that are directories in every home: counting them would make each
+    /// getattr of a large directory slow.
+    plain_directories: u32,
+    /// Of the entries, those that several homes have under one name.
+    mixed: u32,
+}
+
+impl Directory {
+    /// Makes the counts true when an entry comes (`true`) or goes.
+    fn count(&mut self, slot: &Slot, comes: bool) {
+        let counted = match slot {
+            Slot::File(_) => return,
+            Slot::Directory(_) => &mut self.plain_directories,
+            Slot::Mixed(_) => &mut self.mixed,
+        };
+        *counted = if comes {
+            counted.saturating_add(1)
+        } else {
+            counted.saturating_sub(1)
+        };
+    }
 }
 
 /// A directory as it is shown.
@@ -148,6 +169,8 @@ impl Union {
             attr,
             version: 0,
             entries: BTreeMap::new(),
+            plain_directories: 0,
+            mixed: 0,
         };
         Union {
             tree: RwLock::new(Tree {
@@ -225,14 +248,27 @@ impl Union {
     pub fn directory(&self, directory: DirId) -> Option<DirectoryView> {
         let tree = self.read();
         let known = tree.directories.get(&directory)?;
-        let is_directory = |slot: &&Slot| matches!(tree.visible(slot), Some(Found::Directory(_)));
-        let subdirectories = known.entries.values().filter(is_directory).count();
+        let is_shown = |slot: &&Slot| {
+            matches!(slot, Slot::Mixed(_))
+                && matches!(tree.visible(slot), Some(Found::Directory(_)))
+        };
+        let shown = match known.mixed {
+            0 => 0,
+            _ => known.entries.values().filter(is_shown).count(),
+        };
         Some(DirectoryView {
             ino: known.ino,
             attr: known.attr,
             in_models: known.homes & 1 != 0,
-            subdirectories: u32::try_from(subdirectories).unwrap_or(u32::MAX),
+            subdirectories: known
+                .plain_directories
+                .saturating_add(u32::try_from(shown).unwrap_or(u32::MAX)),
         })
+    }
+
+    /// The inode number of a directory; `None` when it is gone.
+    pub fn directory_ino(&self, directory: DirId) -> Option<u64> {
+        Some(self.read().directories.get(&directory)?.ino)
     }
 
     /// Attributes of the root, as last seen.
@@ -731,10 +767,11 @@ impl Tree {
 
     /// The slot of a name taken apart: files of all homes, directory.
     fn take_slot(&mut self, directory: DirId, name: &[u8]) -> (Vec<Arc<HomeFile>>, Option<DirId>) {
-        let slot = self
-            .directories
-            .get_mut(&directory)
-            .and_then(|d| d.entries.remove(name));
+        let slot = self.directories.get_mut(&directory).and_then(|known| {
+            let slot = known.entries.remove(name)?;
+            known.count(&slot, false);
+            Some(slot)
+        });
         slot.map_or_else(Default::default, Slot::take_apart)
     }
 
@@ -753,7 +790,10 @@ impl Tree {
             _ => Slot::Mixed(Box::new((files, below))),
         };
         if let Some(known) = self.directories.get_mut(&directory) {
-            known.entries.insert(Arc::clone(name), slot);
+            known.count(&slot, true);
+            if let Some(former) = known.entries.insert(Arc::clone(name), slot) {
+                known.count(&former, false);
+            }
         }
     }
 
@@ -840,6 +880,8 @@ impl Tree {
                 attr: *attr,
                 version: 0,
                 entries: BTreeMap::new(),
+                plain_directories: 0,
+                mixed: 0,
             };
             self.directories.insert(id, fresh);
             let (files, _) = self.take_slot(parent, name);

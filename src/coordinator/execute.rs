@@ -17,12 +17,14 @@ use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
     ChangeView, ConfigView, DoneView, EventsView, ExplainView, ModelsView, MoveView, MovesView,
-    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransfersView,
-    VersionView, View, WhichView,
+    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
+    TransfersView, VersionView, View, WhichView,
 };
 
 /// How often a waiting command looks whether its client is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the last moments of a copy may take, after it serves.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -164,9 +166,22 @@ impl Coordinator {
         let moves = self.moves_of(&subjects, &carried)?;
         if wait {
             self.wait_resident(peer, &subjects, None, progress)?;
+            self.wait_ended(&carried.transfers);
             return self.resident_moves(&subjects);
         }
         Ok(View::Moves(MovesView { moves }))
+    }
+
+    /// Waits for the last moments of copies that serve already: whoever demotes now and promotes
+    /// again must not be told that it is on its way.
+    fn wait_ended(&self, transfers: &[TransferId]) {
+        let Some(mover) = self.mover.get() else {
+            return;
+        };
+        for id in transfers {
+            // One that is forgotten has ended.
+            let _ = mover.wait(*id, ENDING_PATIENCE);
+        }
     }
 
     fn moves_of(&self, subjects: &[Subject], carried: &Carried) -> Result<Vec<MoveView>, Message> {
@@ -550,15 +565,18 @@ impl Coordinator {
             let name = escape(first.name.as_bytes());
             if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
                 let failed = transfers.iter().find(|transfer| transfer.state.is_final());
-                let why = match failed {
-                    None => "its copy was ended",
-                    Some(transfer) if transfer.why.is_empty() => "it has left its pool already",
-                    Some(transfer) => transfer.why.as_str(),
+                let (code, why) = match failed.map(|ended| (ended.state, ended.why.as_str())) {
+                    None => (Code::Failed, "its copy was ended"),
+                    Some((TransferState::Cancelled, _)) => {
+                        (Code::Cancelled, "its copy was cancelled")
+                    }
+                    // Demoted, or opened for writing, before anybody could look.
+                    Some((TransferState::Done, _)) => {
+                        (Code::Failed, "it has left its pool already")
+                    }
+                    Some((_, why)) => (Code::Failed, why),
                 };
-                return Err(Message::new(
-                    Code::Failed,
-                    format!("{name} is not resident: {why}"),
-                ));
+                return Err(Message::new(code, format!("{name} is not resident: {why}")));
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 let text = format!("{name} is not resident yet");

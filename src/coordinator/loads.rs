@@ -5,15 +5,18 @@
 //! long as reading the file at memory speed takes at least, when it is still open after
 //! [`HELD_ENOUGH`], or when it was closed with a mapping left. A header read is closed long before.
 //! Opens of one model by one process are one load until it has let go for [`SAME_LOAD`].
+//!
+//! Opens come by tens of thousands a second: who opens, and whether it has the file mapped, is asked
+//! of /proc once in [`REMEMBERED`] for each thread, or process and file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use speedloader_fs::file::HomeFile;
-use speedloader_fs::ids::HandleId;
+use speedloader_fs::ids::{FileId, HandleId};
 
 /// No memory that a pool may be made of is read faster: bytes a second.
 const MEMORY_BYTES_PER_SEC: u64 = 20_000_000_000;
@@ -25,6 +28,10 @@ const SAME_LOAD: Duration = Duration::from_secs(10);
 const LATELY_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Open handles that are watched; more are not counted.
 const WATCHED_MAX: usize = 100_000;
+/// For how long an answer of /proc is remembered: no process number is used again so soon.
+const REMEMBERED: Duration = Duration::from_millis(500);
+/// Answers that may be remembered before those that are too old are looked for.
+const ANSWERS_MAX: usize = 256;
 
 struct Watched {
     file: Arc<HomeFile>,
@@ -42,76 +49,152 @@ pub struct Reading {
     pub process: u32,
 }
 
+/// Who has opened a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opener {
+    /// The process.
+    pub process: u32,
+    /// Whether what it runs is known to read without using.
+    pub ignored: bool,
+}
+
+/// The last time that a process was asked whether it has a file mapped.
+struct Asked {
+    at: Instant,
+    /// It closed the file once more since: to be asked again.
+    again: Option<Arc<HomeFile>>,
+}
+
 /// Open handles, and loads that were counted lately.
 pub struct Loads {
     open: HashMap<HandleId, Watched>,
+    /// Of `open`, those that are not counted.
+    uncounted: usize,
     lately: LruCache<(u64, u32), Instant>,
+    openers: HashMap<u32, (Opener, Instant)>,
+    asked: HashMap<(FileId, u32), Asked>,
 }
 
 impl Default for Loads {
     fn default() -> Self {
         Loads {
             open: HashMap::new(),
+            uncounted: 0,
             lately: LruCache::new(LATELY_MAX),
+            openers: HashMap::new(),
+            asked: HashMap::new(),
         }
     }
 }
 
 impl Loads {
-    /// A file was opened by `process`; `command` is what runs there.
+    /// A file was opened by the thread `tid`; `who` is asked when that is not known.
     pub fn opened(
         &mut self,
         handle: HandleId,
         file: Arc<HomeFile>,
-        process: u32,
-        command: Option<&str>,
-        ignored: &HashSet<String>,
+        tid: u32,
+        who: impl FnOnce(u32) -> Opener,
         now: Instant,
     ) {
-        let ignored = command.is_some_and(|command| ignored.contains(command));
-        if !ignored && self.open.len() < WATCHED_MAX {
-            self.open.insert(
-                handle,
-                Watched {
-                    file,
-                    process,
-                    opened: now,
-                    counted: false,
-                },
-            );
+        let opener = self.opener(tid, who, now);
+        if opener.ignored || self.open.len() >= WATCHED_MAX {
+            return;
         }
+        let watched = Watched {
+            file,
+            process: opener.process,
+            opened: now,
+            counted: false,
+        };
+        self.open.insert(handle, watched);
+        self.uncounted += 1;
     }
 
-    /// The handle was closed. `is_mapped` is asked only when the time alone does not tell.
+    fn opener(&mut self, tid: u32, who: impl FnOnce(u32) -> Opener, now: Instant) -> Opener {
+        let is_new = |at: Instant| now.saturating_duration_since(at) < REMEMBERED;
+        if let Some((opener, _)) = self.openers.get(&tid).filter(|(_, at)| is_new(*at)) {
+            return *opener;
+        }
+        if self.openers.len() >= ANSWERS_MAX {
+            self.openers.retain(|_, (_, at)| is_new(*at));
+        }
+        let opener = who(tid);
+        self.openers.insert(tid, (opener, now));
+        opener
+    }
+
+    /// The handle was closed. `is_mapped` is asked only when the time alone does not tell, and not
+    /// again and again: [`Loads::held`] asks for what was closed meanwhile.
     pub fn closed(
         &mut self,
         handle: HandleId,
         now: Instant,
         is_mapped: impl FnOnce(&HomeFile, u32) -> bool,
     ) -> Option<Reading> {
-        let watched = self.open.remove(&handle)?;
-        if watched.counted {
+        let Watched {
+            file,
+            process,
+            opened,
+            counted,
+        } = self.open.remove(&handle)?;
+        if counted {
             return None;
         }
-        let held = now.saturating_duration_since(watched.opened);
-        let counts = held >= time_to_read(watched.file.attr().identity.size)
-            || is_mapped(&watched.file, watched.process);
-        counts.then_some(Reading {
-            file: watched.file,
-            process: watched.process,
-        })
+        self.uncounted -= 1;
+        let held = now.saturating_duration_since(opened);
+        if held >= time_to_read(file.attr().identity.size) {
+            return Some(Reading { file, process });
+        }
+        if self.asked.len() >= ANSWERS_MAX {
+            self.asked.retain(|_, asked| {
+                asked.again.is_some() || now.saturating_duration_since(asked.at) < REMEMBERED
+            });
+        }
+        match self.asked.get_mut(&(file.id, process)) {
+            Some(asked) if now.saturating_duration_since(asked.at) < REMEMBERED => {
+                asked.again = Some(file);
+                None
+            }
+            _ => {
+                let mapped = is_mapped(&file, process);
+                let asked = Asked {
+                    at: now,
+                    again: None,
+                };
+                self.asked.insert((file.id, process), asked);
+                mapped.then_some(Reading { file, process })
+            }
+        }
     }
 
-    /// Handles that have been open long enough to count now.
-    pub fn held(&mut self, now: Instant) -> Vec<Reading> {
+    /// Handles that have been open long enough to count now, and files that were closed with a
+    /// mapping left.
+    pub fn held(
+        &mut self,
+        now: Instant,
+        is_mapped: impl Fn(&HomeFile, u32) -> bool,
+    ) -> Vec<Reading> {
         let mut readings = Vec::new();
         for watched in self.open.values_mut().filter(|watched| !watched.counted) {
             if now.saturating_duration_since(watched.opened) >= HELD_ENOUGH {
                 watched.counted = true;
+                self.uncounted -= 1;
                 let (file, process) = (Arc::clone(&watched.file), watched.process);
                 readings.push(Reading { file, process });
             }
         }
+        self.asked.retain(|(_, process), asked| {
+            if now.saturating_duration_since(asked.at) < REMEMBERED {
+                return true;
+            }
+            let file = asked.again.take();
+            if let Some(file) = file.filter(|file| is_mapped(file, *process)) {
+                let process = *process;
+                readings.push(Reading { file, process });
+            }
+            false
+        });
         readings
     }
 
@@ -120,15 +203,17 @@ impl Loads {
         for watched in self
             .open
             .values_mut()
-            .filter(|watched| watched.file.id == file.id)
+            .filter(|watched| watched.file.id == file.id && !watched.counted)
         {
             watched.counted = true;
+            self.uncounted -= 1;
         }
+        self.asked.retain(|(asked, _), _| *asked != file.id);
     }
 
-    /// Whether any open handle may still turn out to be a load.
+    /// Whether anything may still turn out to be a load.
     pub fn is_waiting(&self) -> bool {
-        self.open.values().any(|watched| !watched.counted)
+        self.uncounted > 0 || self.asked.values().any(|asked| asked.again.is_some())
     }
 
     /// Whether this reading begins a load of the model, rather than going on with one.
@@ -153,7 +238,7 @@ pub fn is_mapped_by(process: u32, path: &str) -> bool {
 mod tests {
     use speedloader_fs::attr::{Attr, Kind};
     use speedloader_fs::identity::Identity;
-    use speedloader_fs::ids::{FileId, HomeId};
+    use speedloader_fs::ids::HomeId;
 
     use super::*;
 
@@ -182,8 +267,38 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn open(loads: &mut Loads, handle: u64, command: &str, now: Instant) {
-        let ignored = HashSet::from(["sha256sum".to_owned()]);
-        loads.opened(HandleId(handle), file(GIB), 7, Some(command), &ignored, now);
+        let ignored = command == "sha256sum";
+        let who = |process| Opener { process, ignored };
+        loads.opened(HandleId(handle), file(GIB), 7, who, now);
+    }
+
+    fn held(loads: &mut Loads, now: Instant) -> usize {
+        loads.held(now, |_, _| false).len()
+    }
+
+    #[test]
+    fn who_opens_again_and_again_is_asked_once() {
+        let (mut loads, now) = (Loads::default(), Instant::now());
+        let never = |_: &HomeFile, _: u32| -> bool { panic!("asked again") };
+        let opener = Opener {
+            process: 7,
+            ignored: false,
+        };
+        loads.opened(HandleId(1), file(GIB), 8, |_| opener, now);
+        assert!(loads.closed(HandleId(1), now, |_, _| false).is_none());
+        for handle in 2..100 {
+            loads.opened(HandleId(handle), file(GIB), 8, |_| panic!("asked"), now);
+            assert!(loads.closed(HandleId(handle), now, never).is_none());
+        }
+        // The mapping of the last one is seen all the same, and by it alone.
+        assert!(loads.is_waiting());
+        assert!(loads.held(now + REMEMBERED / 2, never).is_empty());
+        let later = loads.held(now + REMEMBERED, |_, process| process == 7);
+        assert_eq!(later.len(), 1);
+        assert!(!loads.is_waiting());
+        loads.opened(HandleId(100), file(GIB), 8, |_| opener, now + REMEMBERED);
+        let mapped = loads.closed(HandleId(100), now + REMEMBERED, |_, _| true);
+        assert!(mapped.is_some());
     }
 
     #[test]
@@ -217,7 +332,7 @@ mod tests {
     fn a_hash_job_is_no_load_however_long_it_reads() {
         let (mut loads, now) = (Loads::default(), Instant::now());
         open(&mut loads, 1, "sha256sum", now);
-        assert!(loads.held(now + Duration::from_secs(60)).is_empty());
+        assert!(held(&mut loads, now + Duration::from_secs(60)) == 0);
         assert!(
             loads
                 .closed(HandleId(1), now + Duration::from_secs(60), |_, _| true)
@@ -230,10 +345,10 @@ mod tests {
         let (mut loads, now) = (Loads::default(), Instant::now());
         open(&mut loads, 1, "python3", now);
         assert!(loads.is_waiting());
-        assert!(loads.held(now + Duration::from_millis(10)).is_empty());
-        assert_eq!(loads.held(now + Duration::from_secs(2)).len(), 1);
+        assert!(held(&mut loads, now + Duration::from_millis(10)) == 0);
+        assert_eq!(held(&mut loads, now + Duration::from_secs(2)), 1);
         assert!(!loads.is_waiting());
-        assert!(loads.held(now + Duration::from_secs(3)).is_empty());
+        assert!(held(&mut loads, now + Duration::from_secs(3)) == 0);
         assert!(
             loads
                 .closed(HandleId(1), now + Duration::from_secs(4), |_, _| true)

@@ -20,7 +20,7 @@ use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, chain, events};
 use crate::command::{Code, Message};
 use crate::machine;
-use crate::models::{ModelRef, Role};
+use crate::models::ModelRef;
 use crate::view::Level;
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
@@ -479,15 +479,16 @@ impl Coordinator {
     pub(super) fn reading(&self, reading: &Reading) {
         let known = self.world.known();
         for index in known.catalog.models_of(reading.file.id.0) {
-            let Some(subject) = self.subject(&known, ModelRef::Model(*index)) else {
-                continue;
-            };
             if !counts_as_weights(&known, *index, reading.file.id.0) {
                 continue;
             }
-            if self
+            let id = model_id(known.catalog.name(*index));
+            let begins = self
                 .lock_loads()
-                .begins(subject.id.0, reading.process, Instant::now())
+                .begins(id.0, reading.process, Instant::now());
+            if let Some(subject) = begins
+                .then(|| self.subject(&known, ModelRef::Model(*index)))
+                .flatten()
             {
                 self.load(&known, subject);
             }
@@ -573,16 +574,22 @@ pub(super) struct Carried {
     pub names: BTreeMap<ModelId, String>,
 }
 
+/// Whether the file is one of the weights of any model.
+pub(super) fn is_weights(known: &Known, file: u64) -> bool {
+    let models = known.catalog.models_of(file);
+    models
+        .iter()
+        .any(|index| counts_as_weights(known, *index, file))
+}
+
 /// Whether reading this file is loading the model: it has tensors, or the model has none at all.
 fn counts_as_weights(known: &Known, index: crate::models::ModelIndex, file: u64) -> bool {
-    let tensors = |role: Role| role.is_tensors();
-    let files: Vec<(u64, u64, Role)> = known.catalog.files(index).collect();
-    match files.iter().any(|(_, _, role)| tensors(*role)) {
-        true => files
-            .iter()
-            .any(|(known, _, role)| *known == file && tensors(*role)),
-        false => true,
+    let (mut any, mut this) = (false, false);
+    for (other, _, role) in known.catalog.files(index) {
+        any |= role.is_tensors();
+        this |= role.is_tensors() && other == file;
     }
+    this || !any
 }
 
 fn rule_of(config: &Config, name: &str) -> ModelRule {

@@ -13,7 +13,7 @@ fn extended_attributes_are_not_offered() {
         let site = Site::new()
             .models_file("f.gguf", 1, 10)
             .cold_file("cold.gguf", 2, 10);
-        let Some(mount) = mode::start(site, mode) else {
+        let Some(mount) = mode::start(site, mode, &[]) else {
             continue;
         };
         for name in ["f.gguf", "cold.gguf", ""] {

@@ -23,7 +23,7 @@ fn mounted(mode: Mode) -> Option<Mount> {
     let site = Site::new()
         .models_file(NAME, 1, LEN)
         .cold_file("cold.gguf", 2, LEN);
-    mode::start(site, mode)
+    mode::start(site, mode, &[])
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -17,7 +17,7 @@ use crate::harness::{Mount, Site};
 /// A run takes some seconds on an idle machine.
 const RUN_LIMIT: Duration = Duration::from_secs(100);
 /// Operations of a run over a file that stays where it is.
-const OPERATIONS: u32 = 4_000;
+const OPERATIONS: u32 = 2_500;
 /// Operations of a run between two promotions, and the number of such runs.
 const OPERATIONS_BETWEEN: u32 = 150;
 const ROUNDS: u64 = 12;
@@ -102,7 +102,7 @@ fn same(mount: &Mount, name: &str, below: &Path) {
 /// Long runs on a new file, and on one that cold storage has already.
 fn alone(mode: Mode) {
     let site = Site::new().cold_file("work/cold.gguf", 1, 700_000);
-    let Some(mount) = mode::start(site, mode) else {
+    let Some(mount) = mode::start(site, mode, &[&FSX]) else {
         return;
     };
     let fsx = Fsx::new(mount.root(), false);
@@ -126,7 +126,7 @@ fn alone(mode: Mode) {
 /// Before each the test itself promotes it, so that no round depends on luck.
 fn while_moving(mode: Mode) {
     let site = Site::new().models_file("moving.gguf", 3, u64::from(FILE_BYTES));
-    let Some(mount) = mode::start(site, mode) else {
+    let Some(mount) = mode::start(site, mode, &[&FSX]) else {
         return;
     };
     let (fixed, free) = (Fsx::new(mount.root(), true), Fsx::new(mount.root(), false));
@@ -159,7 +159,7 @@ fn while_moving(mode: Mode) {
 /// opened, and fsx sees none of it.
 fn beside_a_reader(mode: Mode) {
     let site = Site::new().models_file("read.gguf", 4, u64::from(FILE_BYTES));
-    let Some(mount) = mode::start(site, mode) else {
+    let Some(mount) = mode::start(site, mode, &[&FSX]) else {
         return;
     };
     let fsx = Fsx::new(mount.root(), true);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
+use super::tools::Tool;
 use crate::harness::{Mount, Site, skip};
 
 /// No suite takes longer, also on a slow machine with a debug build.
@@ -28,8 +29,12 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Mounts a site in a mode. `None`, and a line that says why, where that cannot be had.
-pub fn start(site: Site, mode: Mode) -> Option<Mount> {
+/// Mounts a site in a mode. `None`, and a line that says why, where that cannot be had. The tools are
+/// installed before, for nobody's time is limited yet.
+pub fn start(site: Site, mode: Mode, tools: &[&Tool]) -> Option<Mount> {
+    if skip::why_no_mount().is_none() {
+        tools.iter().for_each(|tool| drop(tool.program()));
+    }
     let site = match mode {
         Mode::Passthrough => site,
         Mode::Daemon => site.without_passthrough(),

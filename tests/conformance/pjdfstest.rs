@@ -195,7 +195,7 @@ fn same_as_below(mode: Mode) {
     let site = Site::new()
         .cold_file("work/cold.gguf", 1, 300_000)
         .models_file("moving.gguf", 2, 3_000_000);
-    let Some(mount) = mode::start(site, mode) else {
+    let Some(mount) = mode::start(site, mode, &[&PJDFSTEST]) else {
         return;
     };
     let suite = Suite::new(mount.root(), accounts);

@@ -50,7 +50,6 @@ impl Tool {
             .current_dir(&base)
             .env("CARGO_TARGET_DIR", base.join("build"))
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_DEV_OVERFLOW_CHECKS", "false")
             .env("CARGO_PROFILE_DEV_DEBUG_ASSERTIONS", "false")
             .output()

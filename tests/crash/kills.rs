@@ -73,6 +73,7 @@ fn check(mount: &Mount, acknowledged: u64) {
         content::check_file(&mount.mounted(name), seed as u64, LEN).unwrap();
     }
     if acknowledged == 0 {
+        // Killed before the first record: the log need not even be there.
         return;
     }
     let log = File::open(mount.models("log")).unwrap();

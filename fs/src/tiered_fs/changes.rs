@@ -365,7 +365,8 @@ impl TieredFs {
             let (fd, to) = (&link.fd, link.name());
             match rustix::fs::linkat(&slot.fd, slot.name(), fd, to, AtFlags::empty()) {
                 // Whoever made it meanwhile has it.
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) => {}
+                Err(error) if errno::is_there(error) => {}
                 Err(errno) => return Err(link.failed("truncate", errno)),
             }
             self.record(link.directory, link.name)?;
@@ -377,12 +378,13 @@ impl TieredFs {
             open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
         };
         if held_by_kernel {
+            // The node stays what its readers opened; the name leads to another one.
             self.residency.retire(&self.nodes, cold, node);
         } else {
-            cold.with_live(|live| live.node = None);
-            file.with_live(|live| live.node = Some(node.id));
+            cold.with_live(|live| live.set_node(None));
+            file.with_live(|live| live.set_node(Some(node.id)));
+            node.set_file(&file, self.anchor(&file));
         }
-        node.set_file(&file, self.anchor(&file));
         Ok(file)
     }
 

@@ -424,7 +424,7 @@ impl TieredFs {
         }
         for change in changes {
             if let UnionChange::FileGone(file, directory, name) = change
-                && file.with_live(|live| live.node).is_some()
+                && file.with_live(|live| live.node()).is_some()
             {
                 let until = Instant::now() + self.settings.vanished_grace;
                 self.vanished.keep(*directory, name, file, until);
