@@ -53,6 +53,12 @@ mod mounted {
     mod starting;
 }
 
+mod crash {
+    mod place;
+    mod steps;
+    mod kills;
+}
+
 mod model {
     mod op;
     mod naive;

@@ -144,16 +144,22 @@ fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedF
     Ok(device)
 }
 
-/// Takes away a mount whose daemon is dead: whatever is asked of it answers ENOTCONN.
+/// Takes away mounts whose daemons are dead: whatever is asked of them answers ENOTCONN. Asked by
+/// `statfs`, because the kernel answers `stat` of the root from what the dead one has told.
 fn replace_stale(mountpoint: &Path) -> io::Result<()> {
-    match std::fs::metadata(mountpoint) {
-        Err(error) if is_stale_mount(&error) => {
-            tracing::warn!(mountpoint = %mountpoint.display(), "replacing the mount of a dead daemon");
-            detach(mountpoint)
+    loop {
+        match rustix::fs::statfs(mountpoint).map_err(io::Error::from) {
+            Err(error) if is_stale_mount(&error) => {
+                let path = mountpoint.display();
+                tracing::warn!(mountpoint = %path, "replacing the mount of a dead daemon");
+                detach(mountpoint)?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) if !std::fs::metadata(mountpoint)?.is_dir() => {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            Ok(_) => return Ok(()),
         }
-        Err(error) => Err(error),
-        Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-        Ok(_) => Ok(()),
     }
 }
 
