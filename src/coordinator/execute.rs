@@ -319,11 +319,16 @@ impl Coordinator {
         let subjects = self.all_named(names)?;
         if let Some(mover) = self.mover.get() {
             let files = || subjects.iter().flat_map(|subject| &subject.files);
-            files().for_each(|file| drop(mover.cancel_file(file.id)));
+            for file in files() {
+                mover.cancel_file(file.id);
+            }
             // A copy that has just been published is over in a moment; until then a new request for
             // the file would be taken for the same.
             let ids: HashSet<_> = files().map(|file| file.id).collect();
-            let ending = mover.transfers().into_iter().filter(|transfer| ids.contains(&transfer.file));
+            let ending = mover
+                .transfers()
+                .into_iter()
+                .filter(|transfer| ids.contains(&transfer.file));
             for transfer in ending.filter(|transfer| !transfer.phase.has_ended()) {
                 // It may have been forgotten meanwhile.
                 let _ = mover.wait(transfer.id, SETTLE_PATIENCE);
