@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 use speedloader_fs::sys::map::{HugeBuffer, ReadMap};
 
+use super::report::Sample;
+
 /// Bytes of a read where large ones are measured.
 const READ_BYTES: usize = 1 << 20;
 /// Bytes of a random read, and of a page.
@@ -108,11 +110,11 @@ impl Access {
         }
     }
 
-    /// Reads the file by so many threads and gives the rate. Opening is not part of it, mapping is.
+    /// Reads the file by so many threads; the rate. Opening is not part of it, mapping is.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn rate(self, path: &Path, threads: usize) -> Result<f64> {
+    pub fn rate(self, path: &Path, threads: usize) -> Result<Sample> {
         let open = || {
             let direct = if self == Access::Direct {
                 OFlags::DIRECT.bits().cast_signed()
@@ -128,34 +130,37 @@ impl Access {
         let share = bytes / threads / READ_BYTES * READ_BYTES;
         ensure!(share > 0, "{} is too small", path.display());
         let start = Barrier::new(threads + 1);
-        let elapsed = std::thread::scope(|scope| -> Result<Duration> {
+        let times = std::thread::scope(|scope| -> Result<(Duration, Duration)> {
             let work = |(index, file): (usize, File)| {
                 let start = &start;
                 scope.spawn(move || self.read(&file, index * share, share, start))
             };
             let workers: Vec<_> = files.into_iter().enumerate().map(work).collect();
             start.wait();
-            let began = Instant::now();
+            let (began, mut processor) = (Instant::now(), Duration::ZERO);
             for worker in workers {
-                worker.join().expect("a reader panicked")?;
+                processor += worker.join().expect("a reader panicked")?;
             }
-            Ok(began.elapsed())
+            Ok((began.elapsed(), processor))
         })?;
         let total = (share * threads) as f64;
-        let rate = match self {
+        let amount = match self {
             Access::RandomRead => total / PAGE_BYTES as f64 / 1e6,
             Access::MapRandomPages => MAP_PASSES as f64 * total / PAGE_BYTES as f64 / 1e6,
             _ => total / 1e9,
         };
-        Ok(rate / elapsed.as_secs_f64())
+        Ok(Sample::rate(amount, times.0, times.1))
     }
 
-    fn read(self, file: &File, from: usize, bytes: usize, start: &Barrier) -> Result<()> {
+    /// One thread's part; the processor time that it took.
+    fn read(self, file: &File, from: usize, bytes: usize, start: &Barrier) -> Result<Duration> {
+        let began;
         match self {
             Access::Read | Access::Direct => {
                 let mut buffer = HugeBuffer::new(READ_BYTES)?;
                 buffer.bytes_mut().fill(1);
                 start.wait();
+                began = thread_time();
                 for at in (from..from + bytes).step_by(READ_BYTES) {
                     file.read_exact_at(buffer.bytes_mut(), at as u64)?;
                 }
@@ -164,6 +169,7 @@ impl Access {
                 let mut buffer = vec![1_u8; PAGE_BYTES];
                 let mut numbers = Numbers::new(from as u64 + 77);
                 start.wait();
+                began = thread_time();
                 for _ in 0..bytes / PAGE_BYTES {
                     let page = from / PAGE_BYTES + numbers.below(bytes / PAGE_BYTES);
                     file.read_exact_at(&mut buffer, (page * PAGE_BYTES) as u64)?;
@@ -171,6 +177,7 @@ impl Access {
             }
             Access::MapLines => {
                 start.wait();
+                began = thread_time();
                 let map = ReadMap::of_unchanging_file(file)?;
                 let mut sum = 0_u8;
                 for line in map.bytes()[from..from + bytes].chunks_exact(LINE_BYTES) {
@@ -181,6 +188,7 @@ impl Access {
             Access::MapRandomPages => {
                 let order = shuffled(bytes / PAGE_BYTES, from as u64 + 5);
                 start.wait();
+                began = thread_time();
                 for _ in 0..MAP_PASSES {
                     let map = ReadMap::of_unchanging_file(file)?;
                     let part = &map.bytes()[from..from + bytes];
@@ -192,8 +200,15 @@ impl Access {
                 }
             }
         }
-        Ok(())
+        Ok(thread_time() - began)
     }
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
 /// Mappings that are made and walked in random order in one round: one alone is too short.
@@ -241,14 +256,19 @@ pub fn read_all(paths: &[PathBuf], threads: usize) -> Result<f64> {
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn stat_all(paths: &[PathBuf], passes: usize) -> Result<f64> {
-    let start = Instant::now();
+pub fn stat_all(paths: &[PathBuf], passes: usize) -> Result<Sample> {
+    let (start, processor) = (Instant::now(), thread_time());
     for _ in 0..passes {
         for path in paths {
             std::hint::black_box(rustix::fs::stat(path)?);
         }
     }
-    Ok((paths.len() * passes) as f64 / 1e3 / start.elapsed().as_secs_f64())
+    let amount = (paths.len() * passes) as f64 / 1e3;
+    Ok(Sample::rate(
+        amount,
+        start.elapsed(),
+        thread_time() - processor,
+    ))
 }
 
 /// Opens and closes a file so many times; microseconds that each took.

@@ -26,6 +26,8 @@ const KNOWN_MODELS_MAX: usize = 1 << 24;
 const COST_HALF_LIFE_LOADS: f64 = 2000.0;
 /// Another expert leads when it is cheaper than the leader by more than this factor.
 const LEAD: f64 = 0.99;
+/// The same for a rule that always admits: a wrong moment of it costs most.
+const LEAD_OF_ALWAYS: f64 = 0.97;
 
 /// One load of a model, as the owner counted it (repeated opens of one load are one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,13 +300,20 @@ impl Learned {
             });
             contestant.cost_secs = contestant.cost_secs * fade + secs;
         }
-        let costs = self.contest.iter().map(|c| c.cost_secs).enumerate();
-        let best = costs.min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((at, cost)) = best
-            && cost < LEAD * self.contest[self.leader].cost_secs
-        {
-            self.leader = at;
+        let mut best = (self.contest[self.leader].cost_secs, self.leader);
+        let current = best.0;
+        for (at, contestant) in self.contest.iter().enumerate() {
+            let lead = if contestant.rule.always {
+                LEAD_OF_ALWAYS
+            } else {
+                LEAD
+            };
+            let cost = contestant.cost_secs;
+            if cost < lead * current && cost < best.0 {
+                best = (cost, at);
+            }
         }
+        self.leader = best.1;
     }
 
     /// The mirror follows the leader.

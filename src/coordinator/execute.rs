@@ -23,6 +23,8 @@ use crate::view::{
 
 /// How often a waiting command looks whether its client is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a demotion waits for copies of its files to end.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -316,8 +318,15 @@ impl Coordinator {
     fn demote(&self, names: &[String]) -> Result<View, Message> {
         let subjects = self.all_named(names)?;
         if let Some(mover) = self.mover.get() {
-            for file in subjects.iter().flat_map(|subject| &subject.files) {
-                mover.cancel_file(file.id);
+            let files = || subjects.iter().flat_map(|subject| &subject.files);
+            files().for_each(|file| drop(mover.cancel_file(file.id)));
+            // A copy that has just been published is over in a moment; until then a new request for
+            // the file would be taken for the same.
+            let ids: HashSet<_> = files().map(|file| file.id).collect();
+            let ending = mover.transfers().into_iter().filter(|transfer| ids.contains(&transfer.file));
+            for transfer in ending.filter(|transfer| !transfer.phase.has_ended()) {
+                // It may have been forgotten meanwhile.
+                let _ = mover.wait(transfer.id, SETTLE_PATIENCE);
             }
         }
         for subject in &subjects {

@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::held::HeldReplies;
 use super::{Adapter, Passthrough, notify};
-use crate::errno::{INPUT_OUTPUT, is_stale_mount};
+use crate::errno::{INPUT_OUTPUT, is_not_mounted, is_stale_mount};
 use crate::residency::Notice;
 use crate::tiered_fs::TieredFs;
 
@@ -218,10 +218,13 @@ impl Mounted {
         };
         self.held.fail_all(INPUT_OUTPUT);
         let over = session.guard.is_finished();
-        let unmounted = if over {
-            Ok(())
-        } else {
-            detach(&self.mountpoint)
+        let unmounted = match over {
+            true => Ok(()),
+            // Somebody may have unmounted it a moment ago.
+            false => detach(&self.mountpoint).or_else(|error| match is_not_mounted(&error) {
+                true => Ok(()),
+                false => Err(error),
+            }),
         };
         // The session thread ends when the kernel lets go, which open files may delay for long: it is
         // not waited for.

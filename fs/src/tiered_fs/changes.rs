@@ -377,12 +377,13 @@ impl TieredFs {
             open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
         };
         if held_by_kernel {
+            // The node stays what its readers opened; the name leads to another one.
             self.residency.retire(&self.nodes, cold, node);
         } else {
             cold.with_live(|live| live.set_node(None));
             file.with_live(|live| live.set_node(Some(node.id)));
+            node.set_file(&file, self.anchor(&file));
         }
-        node.set_file(&file, self.anchor(&file));
         Ok(file)
     }
 

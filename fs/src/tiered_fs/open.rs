@@ -99,6 +99,14 @@ pub enum OpenReply {
     Waits(HomeId),
 }
 
+/// The fastest copy.
+fn best_replica(file: &HomeFile) -> Option<Place> {
+    file.with_live(|live| {
+        let replica = live.replicas.first()?;
+        Some(Place::Pool(replica.pool().id(), replica.shared_file()))
+    })
+}
+
 /// Whether what the node is bound to is the file in its home: what a writer can share.
 fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
     open.bound
@@ -156,8 +164,14 @@ impl TieredFs {
             self.refuse_same_file("open", file, &path, request.pid)?;
         }
         let mut open = node.lock_open();
+        if open.handles == 0 && self.has_changed(node, file) {
+            // Not while the node is locked: dropping looks whether it is held.
+            drop(open);
+            self.drop_replicas(file, None, "the file changed in its home");
+            open = node.lock_open();
+        }
         if open.handles == 0 {
-            let place = match self.best_replica(node, file) {
+            let place = match best_replica(file) {
                 Some(place) => place,
                 None if file.is_cold() && !may_wait => return Ok(OpenReply::Waits(file.home)),
                 None if file.is_cold() => {
@@ -188,6 +202,17 @@ impl TieredFs {
         ))
     }
 
+    /// Whether replicas of a file of the models directory are of what it was before a change behind
+    /// our back. That home is local: its word is had at once, before inotify tells.
+    fn has_changed(&self, node: &Node, file: &HomeFile) -> bool {
+        let source = file.with_live(|live| Some(live.replicas.first()?.meta().origin.source));
+        let (Some(source), false) = (source, file.is_cold()) else {
+            return false;
+        };
+        let current = node.anchor(file).map(|anchor| Identity::of_fd(&*anchor));
+        current.is_some_and(|found| found.is_ok_and(|found| !source.same_contents(&found)))
+    }
+
     /// Whether the node is held on a replica of what its home no longer has. Only of the models
     /// directory is that known at once.
     fn is_stale(&self, node: &Node, open: &OpenState) -> bool {
@@ -199,33 +224,6 @@ impl TieredFs {
         let current = anchor.map(|anchor| Identity::of_fd(&*anchor));
         let copied = bound.file.attr().identity;
         current.is_some_and(|current| current.is_ok_and(|found| !found.same_contents(&copied)))
-    }
-
-    /// The fastest copy that is still a copy of what the home has.
-    fn best_replica(&self, node: &Node, file: &Arc<HomeFile>) -> Option<Place> {
-        let (source, place) = file.with_live(|live| {
-            let replica = live.replicas.first()?;
-            let place = Place::Pool(replica.pool().id(), replica.shared_file());
-            Some((replica.meta().origin.source, place))
-        })?;
-        if !file.is_cold() {
-            // The models directory is local: its word is had at once, and changes behind our back
-            // are seen before inotify tells of them.
-            let current = match node.anchor(file) {
-                Some(anchor) => Identity::of_fd(&*anchor).ok()?,
-                None => {
-                    self.models()
-                        .stat(&self.union.path_of(file)?)
-                        .ok()?
-                        .identity
-                }
-            };
-            if !source.same_contents(&current) {
-                self.drop_replicas(file, None, "the file changed in its home");
-                return None;
-            }
-        }
-        Some(place)
     }
 
     /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
