@@ -23,6 +23,8 @@ use crate::view::{
 
 /// How often a waiting command looks whether its client is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a demotion waits for copies of its files to end.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last moments of a copy may take, after it serves.
 const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 /// A rescan that takes longer goes on without its client.
@@ -331,8 +333,20 @@ impl Coordinator {
     fn demote(&self, names: &[String]) -> Result<View, Message> {
         let subjects = self.all_named(names)?;
         if let Some(mover) = self.mover.get() {
-            for file in subjects.iter().flat_map(|subject| &subject.files) {
+            let files = || subjects.iter().flat_map(|subject| &subject.files);
+            for file in files() {
                 mover.cancel_file(file.id);
+            }
+            // A copy that has just been published is over in a moment; until then a new request for
+            // the file would be taken for the same.
+            let ids: HashSet<_> = files().map(|file| file.id).collect();
+            let ending = mover
+                .transfers()
+                .into_iter()
+                .filter(|transfer| ids.contains(&transfer.file));
+            for transfer in ending.filter(|transfer| !transfer.phase.has_ended()) {
+                // It may have been forgotten meanwhile.
+                let _ = mover.wait(transfer.id, SETTLE_PATIENCE);
             }
         }
         for subject in &subjects {
