@@ -323,7 +323,10 @@ impl Coordinator {
             // A copy that has just been published is over in a moment; until then a new request for
             // the file would be taken for the same.
             let ids: HashSet<_> = files().map(|file| file.id).collect();
-            let ending = mover.transfers().into_iter().filter(|transfer| ids.contains(&transfer.file));
+            let ending = mover
+                .transfers()
+                .into_iter()
+                .filter(|transfer| ids.contains(&transfer.file));
             for transfer in ending.filter(|transfer| !transfer.phase.has_ended()) {
                 // It may have been forgotten meanwhile.
                 let _ = mover.wait(transfer.id, SETTLE_PATIENCE);
