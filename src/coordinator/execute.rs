@@ -25,6 +25,8 @@ use crate::view::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a demotion waits for copies of its files to end.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last moments of a copy may take, after it serves.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -166,9 +168,22 @@ impl Coordinator {
         let moves = self.moves_of(&subjects, &carried)?;
         if wait {
             self.wait_resident(peer, &subjects, None, progress)?;
+            self.wait_ended(&carried.transfers);
             return self.resident_moves(&subjects);
         }
         Ok(View::Moves(MovesView { moves }))
+    }
+
+    /// Waits for the last moments of copies that serve already: whoever demotes now and promotes
+    /// again must not be told that it is on its way.
+    fn wait_ended(&self, transfers: &[TransferId]) {
+        let Some(mover) = self.mover.get() else {
+            return;
+        };
+        for id in transfers {
+            // One that is forgotten has ended.
+            let _ = mover.wait(*id, ENDING_PATIENCE);
+        }
     }
 
     fn moves_of(&self, subjects: &[Subject], carried: &Carried) -> Result<Vec<MoveView>, Message> {
@@ -319,7 +334,9 @@ impl Coordinator {
         let subjects = self.all_named(names)?;
         if let Some(mover) = self.mover.get() {
             let files = || subjects.iter().flat_map(|subject| &subject.files);
-            files().for_each(|file| drop(mover.cancel_file(file.id)));
+            for file in files() {
+                mover.cancel_file(file.id);
+            }
             // A copy that has just been published is over in a moment; until then a new request for
             // the file would be taken for the same.
             let ids: HashSet<_> = files().map(|file| file.id).collect();

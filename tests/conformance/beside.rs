@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -125,4 +126,22 @@ fn a_file_that_its_reader_has_locked_is_busy() {
     drop(reader);
     options.open(mount.mounted(NAME)).unwrap();
     assert_eq!(read(&mount.models(NAME)), b"");
+}
+
+/// By a name it finds another node; who has none but the reader's own can only be told.
+#[test]
+fn a_writer_that_comes_without_a_name_is_told_estale() {
+    let Some(mount) = mounted(Mode::Passthrough) else {
+        return;
+    };
+    mount.promote_wait(NAME);
+    let reader = File::open(mount.mounted(NAME)).unwrap();
+    let again = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    let refused = OpenOptions::new().write(true).open(&again).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::STALE.raw_os_error()));
+    // Nothing has changed for the reader, and the name leads on.
+    content::check_open(&File::open(&again).unwrap(), 1, LEN).unwrap();
+    let mut options = OpenOptions::new();
+    options.write(true).open(mount.mounted(NAME)).unwrap();
+    content::check_file(&mount.models(NAME), 1, LEN).unwrap();
 }

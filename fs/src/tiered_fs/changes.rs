@@ -365,7 +365,8 @@ impl TieredFs {
             let (fd, to) = (&link.fd, link.name());
             match rustix::fs::linkat(&slot.fd, slot.name(), fd, to, AtFlags::empty()) {
                 // Whoever made it meanwhile has it.
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) => {}
+                Err(error) if errno::is_there(error) => {}
                 Err(errno) => return Err(link.failed("truncate", errno)),
             }
             self.record(link.directory, link.name)?;

@@ -209,8 +209,15 @@ impl TieredFs {
         let (Some(source), false) = (source, file.is_cold()) else {
             return false;
         };
-        let current = node.anchor(file).map(|anchor| Identity::of_fd(&*anchor));
-        current.is_some_and(|found| found.is_ok_and(|found| !source.same_contents(&found)))
+        let current = match node.anchor(file) {
+            Some(anchor) => Identity::of_fd(&*anchor).ok(),
+            None => self
+                .union
+                .path_of(file)
+                .and_then(|path| self.models().stat(&path).ok())
+                .map(|attr| attr.identity),
+        };
+        current.is_none_or(|current| !source.same_contents(&current))
     }
 
     /// Whether the node is held on a replica of what its home no longer has. Only of the models
@@ -306,7 +313,12 @@ impl TieredFs {
         match &bound.token {
             Some(token) => Served::Passthrough(Arc::clone(token)),
             None => {
-                let identity = bound.file.attr().identity;
+                // What is on record may be older than what is read: a change behind our back.
+                let identity = match &bound.place {
+                    Place::Home(home) => Identity::of_fd(home).ok(),
+                    Place::Pool(..) => None,
+                };
+                let identity = identity.unwrap_or_else(|| bound.file.attr().identity);
                 let contents = Box::new((identity.size, identity.mtime_ns));
                 let keep = open.cached.as_ref() == Some(&contents);
                 open.cached = Some(contents);
