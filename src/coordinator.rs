@@ -460,11 +460,6 @@ impl Coordinator {
             .clone();
         match &transfer.phase {
             Phase::Done => {
-                self.totals.promotions.fetch_add(1, Ordering::Relaxed);
-                let bytes = transfer.progress.total_bytes;
-                self.totals
-                    .promoted_bytes
-                    .fetch_add(bytes, Ordering::Relaxed);
                 if let Some(errand) = errand.filter(|errand| errand.alone) {
                     self.drop_elsewhere(&errand.file, transfer.pool);
                 }
@@ -486,6 +481,14 @@ impl Coordinator {
             }
             Phase::Queued | Phase::Running => {}
         }
+    }
+
+    /// A replica of so many bytes was published.
+    fn count_promotion(&self, bytes: u64) {
+        self.totals.promotions.fetch_add(1, Ordering::Relaxed);
+        self.totals
+            .promoted_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Drops the replicas of a file that are not in `kept`.

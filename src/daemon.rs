@@ -309,6 +309,10 @@ fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {
 fn cannot_mount(mountpoint: &Path, error: &std::io::Error) -> Message {
     let message = io(&format!("mount on {}", mountpoint.display()), error);
     let root = rustix::process::geteuid().is_root();
+    let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+    if !root && rustix::fs::access("/dev/fuse", access).is_err() {
+        return message.with_hint("/dev/fuse may not be used by you: as root, chmod 666 /dev/fuse");
+    }
     match root {
         true => message.with_hint("is /dev/fuse there, and the fuse module loaded?"),
         false => message.with_hint(

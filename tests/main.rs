@@ -60,4 +60,22 @@ mod model {
     mod world;
     mod run;
     mod sequences;
+    mod regressions;
+}
+
+mod crash {
+    mod steps;
+    mod kills;
+}
+
+mod conformance {
+    mod tools;
+    mod mode;
+    mod moves;
+    mod deviations;
+    mod pjdfstest;
+    mod fsx;
+    mod links;
+    mod beside;
+    mod attributes;
 }

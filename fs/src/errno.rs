@@ -91,6 +91,11 @@ pub fn lease_refused(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())
 }
 
+/// Whether this is the answer to unmounting what is not mounted.
+pub fn is_not_mounted(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+}
+
 /// Whether this is the answer of a mount whose daemon is dead.
 pub fn is_stale_mount(error: &std::io::Error) -> bool {
     matches!(

@@ -8,12 +8,12 @@ use std::any::Any;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use dashmap::{DashMap, Entry};
 
 use crate::file::{HomeFile, lock};
-use crate::ids::{DirId, NodeId, PoolId};
+use crate::ids::{DirId, FileId, NodeId, PoolId};
 
 /// What a FUSE library registered for a node, kept alive while the node is held.
 pub type Token = Arc<dyn Any + Send + Sync>;
@@ -85,7 +85,8 @@ pub struct Node {
     /// Its nodeid.
     pub id: NodeId,
     target: RwLock<Target>,
-    anchor: OnceLock<OwnedFd>,
+    /// The file that it stands for, and a descriptor of it.
+    anchor: RwLock<Option<(FileId, Arc<OwnedFd>)>>,
     open: Mutex<OpenState>,
 }
 
@@ -98,9 +99,11 @@ impl Node {
             .clone()
     }
 
-    /// Makes it stand for another file: one that shadows the former.
-    pub fn set_target(&self, target: Target) {
-        *self.target.write().unwrap_or_else(PoisonError::into_inner) = target;
+    /// Makes it stand for another file, one that shadows the former, with a descriptor of that.
+    pub fn set_file(&self, file: &Arc<HomeFile>, anchor: Option<OwnedFd>) {
+        let mut target = self.target.write().unwrap_or_else(PoisonError::into_inner);
+        *target = Target::File(Arc::clone(file));
+        *self.write_anchor() = anchor.map(|anchor| (file.id, Arc::new(anchor)));
     }
 
     /// The file, if it is one.
@@ -111,15 +114,25 @@ impl Node {
         }
     }
 
-    /// A descriptor that stands for the file even when its name is gone, if there is one.
-    pub fn anchor(&self) -> Option<&OwnedFd> {
-        self.anchor.get()
+    /// A descriptor that stands for `file` even when its name is gone, if there is one. That of
+    /// another file, which the node stood for before, is never given.
+    pub fn anchor(&self, file: &HomeFile) -> Option<Arc<OwnedFd>> {
+        let anchor = self.anchor.read().unwrap_or_else(PoisonError::into_inner);
+        let (of, anchor) = anchor.as_ref()?;
+        (*of == file.id).then(|| Arc::clone(anchor))
     }
 
-    /// Gives it one; the first stays.
-    pub fn set_anchor(&self, anchor: OwnedFd) {
-        // A second one stands for the same file.
-        let _ = self.anchor.set(anchor);
+    /// Gives it one, if it still stands for `file` and has none; the first stays.
+    pub fn set_anchor(&self, file: &HomeFile, anchor: OwnedFd) {
+        let target = self.target.read().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*target, Target::File(known) if known.id == file.id) {
+            self.write_anchor()
+                .get_or_insert_with(|| (file.id, Arc::new(anchor)));
+        }
+    }
+
+    fn write_anchor(&self) -> RwLockWriteGuard<'_, Option<(FileId, Arc<OwnedFd>)>> {
+        self.anchor.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open side, locked.
@@ -148,10 +161,15 @@ const FIRST_FRESH: u64 = 1 << 63;
 pub const VIRTUAL_NODE: u64 = 2;
 
 fn new_node(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
+    let of = match &target {
+        Target::File(file) => Some(file.id),
+        _ => None,
+    };
+    let anchor = of.zip(anchor.map(Arc::new));
     Arc::new(Node {
         id,
         target: RwLock::new(target),
-        anchor: anchor.map(OnceLock::from).unwrap_or_default(),
+        anchor: RwLock::new(anchor),
         open: Mutex::new(OpenState::default()),
     })
 }

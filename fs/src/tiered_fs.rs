@@ -39,6 +39,9 @@ pub use changes::{RenameMode, SetAttr, Time};
 pub use keep_true::HomeState;
 pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
 
+/// Why a file loses its replicas that no name leads to.
+const HIDDEN: &str = "no name shows the file any more";
+
 /// Inode numbers shown for the virtual files: far above those of homes.
 const VIRTUAL_INO: u64 = 1 << 61;
 
@@ -233,7 +236,7 @@ impl TieredFs {
         // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
         // sees the other's work.
         if !self.union.shows(file) {
-            self.drop_replicas(file, None, "the file is not shown any more");
+            self.drop_replicas(file, None, HIDDEN);
         }
         Ok(())
     }
@@ -301,7 +304,7 @@ impl TieredFs {
             }
             Found::File(file) => {
                 let node = self.nodes.look_up_file(&file, || self.anchor(&file));
-                if file.is_cold() && node.anchor().is_none() {
+                if file.is_cold() && node.anchor(&file).is_none() {
                     self.anchor_later(&node, &file);
                 }
                 Ok(self.show_file(&node, &file))
@@ -340,16 +343,17 @@ impl TieredFs {
             return;
         };
         let (home, node) = (Arc::clone(home), Arc::downgrade(node));
-        let ino = file.attr().identity.ino;
+        let file = Arc::clone(file);
         let anchors_below = self.anchors_below;
         self.offload(file.home).run(Box::new(move || {
             let (Some(node), Ok(anchor)) = (node.upgrade(), home.anchor(&path)) else {
                 return;
             };
+            let ino = file.attr().identity.ino;
             if anchor.as_raw_fd() < anchors_below
                 && Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino)
             {
-                node.set_anchor(anchor);
+                node.set_anchor(&file, anchor);
             }
         }));
     }
@@ -403,7 +407,7 @@ impl TieredFs {
 
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
-            match node.anchor().map(rustix::fs::fstat) {
+            match node.anchor(file).map(rustix::fs::fstat) {
                 Some(Ok(stat)) => {
                     file.set_attr(Attr::of(&stat));
                 }
@@ -417,9 +421,15 @@ impl TieredFs {
         } else {
             self.settings.attr_timeout
         };
+        // The kernel finds a bound socket by the number that it had when it was made, and that was
+        // the nodeid: it must not change afterwards.
+        let ino = match file.kind {
+            Kind::Socket => node.id.0,
+            _ => file.ino,
+        };
         Shown {
             node: node.id,
-            ino: file.ino,
+            ino,
             attr: file.attr(),
             attr_timeout,
         }
@@ -550,6 +560,7 @@ impl TieredFs {
             match change {
                 UnionChange::Name(directory, name) => {
                     tree_changed = true;
+                    self.drop_hidden(directory, &name);
                     let back = self.union.look_up(directory, &name).is_some();
                     if back {
                         self.vanished.forget(directory, &name);
@@ -576,6 +587,14 @@ impl TieredFs {
                         self.residency.notice(notice);
                     }
                 }
+                UnionChange::FileNames(file) => {
+                    if file.is_resident() && !self.union.shows(&file) {
+                        self.drop_replicas(&file, None, HIDDEN);
+                    }
+                    if let Some(node) = file.with_live(|live| live.node()) {
+                        self.residency.notice(Notice::Attr(node));
+                    }
+                }
                 UnionChange::FileAttr(file) => {
                     if let Some(node) = file.with_live(|live| live.node()) {
                         self.residency.notice(Notice::Attr(node));
@@ -596,7 +615,7 @@ impl TieredFs {
     /// A copy that no name leads to takes memory that nobody could give back by name.
     fn drop_hidden(&self, directory: DirId, name: &[u8]) {
         for file in self.union.hidden_residents(directory, name) {
-            self.drop_replicas(&file, None, "another file of its name hides it");
+            self.drop_replicas(&file, None, HIDDEN);
         }
     }
 

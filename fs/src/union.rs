@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::file::HomeFile;
+use crate::file::{HomeFile, Name};
 use crate::home::{Home, Listed};
 use crate::ids::{DirId, FileId, HomeId};
 use crate::rel_path::RelPath;
@@ -35,6 +35,8 @@ pub enum UnionChange {
     FileGone(Arc<HomeFile>, DirId, Arc<[u8]>),
     /// The contents of the file are other ones now.
     FileChanged(Arc<HomeFile>),
+    /// The file has one name more or less; those left may be hidden.
+    FileNames(Arc<HomeFile>),
     /// Only attributes of the file changed.
     FileAttr(Arc<HomeFile>),
     /// A directory of the home was seen for the first time.
@@ -60,6 +62,17 @@ enum Slot {
     Directory(DirId),
     /// Several homes have the name; files in the order of their homes.
     Mixed(Box<(Vec<Arc<HomeFile>>, Option<DirId>)>),
+}
+
+impl Slot {
+    /// The files of all homes, and the directory.
+    fn take_apart(self) -> (Vec<Arc<HomeFile>>, Option<DirId>) {
+        match self {
+            Slot::File(file) => (vec![file], None),
+            Slot::Directory(id) => (Vec::new(), Some(id)),
+            Slot::Mixed(mixed) => *mixed,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -108,11 +121,22 @@ pub struct DirectoryView {
     pub subdirectories: u32,
 }
 
+/// Home, device and inode number.
+type InodeKey = (HomeId, u64, u64);
+
+/// So many files without a name are kept before those that nobody holds any more are looked for.
+const NAMELESS_MIN: usize = 64;
+
 #[derive(Debug)]
 struct Tree {
     directories: HashMap<DirId, Directory>,
-    /// Files with several hard links, so that they share one record.
-    by_inode: HashMap<(HomeId, u64, u64), Arc<HomeFile>>,
+    /// Files by their inodes: hard links share one record, and a file that is renamed behind our
+    /// back keeps its own.
+    by_inode: HashMap<InodeKey, Arc<HomeFile>>,
+    /// Files without a name that somebody still holds: a rename to a directory that is read later
+    /// looks like that.
+    nameless: HashMap<InodeKey, Weak<HomeFile>>,
+    nameless_max: usize,
     next_directory: u32,
     /// Grows when a directory moves: paths below it are others then.
     renames: u64,
@@ -152,6 +176,8 @@ impl Union {
             tree: RwLock::new(Tree {
                 directories: HashMap::from([(DirId::ROOT, root)]),
                 by_inode: HashMap::new(),
+                nameless: HashMap::new(),
+                nameless_max: NAMELESS_MIN,
                 next_directory: 1,
                 renames: 0,
             }),
@@ -356,17 +382,24 @@ impl Union {
             .collect()
     }
 
-    /// Whether a name leads to the file: nothing of a home before its own hides all of them.
-    pub fn shows(&self, file: &HomeFile) -> bool {
+    /// The names that lead to the file: nothing of a home before its own hides them.
+    pub fn shown_names(&self, file: &HomeFile) -> Vec<Name> {
         let tree = self.read();
-        let leads_here = |(directory, name): &(DirId, Arc<[u8]>)| {
+        let leads_here = |(directory, name): &Name| {
             let known = tree.directories.get(directory);
             let slot = known.and_then(|known| known.entries.get(name));
             let found = slot.and_then(|slot| tree.visible(slot));
             matches!(found, Some(Found::File(found)) if found.id == file.id)
                 && tree.is_visible(*directory)
         };
-        file.names().iter().any(leads_here)
+        let mut names = file.names();
+        names.retain(leads_here);
+        names
+    }
+
+    /// Whether any name leads to the file.
+    pub fn shows(&self, file: &HomeFile) -> bool {
+        !self.shown_names(file).is_empty()
     }
 
     /// Resident files at and below a name that an entry of an earlier home hides.
@@ -477,13 +510,6 @@ impl Union {
         }
     }
 
-    /// Makes the file findable by its inode before it gets a second link.
-    pub fn note_hard_link(&self, file: &Arc<HomeFile>) {
-        let identity = file.attr().identity;
-        let key = (file.home, identity.dev, identity.ino);
-        self.write().by_inode.insert(key, Arc::clone(file));
-    }
-
     /// Moves the models directory's entry of a name to another name, where it replaces the models
     /// directory's entry; the caller has done the same in the home. Records and identifiers stay.
     pub fn rename(&self, from: (DirId, &[u8]), to: (DirId, &[u8]), changes: &mut Vec<UnionChange>) {
@@ -493,7 +519,7 @@ impl Union {
             return;
         };
         self.set(&mut tree, to.0, &to_name, HomeId::MODELS, None, changes);
-        tree.put(to.0, &to_name, moved);
+        tree.put(to.0, &to_name, moved, changes);
         tree.touched(from.0, &from_name, changes);
         tree.touched(to.0, &to_name, changes);
     }
@@ -505,10 +531,10 @@ impl Union {
         let (one_name, two_name): (Arc<[u8]>, Arc<[u8]>) = (one.1.into(), two.1.into());
         let (first, second) = (tree.take(one.0, &one_name), tree.take(two.0, &two_name));
         if let Some(entry) = first {
-            tree.put(two.0, &two_name, entry);
+            tree.put(two.0, &two_name, entry, &mut changes);
         }
         if let Some(entry) = second {
-            tree.put(one.0, &one_name, entry);
+            tree.put(one.0, &one_name, entry, &mut changes);
         }
         tree.touched(one.0, &one_name, &mut changes);
         tree.touched(two.0, &two_name, &mut changes);
@@ -556,34 +582,47 @@ impl Union {
         changes: &mut Vec<UnionChange>,
     ) {
         let identity = listed.attr.identity;
-        if let Some(known) = tree.file_of(directory, name, home) {
+        let is_it = |known: &HomeFile| {
             let same = known.attr().identity;
-            let target_same = known.target == listed.target;
-            if same.dev == identity.dev && same.ino == identity.ino && target_same {
-                let former = known.set_attr(listed.attr);
-                if !former.identity.same_contents(&identity) {
-                    changes.push(UnionChange::FileChanged(known));
-                } else if former != listed.attr {
-                    changes.push(UnionChange::FileAttr(known));
-                }
-                return;
+            let inode = (same.dev, same.ino) == (identity.dev, identity.ino);
+            inode && known.kind == listed.attr.kind && known.target == listed.target
+        };
+        let key = (home, identity.dev, identity.ino);
+        let nameless = tree.nameless.remove(&key).and_then(|file| file.upgrade());
+        let linked = tree.by_inode.get(&key).cloned().or(nameless);
+        let linked = linked.filter(|file| is_it(file));
+        if let Some(known) = tree.file_of(directory, name, home) {
+            if is_it(&known) && linked.as_ref().is_none_or(|linked| linked.id == known.id) {
+                tree.by_inode.insert(key, Arc::clone(&known));
+                return note_attr(&known, listed.attr, changes);
             }
             tree.remove_file_of(directory, name, home, changes);
         }
-        let key = (home, identity.dev, identity.ino);
-        let shared = (listed.attr.nlink > 1)
-            .then(|| tree.by_inode.get(&key).cloned())
-            .flatten();
-        let file = shared.unwrap_or_else(|| {
-            let id = FileId(self.next_file.fetch_add(1, Ordering::Relaxed));
-            let ino = shown_ino(home, &listed.attr, self.root_dev(home));
-            Arc::new(HomeFile::new(id, home, ino, listed.attr, listed.target))
-        });
-        file.set_attr(listed.attr);
-        if listed.attr.nlink > 1 {
-            tree.by_inode.insert(key, Arc::clone(&file));
-        }
+        let file = match linked {
+            // One more name of a file that is known, or its new one.
+            Some(linked) => {
+                note_attr(&linked, listed.attr, changes);
+                changes.push(UnionChange::FileNames(Arc::clone(&linked)));
+                linked
+            }
+            None => {
+                let id = FileId(self.next_file.fetch_add(1, Ordering::Relaxed));
+                let ino = shown_ino(home, &listed.attr, self.root_dev(home));
+                Arc::new(HomeFile::new(id, home, ino, listed.attr, listed.target))
+            }
+        };
+        tree.by_inode.insert(key, Arc::clone(&file));
         tree.put_file(directory, name, file);
+    }
+}
+
+/// Records attributes just seen; what they tell of a change is reported.
+fn note_attr(file: &Arc<HomeFile>, attr: Attr, changes: &mut Vec<UnionChange>) {
+    let former = file.set_attr(attr);
+    if !former.identity.same_contents(&attr.identity) {
+        changes.push(UnionChange::FileChanged(Arc::clone(file)));
+    } else if former != attr {
+        changes.push(UnionChange::FileAttr(Arc::clone(file)));
     }
 }
 
@@ -733,12 +772,7 @@ impl Tree {
             known.count(&slot, false);
             Some(slot)
         });
-        match slot {
-            None => (Vec::new(), None),
-            Some(Slot::File(file)) => (vec![file], None),
-            Some(Slot::Directory(id)) => (Vec::new(), Some(id)),
-            Some(Slot::Mixed(mixed)) => *mixed,
-        }
+        slot.map_or_else(Default::default, Slot::take_apart)
     }
 
     fn put_slot(
@@ -802,8 +836,19 @@ impl Tree {
             {
                 self.by_inode.remove(&key);
             }
+            self.keep_nameless(key, &file);
             changes.push(UnionChange::FileGone(file, directory, Arc::clone(name)));
+        } else {
+            changes.push(UnionChange::FileNames(file));
         }
+    }
+
+    fn keep_nameless(&mut self, key: InodeKey, file: &Arc<HomeFile>) {
+        if self.nameless.len() >= self.nameless_max {
+            self.nameless.retain(|_, file| file.strong_count() > 0);
+            self.nameless_max = NAMELESS_MIN.max(2 * self.nameless.len());
+        }
+        self.nameless.insert(key, Arc::downgrade(file));
     }
 
     fn directory_at(&self, directory: DirId, name: &[u8]) -> Option<DirId> {
@@ -876,8 +921,13 @@ impl Tree {
         known.version += 1;
         let names: Vec<Arc<[u8]>> = known.entries.keys().cloned().collect();
         for below in names {
+            let before = self.seen(id, &below);
             self.remove_directory_of(id, &below, home, changes);
             self.remove_file_of(id, &below, home, changes);
+            // The directory may stay, for what other homes have in it.
+            if self.seen(id, &below) != before {
+                changes.push(UnionChange::Name(id, below));
+            }
         }
         let Some(known) = self.directories.get_mut(&id) else {
             return;
@@ -931,16 +981,58 @@ impl Tree {
         Some(Moved::Directory(id))
     }
 
-    fn put(&mut self, directory: DirId, name: &Arc<[u8]>, moved: Moved) {
+    fn put(
+        &mut self,
+        directory: DirId,
+        name: &Arc<[u8]>,
+        moved: Moved,
+        changes: &mut Vec<UnionChange>,
+    ) {
         match moved {
             Moved::File(file) => self.put_file(directory, name, file),
             Moved::Directory(id) => {
-                self.renames += 1;
-                let (files, _) = self.take_slot(directory, name);
+                let (files, hidden) = self.take_slot(directory, name);
                 self.put_slot(directory, name, files, Some(id));
-                if let Some(known) = self.directories.get_mut(&id) {
-                    known.parent = directory;
-                    known.name = Arc::clone(name);
+                self.adopt_directory(id, directory, name);
+                if let Some(hidden) = hidden {
+                    self.merge(hidden, id, changes);
+                }
+            }
+        }
+    }
+
+    fn adopt_directory(&mut self, id: DirId, parent: DirId, name: &Arc<[u8]>) {
+        self.renames += 1;
+        if let Some(known) = self.directories.get_mut(&id) {
+            known.parent = parent;
+            known.name = Arc::clone(name);
+        }
+    }
+
+    /// Makes one directory of two that have one name now: of the models directory, and of cold
+    /// storage, where a file had hidden it.
+    fn merge(&mut self, from: DirId, into: DirId, changes: &mut Vec<UnionChange>) {
+        let Some(hidden) = self.directories.remove(&from) else {
+            return;
+        };
+        changes.push(UnionChange::DirectoryGone(from));
+        if let Some(known) = self.directories.get_mut(&into) {
+            known.homes |= hidden.homes;
+            known.version += 1;
+        }
+        for (name, slot) in hidden.entries {
+            let (files, below) = slot.take_apart();
+            for file in files {
+                file.remove_name(from, &name);
+                self.put_file(into, &name, file);
+            }
+            let Some(below) = below else { continue };
+            match self.directory_at(into, &name) {
+                Some(known) => self.merge(below, known, changes),
+                None => {
+                    let (files, _) = self.take_slot(into, &name);
+                    self.put_slot(into, &name, files, Some(below));
+                    self.adopt_directory(below, into, &name);
                 }
             }
         }

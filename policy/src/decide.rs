@@ -93,7 +93,7 @@ pub fn open<P: Pools>(pools: &mut P, rule: &Rule, object: P::Object) -> Decision
             return Decision::DoesNotFit;
         };
         let worth = pools.index(object, rule.hold) * pools.need_bytes(object, rank) as f64;
-        if worth <= lost {
+        if worth <= lost && !rule.always {
             return Decision::NotWorth { rank, worth, lost };
         }
         for (victim, _) in chosen {
@@ -183,7 +183,7 @@ fn climb<P: Pools>(
             (pools.index(v, rule.split) * loss_per_byte + price_per_byte) * bytes as f64
         })
         .sum();
-    if worth <= lost {
+    if worth <= lost && !rule.always {
         return None;
     }
     if !lifted {

@@ -9,7 +9,7 @@ mod saved;
 
 use crate::bytes;
 use crate::decide;
-use crate::heat::{Heat, HeatClock, Memory};
+use crate::heat::{Heat, HeatClock};
 use crate::ids::ModelId;
 use crate::known::{Known, KnownModels};
 use crate::params::Params;
@@ -26,6 +26,8 @@ const KNOWN_MODELS_MAX: usize = 1 << 24;
 const COST_HALF_LIFE_LOADS: f64 = 2000.0;
 /// Another expert leads when it is cheaper than the leader by more than this factor.
 const LEAD: f64 = 0.99;
+/// The same for a rule that always admits: a wrong moment of it costs most.
+const LEAD_OF_ALWAYS: f64 = 0.97;
 
 /// One load of a model, as the owner counted it (repeated opens of one load are one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +136,7 @@ impl Learned {
         served
     }
 
-    /// Shadows of pools that have changed start anew, holding what fits by heat.
+    /// Brings the shadows to the pools as they are now.
     fn follow(&mut self, tiers: &Tiers) {
         if self.tiers.as_ref() == Some(tiers) {
             return;
@@ -156,46 +158,54 @@ impl Learned {
         self.tiers = Some(tiers.clone());
     }
 
+    /// Shadows with the pools as they are now. What was in a pool that is still there stays, most
+    /// worth first, as far as it fits; experts without a past start with what is hottest.
     fn start_contest(&mut self, tiers: &Tiers) {
         let leading = self.rule().expert;
-        let costs: Vec<(Expert, f64)> = self
-            .contest
-            .iter()
-            .map(|c| (c.rule.expert, c.cost_secs))
-            .collect();
+        let before = std::mem::take(&mut self.contest);
+        let old_pools = self.tiers.as_ref().map_or(&[][..], |old| &old.pools);
         let several = tiers.pools.len() > 1;
-        let rules = EXPERTS.iter().filter(|rule| several || !rule.only_splits);
-        self.contest = rules
-            .map(|rule| Contestant {
+        for rule in EXPERTS.iter().filter(|rule| several || !rule.only_splits) {
+            let past = before.iter().find(|c| c.rule.expert == rule.expert);
+            let index = if past.is_some() {
+                rule.hold
+            } else {
+                Index::HeatMedium
+            };
+            let worth = |known: &Known| shadow::worth(known, index, self.clock, &self.reuse);
+            let mut candidates: Vec<(f64, u32, &Known)> = self
+                .models
+                .iter()
+                .map(|(slot, known)| (worth(known), slot, known))
+                .collect();
+            candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.id.cmp(&b.2.id)));
+            let mut shadow = Shadow::new(tiers, Some(rule));
+            for (_, slot, known) in candidates {
+                let held = past.map(|c| c.shadow.place(slot).and_then(|rank| old_pools.get(rank)));
+                let first = match held {
+                    None => Some(0),
+                    Some(None) => None,
+                    Some(Some((id, ..))) => tiers.pools.iter().position(|pool| pool.0 == *id),
+                };
+                let Some(first) = first else { continue };
+                let fits = (first..tiers.pools.len())
+                    .find(|&rank| known.bytes <= tiers.pools[rank].2 - shadow.used_bytes(rank));
+                if let Some(rank) = fits {
+                    shadow.insert(slot, rank, known, &self.reuse);
+                }
+            }
+            let cost_secs = past.map_or(0.0, |c| c.cost_secs);
+            self.contest.push(Contestant {
                 rule,
-                shadow: Shadow::new(tiers, Some(rule)),
-                cost_secs: costs
-                    .iter()
-                    .find(|(expert, _)| *expert == rule.expert)
-                    .map_or(0.0, |&(_, cost)| cost),
-            })
-            .collect();
+                shadow,
+                cost_secs,
+            });
+        }
         self.leader = self
             .contest
             .iter()
             .position(|c| c.rule.expert == leading)
             .unwrap_or_default();
-        let mut hottest: Vec<(u32, &Known)> = self.models.iter().collect();
-        hottest.sort_by(|(_, a), (_, b)| {
-            let key = |known: &Known| known.heat.key(Memory::Medium);
-            key(b).total_cmp(&key(a)).then(a.id.cmp(&b.id))
-        });
-        for contestant in &mut self.contest {
-            for &(slot, known) in &hottest {
-                let fits = (0..tiers.pools.len()).find(|&rank| {
-                    let free = tiers.pools[rank].2 - contestant.shadow.used_bytes(rank);
-                    known.bytes <= free
-                });
-                if let Some(rank) = fits {
-                    contestant.shadow.insert(slot, rank, known, &self.reuse);
-                }
-            }
-        }
     }
 
     /// The model's own figures; afterwards its age is zero.
@@ -290,13 +300,20 @@ impl Learned {
             });
             contestant.cost_secs = contestant.cost_secs * fade + secs;
         }
-        let costs = self.contest.iter().map(|c| c.cost_secs).enumerate();
-        let best = costs.min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((at, cost)) = best
-            && cost < LEAD * self.contest[self.leader].cost_secs
-        {
-            self.leader = at;
+        let mut best = (self.contest[self.leader].cost_secs, self.leader);
+        let current = best.0;
+        for (at, contestant) in self.contest.iter().enumerate() {
+            let lead = if contestant.rule.always {
+                LEAD_OF_ALWAYS
+            } else {
+                LEAD
+            };
+            let cost = contestant.cost_secs;
+            if cost < lead * current && cost < best.0 {
+                best = (cost, at);
+            }
         }
+        self.leader = best.1;
     }
 
     /// The mirror follows the leader.
@@ -425,4 +442,123 @@ fn shadows<'a>(
     mirror: &'a mut Option<Shadow>,
 ) -> impl Iterator<Item = &'a mut Shadow> {
     contest.iter_mut().map(|c| &mut c.shadow).chain(mirror)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TierId;
+
+    fn tiers(ram: u64, remote: u64) -> Tiers {
+        let pools = vec![(TierId(0), 10, ram), (TierId(1), 5, remote)];
+        Tiers {
+            pools,
+            cold_bytes_per_sec: 1,
+        }
+    }
+
+    /// Loads with some rhythm, from a small fixed generator.
+    fn busy(loads: u64) -> Learned {
+        let mut learned = Learned::new();
+        let mut state = 1u64;
+        for _ in 0..loads {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let model = ((state >> 33) % 40).min((state >> 40) % 40);
+            let load = Load {
+                model: ModelId(model),
+                bytes: 10 + model,
+                family: 0,
+                resident_models: 10,
+            };
+            learned.observe(&Params::default(), &tiers(100, 200), load);
+        }
+        learned
+    }
+
+    #[test]
+    fn what_is_saved_decides_the_same() {
+        let learned = busy(3000);
+        let restored = Learned::from_bytes(&learned.to_bytes()).expect("what was saved is read");
+        assert_eq!(restored.leader(), learned.leader());
+        assert_eq!(restored.standings(), learned.standings());
+        for model in 0..40 {
+            let heat = |learned: &Learned| learned.heat(ModelId(model)).to_bits();
+            assert_eq!(heat(&restored), heat(&learned), "model {model}");
+        }
+        assert_eq!(restored.to_bytes(), learned.to_bytes());
+    }
+
+    #[test]
+    fn damage_is_told_apart_and_never_believed() {
+        let saved = busy(100).to_bytes();
+        assert_eq!(
+            Learned::from_bytes(b"{}").err(),
+            Some(LearnedFault::NotPolicyState)
+        );
+        let cut = Learned::from_bytes(&saved[..saved.len() - 1]);
+        assert!(matches!(cut, Err(LearnedFault::Length { .. })));
+        let mut other = saved.clone();
+        other[8] += 1;
+        assert!(matches!(
+            Learned::from_bytes(&other),
+            Err(LearnedFault::Version { .. })
+        ));
+        for at in (20..saved.len()).step_by(97) {
+            let mut damaged = saved.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(
+                Learned::from_bytes(&damaged).err(),
+                Some(LearnedFault::Checksum),
+                "{at}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_loaded_for_long_is_forgotten() {
+        let params = Params {
+            known_models_max: 16,
+            ..Params::default()
+        };
+        let mut learned = Learned::new();
+        for model in 0..1000 {
+            let load = Load {
+                model: ModelId(model),
+                bytes: 1,
+                family: 0,
+                resident_models: 4,
+            };
+            learned.observe(&params, &tiers(10, 10), load);
+        }
+        assert_eq!(learned.known_models(), 16);
+        assert!(learned.loads_since(ModelId(999)).is_some());
+        assert!(learned.loads_since(ModelId(983)).is_none());
+    }
+
+    #[test]
+    fn a_pool_that_shrinks_keeps_what_is_worth_most_on_paper() {
+        let mut learned = busy(3000);
+        let held = |learned: &Learned| -> Vec<u64> {
+            learned.contest.iter().map(|c| c.shadow.models()).collect()
+        };
+        let before = held(&learned);
+        let load = Load {
+            model: ModelId(1),
+            bytes: 11,
+            family: 0,
+            resident_models: 10,
+        };
+        learned.observe(&Params::default(), &tiers(50, 200), load);
+        for ((after, before), contestant) in held(&learned).iter().zip(before).zip(&learned.contest)
+        {
+            assert!(
+                *after + 6 >= before,
+                "{}: {after} of {before}",
+                contestant.rule.expert
+            );
+            assert!(contestant.shadow.used_bytes(0) <= 50);
+        }
+    }
 }

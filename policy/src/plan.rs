@@ -574,7 +574,7 @@ impl<'a> Planner<'a> {
             return Decision::DoesNotFit;
         };
         let worth = self.board.index(piece, hold) * self.board.need_bytes(piece, rank) as f64;
-        if worth <= lost {
+        if worth <= lost && !self.rule.always {
             return Decision::NotWorth { rank, worth, lost };
         }
         for (victim, _) in chosen {

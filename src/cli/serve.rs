@@ -38,6 +38,10 @@ impl MountArguments {
     /// As the settings that override a configuration, the named configuration file among them.
     pub(super) fn settings(&self) -> Result<MountOptions, Message> {
         let mut all = MountOptions::default();
+        // Before the options: one of them may be about a pool that a flag names.
+        let pools = self.pool.iter();
+        let pools = pools.map(|pool| ("pool".to_owned(), pool.clone()));
+        all.settings.extend(pools);
         for text in &self.options {
             let options =
                 parse_mount_options(text).map_err(|faults| faulty(Code::Usage, "-o", &faults))?;
@@ -51,11 +55,6 @@ impl MountArguments {
         for cold in &self.cold {
             settings.push(("cold".to_owned(), absolute("--cold", cold)?));
         }
-        settings.extend(
-            self.pool
-                .iter()
-                .map(|pool| ("pool".to_owned(), pool.clone())),
-        );
         if let Some(mountpoint) = &self.mountpoint {
             settings.push(("mountpoint".to_owned(), absolute("MOUNTPOINT", mountpoint)?));
         }
@@ -153,4 +152,23 @@ pub(super) fn start(
         verbosity: context.global.verbosity(),
         foreground,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MountArguments;
+
+    #[test]
+    fn an_option_can_be_about_a_pool_that_a_flag_names() {
+        let arguments = MountArguments {
+            mountpoint: None,
+            models: None,
+            cold: Vec::new(),
+            pool: vec!["p:1GiB".to_owned()],
+            options: vec!["pool.p.mount=false".to_owned()],
+        };
+        let settings = arguments.settings().expect("they are valid").settings;
+        let keys: Vec<&str> = settings.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["pool", "pool.p.mount"]);
+    }
 }

@@ -9,7 +9,7 @@ use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{Carried, Subject};
+use super::moves::{Carried, SINGLE_FILE, Subject};
 use super::{Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
@@ -17,14 +17,21 @@ use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
     ChangeView, ConfigView, DoneView, EventsView, ExplainView, ModelsView, MoveView, MovesView,
-    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransfersView,
-    VersionView, View, WhichView,
+    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
+    TransfersView, VersionView, View, WhichView,
 };
 
 /// How often a waiting command looks whether its client is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a demotion waits for copies of its files to end.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last moments of a copy may take, after it serves.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
+
+/// What a person is told of a demotion that frees nothing yet.
+const DRAINING: &str = "its memory is free when the last reader lets go";
 
 type Progress<'a> = &'a mut dyn FnMut(View);
 
@@ -161,9 +168,22 @@ impl Coordinator {
         let moves = self.moves_of(&subjects, &carried)?;
         if wait {
             self.wait_resident(peer, &subjects, None, progress)?;
+            self.wait_ended(&carried.transfers);
             return self.resident_moves(&subjects);
         }
         Ok(View::Moves(MovesView { moves }))
+    }
+
+    /// Waits for the last moments of copies that serve already: whoever demotes now and promotes
+    /// again must not be told that it is on its way.
+    fn wait_ended(&self, transfers: &[TransferId]) {
+        let Some(mover) = self.mover.get() else {
+            return;
+        };
+        for id in transfers {
+            // One that is forgotten has ended.
+            let _ = mover.wait(*id, ENDING_PATIENCE);
+        }
     }
 
     fn moves_of(&self, subjects: &[Subject], carried: &Carried) -> Result<Vec<MoveView>, Message> {
@@ -193,9 +213,8 @@ impl Coordinator {
                 }
                 Some(Found::Demoted { pool }) => {
                     let draining = self.is_draining(subject);
-                    let text = "its memory is free when the last reader lets go";
                     match draining {
-                        true => (Outcome::Draining, *pool, text.to_owned()),
+                        true => (Outcome::Draining, *pool, DRAINING.to_owned()),
                         false => (Outcome::Done, *pool, String::new()),
                     }
                 }
@@ -314,8 +333,20 @@ impl Coordinator {
     fn demote(&self, names: &[String]) -> Result<View, Message> {
         let subjects = self.all_named(names)?;
         if let Some(mover) = self.mover.get() {
-            for file in subjects.iter().flat_map(|subject| &subject.files) {
+            let files = || subjects.iter().flat_map(|subject| &subject.files);
+            for file in files() {
                 mover.cancel_file(file.id);
+            }
+            // A copy that has just been published is over in a moment; until then a new request for
+            // the file would be taken for the same.
+            let ids: HashSet<_> = files().map(|file| file.id).collect();
+            let ending = mover
+                .transfers()
+                .into_iter()
+                .filter(|transfer| ids.contains(&transfer.file));
+            for transfer in ending.filter(|transfer| !transfer.phase.has_ended()) {
+                // It may have been forgotten meanwhile.
+                let _ = mover.wait(transfer.id, SETTLE_PATIENCE);
             }
         }
         for subject in &subjects {
@@ -323,16 +354,43 @@ impl Coordinator {
             let mut loads = self.lock_loads();
             subject.files.iter().for_each(|file| loads.settle(file));
         }
+        // Who names a single file means it, whichever models share it.
+        let (single, models): (Vec<Subject>, Vec<Subject>) = subjects
+            .into_iter()
+            .partition(|subject| subject.kind == SINGLE_FILE);
+        let mut moves: Vec<MoveView> = single
+            .iter()
+            .map(|subject| self.demote_file(subject))
+            .collect();
         let want = |subject: &Subject| Want {
             model: subject.id,
             kind: WantKind::Demote { pool: None },
         };
-        let wants = subjects.iter().map(want).collect();
-        let carried = self.plan_and_move(&subjects, wants, "request")?;
+        if !models.is_empty() {
+            let wants = models.iter().map(want).collect();
+            let carried = self.plan_and_move(&models, wants, "request")?;
+            moves.extend(self.moves_of(&models, &carried)?);
+        }
         self.drainer.check_now();
-        Ok(View::Moves(MovesView {
-            moves: self.moves_of(&subjects, &carried)?,
-        }))
+        Ok(View::Moves(MovesView { moves }))
+    }
+
+    fn demote_file(&self, subject: &Subject) -> MoveView {
+        let drop = |file| self.fs.drop_replicas(file, None, "demoted");
+        let dropped: usize = subject.files.iter().map(drop).sum();
+        let (outcome, text) = match (dropped, self.is_draining(subject)) {
+            (0, _) => (Outcome::Already, "it is in no pool"),
+            (_, true) => (Outcome::Draining, DRAINING),
+            (_, false) => (Outcome::Done, ""),
+        };
+        MoveView {
+            name: escape(subject.name.as_bytes()),
+            outcome,
+            pool: String::new(),
+            files: subject.files.len() as u64,
+            bytes: subject.bytes(),
+            text: text.to_owned(),
+        }
     }
 
     fn pin(&self, name: &str, pool: &str) -> Result<View, Message> {
@@ -521,11 +579,18 @@ impl Coordinator {
             let name = escape(first.name.as_bytes());
             if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
                 let failed = transfers.iter().find(|transfer| transfer.state.is_final());
-                let why = failed.map_or("its copy was ended", |transfer| transfer.why.as_str());
-                return Err(Message::new(
-                    Code::Failed,
-                    format!("{name} is not resident: {why}"),
-                ));
+                let (code, why) = match failed.map(|ended| (ended.state, ended.why.as_str())) {
+                    None => (Code::Failed, "its copy was ended"),
+                    Some((TransferState::Cancelled, _)) => {
+                        (Code::Cancelled, "its copy was cancelled")
+                    }
+                    // Demoted, or opened for writing, before anybody could look.
+                    Some((TransferState::Done, _)) => {
+                        (Code::Failed, "it has left its pool already")
+                    }
+                    Some((_, why)) => (Code::Failed, why),
+                };
+                return Err(Message::new(code, format!("{name} is not resident: {why}")));
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 let text = format!("{name} is not resident yet");

@@ -50,7 +50,11 @@ impl MoverHost for Host {
     fn publish(&self, id: FileId, replica: Replica) -> Result<(), Refused> {
         match self.file("publish", id) {
             Ok((coordinator, file, writes)) => {
+                let bytes = replica.size_bytes();
                 let published = coordinator.fs.publish(&file, replica, writes);
+                if published.is_ok() {
+                    coordinator.count_promotion(bytes);
+                }
                 published.map_err(|(error, replica)| Refused { error, replica })
             }
             Err(error) => Err(Refused {

@@ -1,7 +1,7 @@
 //! From what is known to what is moved: the policy's snapshot, its plan, the checker's word, and
 //! the orders for the mover.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -25,6 +25,9 @@ use crate::view::Level;
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
 const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
+
+/// The kind of a single file that was asked for by its path.
+pub(super) const SINGLE_FILE: &str = "file";
 
 /// A model, or a single file, as it is moved: a name and its files.
 #[derive(Clone)]
@@ -65,10 +68,9 @@ struct Scene {
 impl Coordinator {
     /// What a query means, as things that can be moved.
     pub(super) fn subjects(&self, known: &Known, query: &str) -> Result<Vec<Subject>, Message> {
-        let query = crate::view::human::unescape(query)
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .unwrap_or_else(|| query.to_owned());
-        let found = known.catalog.resolve(&query).map_err(|none| {
+        let query =
+            crate::view::human::unescape(query).unwrap_or_else(|| query.as_bytes().to_vec());
+        let found = known.catalog.resolve_bytes(&query).map_err(|none| {
             let mut message = Message::new(Code::NoMatch, none.to_string());
             message.suggestions = none.suggestions;
             message
@@ -276,27 +278,27 @@ impl Coordinator {
     /// All models, and the single files that are resident or asked for beside them.
     fn everything(&self, known: &Known, asked: &[Subject]) -> Vec<Subject> {
         let mut subjects = self.all_subjects(known);
-        let owned: std::collections::HashSet<FileId> = subjects
-            .iter()
-            .flat_map(|subject| subject.files.iter().map(|file| file.id))
-            .collect();
-        self.fs.union().for_each_path(|path, file| {
-            if file.is_resident() && !owned.contains(&file.id) {
-                let name = crate::view::human::escape(path);
-                let (id, kind) = (model_id(&name), "file");
-                subjects.push(Subject {
-                    name,
-                    kind,
-                    id,
-                    files: vec![Arc::clone(file)],
-                });
-            }
-        });
         for subject in asked {
             if subjects.iter().all(|known| known.id != subject.id) {
                 subjects.push(subject.clone());
             }
         }
+        let files = subjects.iter().flat_map(|subject| &subject.files);
+        let mut owned: HashSet<FileId> = files.map(|file| file.id).collect();
+        self.fs.union().for_each_path(|path, file| {
+            // Hard links are one file, under the first of their names.
+            if file.is_resident() && owned.insert(file.id) {
+                let name = crate::view::human::escape(path);
+                let (id, kind) = (model_id(&name), SINGLE_FILE);
+                let files = vec![Arc::clone(file)];
+                subjects.push(Subject {
+                    name,
+                    kind,
+                    id,
+                    files,
+                });
+            }
+        });
         subjects
     }
 

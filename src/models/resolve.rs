@@ -9,6 +9,7 @@ use super::gguf::split_name;
 use super::model::{FileIndex, Kind, ModelIndex, ModelRef, Role};
 use super::ollama::with_default_tag;
 use globset::{GlobBuilder, GlobMatcher};
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -71,6 +72,26 @@ impl Catalog {
         Ok(found)
     }
 
+    /// The same for a query that need not be text. What only bytes can say is the path of a file.
+    ///
+    /// # Errors
+    /// As [`Catalog::resolve`].
+    pub fn resolve_bytes(&self, query: &[u8]) -> Result<Vec<ModelRef>, NoMatch> {
+        let text = String::from_utf8_lossy(query);
+        let found = match &text {
+            Cow::Borrowed(text) => self.resolve(text),
+            Cow::Owned(text) => Err(NoMatch {
+                query: text.clone(),
+                suggestions: Vec::new(),
+            }),
+        };
+        // Blanks around a name are nobody's business but the file's whose name has them.
+        found.or_else(|none| match self.entries.lookup(query) {
+            Some(entry) if query.len() <= QUERY_BYTES_MAX => Ok(self.at_path(query, entry)),
+            _ => Err(none),
+        })
+    }
+
     fn matches(&self, query: &str) -> Vec<ModelRef> {
         let as_models = |found: Vec<ModelIndex>| found.into_iter().map(ModelRef::Model).collect();
         if query.is_empty() {
@@ -81,7 +102,7 @@ impl Catalog {
             return as_models(named);
         }
         if let Some(entry) = self.entries.lookup(query.as_bytes()) {
-            return self.at_path(query, entry);
+            return self.at_path(query.as_bytes(), entry);
         }
         let stem = self.with_file_name(query);
         if !stem.is_empty() {
@@ -126,8 +147,8 @@ impl Catalog {
     }
 
     /// What a path means: the whole model where the file stands for it, else the file alone.
-    fn at_path(&self, query: &str, entry: u32) -> Vec<ModelRef> {
-        let is_gguf = split_name(split_path(query.as_bytes()).1).is_some();
+    fn at_path(&self, query: &[u8], entry: u32) -> Vec<ModelRef> {
+        let is_gguf = split_name(split_path(query).1).is_some();
         let stands_for = |index: &ModelIndex| {
             self.members(*index).iter().any(|member| {
                 member.entry == entry

@@ -141,6 +141,21 @@ fn resolved(catalog: &Catalog, query: &str) -> Vec<String> {
         .collect()
 }
 
+/// Such files were listed under names that no command took.
+#[test]
+fn a_name_that_is_no_text_or_begins_with_blanks_is_found() {
+    let mut tree = MemTree::default();
+    tree.put(b"d/\xff\xfe \x80", "a");
+    tree.put(b"d/ blanks ", "b");
+    let catalog = tree.build();
+    for name in [b"d/\xff\xfe \x80".as_slice(), b"d/ blanks "] {
+        let found = catalog.resolve_bytes(name).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(catalog.model(found[0]).unwrap().files[0].path, name);
+    }
+    assert!(catalog.resolve_bytes(b"d/\xff").is_err());
+}
+
 fn paths(model: &Model) -> Vec<String> {
     let path = |file: &ModelFile| String::from_utf8_lossy(&file.path).into_owned();
     model.files.iter().map(path).collect()

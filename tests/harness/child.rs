@@ -50,11 +50,6 @@ pub fn start(part: &str, uid: Option<u32>, arguments: &[PathBuf]) -> Child {
 }
 
 impl Child {
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// The next line that it says; `None` when it has ended.
     pub fn hear(&mut self) -> Option<String> {
         loop {

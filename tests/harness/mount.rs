@@ -181,11 +181,6 @@ impl Mount {
         self.child.as_ref().expect("the daemon runs").id()
     }
 
-    /// The program, where the daemon's user may run it.
-    pub fn program(&self) -> &Path {
-        &self.program
-    }
-
     fn log_path(&self) -> PathBuf {
         self.site.root.join("log")
     }
@@ -313,9 +308,14 @@ impl Mount {
         self.watch.remove(child.id());
     }
 
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        mount_table::signal(self.pid(), signal).unwrap();
+    }
+
     /// Ends the daemon as a person does (SIGINT), or a service manager (SIGTERM), or whatever else.
     pub fn end(&mut self, signal: Signal) -> ExitStatus {
-        mount_table::signal(self.pid(), signal).unwrap();
+        self.signal(signal);
         self.wait_ended()
     }
 
@@ -325,13 +325,6 @@ impl Mount {
         let status = child.wait().unwrap();
         self.watch.remove(child.id());
         status
-    }
-
-    /// Whether the daemon has ended, and how.
-    pub fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.child
-            .as_mut()
-            .and_then(|child| child.try_wait().unwrap())
     }
 
     /// Starts a daemon again where one was killed or has ended.

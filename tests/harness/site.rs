@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// A mount that is still to be made.
 #[derive(Debug)]
 pub struct Site {
-    pub(super) tree: tempfile::TempDir,
+    /// Removed with the site.
+    _tree: tempfile::TempDir,
     /// Pools of ordinary users must lie on a tmpfs that exists.
     pub(super) memory: Option<tempfile::TempDir>,
     pub(super) root: PathBuf,
@@ -50,7 +51,7 @@ impl Site {
             fs::create_dir(root.join(name)).unwrap();
         }
         let site = Site {
-            tree,
+            _tree: tree,
             memory: None,
             root,
             colds: Vec::new(),
@@ -107,12 +108,6 @@ impl Site {
         self
     }
 
-    /// With moves by the policy.
-    #[must_use]
-    pub fn automatic(self) -> Self {
-        self.option("policy.enabled=true")
-    }
-
     /// Reads are served by the daemon.
     #[must_use]
     pub fn without_passthrough(self) -> Self {
@@ -123,13 +118,6 @@ impl Site {
     #[must_use]
     pub fn read_only(self) -> Self {
         self.option("ro")
-    }
-
-    /// With a variable in the daemon's environment.
-    #[must_use]
-    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.environment.push((name.into(), value.into()));
-        self
     }
 
     /// The daemon runs as this ordinary user, to whom everything belongs.
@@ -189,7 +177,9 @@ impl Site {
 
     /// Mounts it. `None`, and a line that says why, where nothing can be mounted.
     pub fn start(self) -> Option<Mount> {
-        match skip::why_no_mount() {
+        let closed = self.user.is_some() && !skip::is_fuse_open_to_all();
+        let why = closed.then_some("/dev/fuse is closed to ordinary users (udev would open it)");
+        match skip::why_no_mount().or(why) {
             Some(why) => {
                 skip::skip(why);
                 None
@@ -242,6 +232,7 @@ fn memory_directory() -> tempfile::TempDir {
 }
 
 /// Runs a test twice: the kernel moves the bytes, where it can, and the daemon does.
+#[allow(clippy::print_stdout)] // libtest shows it when the test fails.
 pub fn in_both_modes(site: impl Fn(Site) -> Site, test: impl Fn(&mut Mount)) {
     for passthrough in [true, false] {
         let site = site(Site::new());
@@ -257,7 +248,6 @@ pub fn in_both_modes(site: impl Fn(Site) -> Site, test: impl Fn(&mut Mount)) {
         if !passthrough {
             assert!(!told.active, "{told:?}");
         }
-        // Shown when the test fails.
         println!("reads: {}", told.why);
         test(&mut mount);
         mount.finish();

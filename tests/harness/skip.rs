@@ -2,6 +2,7 @@
 //! why, in a line that `tests/run` counts; it never passes in silence.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The name of the test that runs in this thread.
@@ -50,4 +51,9 @@ pub fn lacks_programs(names: &[&str]) -> bool {
         skip(&format!("{} is not installed", missing.join(", ")));
     }
     !missing.is_empty()
+}
+
+/// Whether an ordinary user may open /dev/fuse.
+pub fn is_fuse_open_to_all() -> bool {
+    std::fs::metadata("/dev/fuse").is_ok_and(|stat| stat.permissions().mode() & 0o006 == 0o006)
 }

@@ -443,7 +443,16 @@ impl Kernel {
             Some(node) => match self.kind(node) {
                 Kind::Directory => return fail(Errno::ISDIR),
                 Kind::Symlink => return fail(Errno::LOOP),
-                _ => (node, self.open_node(node, &request)?),
+                _ => match self.open_node(node, &request) {
+                    Err(errno) if errno == Errno::STALE.raw_os_error() => {
+                        // The kernel looks the name up again, once.
+                        self.listen();
+                        self.names.remove(&(parent, name.to_owned()));
+                        let node = self.lookup(parent, name)?;
+                        (node, self.open_node(node, &request)?)
+                    }
+                    opened => (node, opened?),
+                },
             },
         };
         self.hold(label, node, opened, access)

@@ -501,7 +501,7 @@ impl Naive {
                 if !flags.truncate {
                     return err(Errno::ROFS);
                 }
-                self.shadow(path, ino)
+                self.shadow(ino)
             }
             Ok(View::Leaf { ino, .. }) => ino,
         };
@@ -519,12 +519,20 @@ impl Naive {
         Ok(Answer::Done)
     }
 
-    /// An empty file of the models directory hides the cold one.
-    fn shadow(&mut self, path: &P, cold: Ino) -> Ino {
-        let directory = path.split().map_or("", |(directory, _)| directory);
-        self.make_in_models(directory);
+    /// An empty file of the models directory hides the cold one, under all its names.
+    fn shadow(&mut self, cold: Ino) -> Ino {
+        let names: Vec<P> = self
+            .paths()
+            .into_iter()
+            .filter(|(_, view)| matches!(view, View::Leaf { ino, .. } if *ino == cold))
+            .map(|(path, _)| path)
+            .collect();
         let ino = self.new_inode(Body::File(Vec::new()), self.inodes[cold].mode);
-        self.put(0, &path.0, Entry::Leaf(ino));
+        self.inodes[ino].nlink = names.len() as u32;
+        for path in names {
+            self.make_in_models(path.split().map_or("", |(directory, _)| directory));
+            self.put(0, &path.0, Entry::Leaf(ino));
+        }
         ino
     }
 
@@ -562,7 +570,7 @@ impl Naive {
                 Ok(Answer::Done)
             }
             View::Leaf { ino, .. } if size == 0 => {
-                self.shadow(path, ino);
+                self.shadow(ino);
                 Ok(Answer::Done)
             }
             View::Leaf { .. } => err(Errno::ROFS),

@@ -376,7 +376,10 @@ impl Run {
         }) = pending
         {
             let pools = self.naive.resident.entry(ino).or_default();
-            pools.entry(pool).or_insert(Stamp { path, touches });
+            let newer = pools.get(&pool).is_none_or(|stamp| stamp.touches < touches);
+            if newer {
+                pools.insert(pool, Stamp { path, touches });
+            }
         }
         let naive = &self.naive;
         let expected: BTreeMap<Ino, BTreeSet<usize>> = naive
@@ -491,16 +494,16 @@ impl Run {
         let Some(ino) = self.file_at(path) else {
             return Ok(());
         };
-        let path = self.stamp(path, ino).path;
+        let recorded = self.stamp(path, ino).path;
         let room = self.fits(ino, pool);
-        match self.world.copy(&path, pool) {
+        match self.world.copy(path, pool) {
             Ok(copied) => {
                 ensure!(
                     !self.naive.has_writer(ino),
                     "a file with a writer was copied"
                 );
                 let inode = &self.naive.inodes[ino];
-                let (changes, touches) = (inode.changes, inode.touches);
+                let (path, changes, touches) = (recorded, inode.changes, inode.touches);
                 self.pending = Some(Pending {
                     path,
                     ino,

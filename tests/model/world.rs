@@ -189,6 +189,8 @@ impl World {
             models_dir: self.home(0),
             cold: (1..HOMES).map(cold).collect(),
             passthrough: self.passthrough,
+            // The model knows nothing of names that are kept for a while.
+            vanished_grace: Duration::ZERO,
             ..FsSettings::default()
         };
         let drainer = Arc::new(Drainer::start(|_| {}).map_err(text)?);

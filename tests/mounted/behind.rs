@@ -73,11 +73,14 @@ fn a_replica_of_a_changed_file_is_given_to_nobody() {
             file.write_all(b"changed").unwrap();
         };
         change(mount.models("own"));
-        // The models directory is asked at each open: it is never given again.
-        let mut start = vec![0; 7];
-        std::io::Read::read_exact(&mut File::open(mount.mounted("own")).unwrap(), &mut start)
-            .unwrap();
-        assert_eq!(start, b"changed");
+        // Somebody holds it: the next opens get the new file as soon as inotify has told.
+        let start = || {
+            let mut start = [0; 7];
+            let mut file = File::open(mount.mounted("own")).unwrap();
+            std::io::Read::read_exact(&mut file, &mut start).unwrap();
+            start
+        };
+        mount.until("the changed local file is read", || start() == *b"changed");
         mount.change_cold(0, || change(mount.cold(0, "d/cold")));
         mount.until("the changed file is read", || {
             fs::read(mount.mounted("d/cold"))
@@ -97,6 +100,18 @@ fn a_replica_of_a_changed_file_is_given_to_nobody() {
                 .unwrap()
                 .starts_with(b"changed")
         );
+    });
+}
+
+/// The models directory is asked at each open: nobody waits for inotify.
+#[test]
+fn a_replica_of_a_changed_local_file_is_never_given_to_a_first_open() {
+    in_both_modes(site, |mount| {
+        for turn in 0..50_u64 {
+            mount.promote_wait("own");
+            content::write_file(&mount.models("own"), turn, LEN);
+            content::check_file(&mount.mounted("own"), turn, LEN).unwrap();
+        }
     });
 }
 
@@ -127,7 +142,7 @@ fn a_rescan_finds_what_nobody_told() {
         |fresh| site(fresh).option("union.scan_wait=10s"),
         |mount| {
             mount.change_cold(0, || content::write_file(&mount.cold(0, "new"), 4, 100));
-            mount.cli_ok(&["rescan"]);
+            mount.rescan();
             content::check_file(&mount.mounted("new"), 4, 100).unwrap();
         },
     );
@@ -164,8 +179,10 @@ fn hard_links_are_one_file() {
                 assert!(one > before);
                 content::check_file(&mount.mounted(link), seed, LEN).unwrap();
                 assert_eq!(number(name), number(link));
+                // Both names were asked for: it stays until neither is wanted.
                 mount.demote(link);
-                assert!(!is_serving(mount, name));
+                mount.demote(name);
+                assert!(!is_serving(mount, name) && !is_serving(mount, link));
             }
             mount.until("the pool is empty", || {
                 mount.status().pools[0].used_bytes == empty_bytes

@@ -49,11 +49,12 @@ fn hanging() -> Option<Hanging> {
     site.set_cold(0, home.mounted(""));
     let site = site.add_cold();
     content::write_file(&site.cold(1, "near/c"), 3, LEN);
-    let site = site
-        .models_file("own", 4, LEN)
-        .option("union.scan_wait=20s");
+    let site = site.models_file("own", 4, LEN).option("union.scan_wait=5s");
     let mount = site.start()?;
     mount.promote_wait("far/a");
+    // The kernel asks such a home at each close, and waits for that whatever happens, until it has
+    // been told once that nobody cares.
+    content::check_file(&home.mounted("far/b"), 2, LEN).unwrap();
     Some(Hanging { mount, home })
 }
 
@@ -150,7 +151,7 @@ fn whoever_waits_for_it_can_be_killed() {
     hanging.stop();
     let path = hanging.mount.mounted("far/b");
     let mut readers: Vec<_> = (0..8)
-        .map(|_| child::start("read", None, &[path.clone()]))
+        .map(|_| child::start("read", None, std::slice::from_ref(&path)))
         .collect();
     for reader in &mut readers {
         reader.expect("opening");

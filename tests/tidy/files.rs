@@ -13,7 +13,7 @@ const LONG_LINES: usize = 500;
 fn is_root(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let parent = path.rsplit('/').nth(1).unwrap_or_default();
-    matches!(name, "lib.rs" | "main.rs" | "build.rs")
+    matches!(name, "lib.rs" | "main.rs")
         || matches!(parent, "tests" | "benches" | "examples" | "bin")
 }
 
@@ -21,6 +21,7 @@ fn is_root(path: &str) -> bool {
 fn leads_to(source: &Source) -> Vec<String> {
     let stem = source.path.trim_end_matches(".rs");
     let directory = match stem.rsplit_once('/') {
+        Some((directory, "mod")) => directory.to_owned(),
         _ if !is_root(&source.path) => stem.to_owned(),
         Some((directory, _)) => directory.to_owned(),
         None => String::new(),
@@ -36,8 +37,8 @@ fn leads_to(source: &Source) -> Vec<String> {
             let mut parts = vec![directory.clone()];
             parts.extend(inside.iter().cloned());
             if let Some(name) = name.strip_suffix(';') {
-                parts.push(format!("{name}.rs"));
-                found.push(parts.join("/"));
+                let directory = parts.join("/");
+                found.extend([".rs", "/mod.rs"].map(|end| format!("{directory}/{name}{end}")));
             } else {
                 inside.push((*name).to_owned());
                 depths.push(depth);
@@ -148,10 +149,20 @@ fn the_rule_of_dead_files_fires() {
     );
     assert_eq!(
         leads_to(&main),
-        ["tests/a/b.rs", "tests/a/c/d.rs", "tests/e.rs"]
+        [
+            "tests/a/b.rs",
+            "tests/a/b/mod.rs",
+            "tests/a/c/d.rs",
+            "tests/a/c/d/mod.rs",
+            "tests/e.rs",
+            "tests/e/mod.rs"
+        ]
     );
     let room = Source::new("fs/src/room.rs", "pub(crate) mod a;\n");
-    assert_eq!(leads_to(&room), ["fs/src/room/a.rs"]);
+    assert_eq!(
+        leads_to(&room),
+        ["fs/src/room/a.rs", "fs/src/room/a/mod.rs"]
+    );
     let dead = [
         main,
         Source::new("tests/a/b.rs", ""),

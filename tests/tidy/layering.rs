@@ -57,7 +57,9 @@ impl<'a> Crate<'a> {
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (own, source) in &self.files {
-            let is_test = own.iter().any(|name| name == "tests" || name == "testing");
+            let is_test = own
+                .iter()
+                .any(|name| name.ends_with("tests") || name == "testing");
             if own.is_empty() || is_test {
                 continue;
             }

@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::held::HeldReplies;
 use super::{Adapter, Passthrough, notify};
-use crate::errno::{INPUT_OUTPUT, is_stale_mount};
+use crate::errno::{INPUT_OUTPUT, is_not_mounted, is_stale_mount};
 use crate::residency::Notice;
 use crate::tiered_fs::TieredFs;
 
@@ -144,16 +144,20 @@ fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedF
     Ok(device)
 }
 
-/// Takes away a mount whose daemon is dead: whatever is asked of it answers ENOTCONN.
+/// Takes away mounts whose daemon is dead. Their root is opened, since its attributes may still be in
+/// the kernel's cache: an open is answered by the daemon or, with ENOTCONN, by nobody.
 fn replace_stale(mountpoint: &Path) -> io::Result<()> {
-    match std::fs::metadata(mountpoint) {
-        Err(error) if is_stale_mount(&error) => {
-            tracing::warn!(mountpoint = %mountpoint.display(), "replacing the mount of a dead daemon");
-            detach(mountpoint)
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::open(mountpoint, flags, Mode::empty()).map_err(io::Error::from) {
+            Ok(_) => return Ok(()),
+            Err(error) if is_stale_mount(&error) => {
+                let path = mountpoint.display();
+                tracing::warn!(mountpoint = %path, "replacing the mount of a dead daemon");
+                detach(mountpoint)?;
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
-        Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-        Ok(_) => Ok(()),
     }
 }
 
@@ -214,10 +218,13 @@ impl Mounted {
         };
         self.held.fail_all(INPUT_OUTPUT);
         let over = session.guard.is_finished();
-        let unmounted = if over {
-            Ok(())
-        } else {
-            detach(&self.mountpoint)
+        let unmounted = match over {
+            true => Ok(()),
+            // Somebody may have unmounted it a moment ago.
+            false => detach(&self.mountpoint).or_else(|error| match is_not_mounted(&error) {
+                true => Ok(()),
+                false => Err(error),
+            }),
         };
         // The session thread ends when the kernel lets go, which open files may delay for long: it is
         // not waited for.

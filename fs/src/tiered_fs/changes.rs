@@ -193,9 +193,17 @@ impl TieredFs {
     /// The directory and name, with the directory made in the models directory if only cold storage
     /// has it so far.
     fn slot<'a>(&self, parent: NodeId, name: &'a [u8], what: &'static str) -> FsResult<Slot<'a>> {
+        self.slot_in(self.directory_of(parent)?, name, what)
+    }
+
+    fn slot_in<'a>(
+        &self,
+        directory: DirId,
+        name: &'a [u8],
+        what: &'static str,
+    ) -> FsResult<Slot<'a>> {
         self.refuse_read_only(what)?;
         check_name(name).map_err(|bad| FsError::new(what, ErrorKind::BadPath(bad)))?;
-        let directory = self.directory_of(parent)?;
         if directory == DirId::ROOT && name == crate::virtual_file::DIRECTORY.as_bytes() {
             return Err(FsError::new(what, ErrorKind::NotPermitted));
         }
@@ -339,7 +347,8 @@ impl TieredFs {
         }
     }
 
-    /// Creates an empty file in the models directory in place of a cold one of the same name.
+    /// Creates an empty file in the models directory in place of a cold one, under all names that
+    /// lead to that: hard links are one file.
     pub(super) fn shadow(
         &self,
         node: &Arc<Node>,
@@ -347,10 +356,21 @@ impl TieredFs {
         request: &OpenRequest,
     ) -> FsResult<Arc<HomeFile>> {
         let gone = || FsError::new("truncate", ErrorKind::NotFound);
-        let (directory, name) = cold.any_name().ok_or_else(gone)?;
-        let parent = self.nodes.of_directory(directory).ok_or_else(gone)?;
-        let slot = self.slot(parent, &name, "truncate")?;
+        let names = self.union.shown_names(cold);
+        let ((directory, name), links) = names.split_first().ok_or_else(gone)?;
+        let slot = self.slot_in(*directory, name, "truncate")?;
         let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
+        for (directory, name) in links {
+            let link = self.slot_in(*directory, name, "truncate")?;
+            let (fd, to) = (&link.fd, link.name());
+            match rustix::fs::linkat(&slot.fd, slot.name(), fd, to, AtFlags::empty()) {
+                // Whoever made it meanwhile has it.
+                Ok(()) => {}
+                Err(error) if errno::is_there(error) => {}
+                Err(errno) => return Err(link.failed("truncate", errno)),
+            }
+            self.record(link.directory, link.name)?;
+        }
         // What the daemon serves is filled from the new file from now on, for all who have it open.
         let held_by_kernel = {
             let open = node.lock_open();
@@ -358,12 +378,13 @@ impl TieredFs {
             open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
         };
         if held_by_kernel {
+            // The node stays what its readers opened; the name leads to another one.
             self.residency.retire(&self.nodes, cold, node);
         } else {
             cold.with_live(|live| live.set_node(None));
             file.with_live(|live| live.set_node(Some(node.id)));
+            node.set_file(&file, self.anchor(&file));
         }
-        node.set_target(Target::File(Arc::clone(&file)));
         Ok(file)
     }
 
@@ -467,7 +488,6 @@ impl TieredFs {
         }
         let slot = self.slot(parent, name, "link")?;
         self.refuse_existing(&slot, "link")?;
-        self.union.note_hard_link(&file);
         let gone = || FsError::new("link", ErrorKind::NotFound);
         let path = self.union.path_of(&file).ok_or_else(gone)?;
         let (from, from_name) = path.split_last().ok_or_else(gone)?;
@@ -692,19 +712,16 @@ impl TieredFs {
             self.truncate(node, file, handle, size)?;
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
-        let temporary;
-        let anchor = match node.anchor() {
+        let anchor = match node.anchor(file) {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);
-                temporary = self
-                    .models()
-                    .anchor(&self.union.path_of(file).ok_or_else(gone)?)?;
-                &temporary
+                let path = self.union.path_of(file).ok_or_else(gone)?;
+                Arc::new(self.models().anchor(&path)?)
             }
         };
-        set_on(anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;
-        if let Ok(stat) = rustix::fs::fstat(anchor) {
+        set_on(&anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;
+        if let Ok(stat) = rustix::fs::fstat(&anchor) {
             let attr = Attr::of(&stat);
             let former = file.set_attr(attr);
             if !former.identity.same_contents(&attr.identity) {

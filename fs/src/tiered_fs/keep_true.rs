@@ -3,7 +3,7 @@
 //! One thread a home scans it, one thread reads inotify. A home that hangs holds up its own thread
 //! and nothing else; what is known of it stays as it was.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,17 +17,22 @@ use rustix::fs::{Timespec, inotify};
 use super::TieredFs;
 use crate::errno;
 use crate::error::FsResult;
-use crate::file::{HomeFile, lock};
+use crate::file::{HomeFile, Name, lock};
 use crate::home::{Home, Watch, proc_path};
 use crate::ids::{DirId, HomeId};
 use crate::union::UnionChange;
+
+/// How often the start looks whether homes are still being scanned.
+const SCAN_LOOK: Duration = Duration::from_millis(50);
+/// A home that has not answered one question for so long is not waited for.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 
 /// What the thread of a home shall do.
 enum Task {
     /// Read this directory and all below.
     Scan(DirId),
-    /// Look at one name again.
-    Look(DirId, Arc<[u8]>),
+    /// Look at these names again.
+    Look(Vec<Name>),
     /// Read everything, and tell when it is done.
     Rescan(Sender<()>),
     /// End.
@@ -178,14 +183,37 @@ impl TieredFs {
         std::thread::Builder::new()
             .name("inotify".to_owned())
             .spawn(move || fs.inotify_thread(&reader))?;
+        self.await_first_scans(&first_scans);
+        Ok(())
+    }
+
+    /// Waits until every home was scanned once, at most `scan_wait`, and not for a home that gives no
+    /// answer at all.
+    fn await_first_scans(&self, first_scans: &Receiver<()>) {
         let deadline = Instant::now() + self.settings.scan_wait;
-        for _ in &self.homes {
-            if first_scans.recv_deadline(deadline).is_err() {
-                tracing::warn!("a cold directory does not answer; its files appear when it does");
-                break;
+        let mut missing = self.homes.len();
+        while missing > 0 {
+            match first_scans.recv_timeout(SCAN_LOOK) {
+                Ok(()) => missing -= 1,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let silent = |state: &HomeState| {
+                        state.waiting.is_some_and(|waiting| waiting > SILENT_AFTER)
+                    };
+                    let hanging = self
+                        .home_states()
+                        .iter()
+                        .filter(|state| silent(state))
+                        .count();
+                    if hanging >= missing || Instant::now() >= deadline {
+                        tracing::warn!(
+                            "a cold directory does not answer; its files appear when it does"
+                        );
+                        return;
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     /// Ends the threads. One that hangs in a home is left behind.
@@ -229,9 +257,7 @@ impl TieredFs {
 
     /// A file seems to have changed in its home: the home's thread looks at it.
     pub fn look_again(&self, file: &HomeFile) {
-        for (directory, name) in file.names() {
-            self.keep_true.tell(file.home, Task::Look(directory, name));
-        }
+        self.keep_true.tell(file.home, Task::Look(file.names()));
     }
 
     fn scanner_thread(&self, home: &Home, first_done: Sender<()>) {
@@ -260,15 +286,7 @@ impl TieredFs {
                     let done = self.scan(home.id(), directory, &mut |changes| self.apply(changes));
                     self.note_error(home, done);
                 }
-                Ok(Task::Look(directory, name)) => {
-                    let _quiet = home.is_models().then(|| self.quiet());
-                    let found =
-                        self.asking(home, || self.union.refresh_name(home, directory, &name));
-                    if let Ok(changes) = found {
-                        self.keep_vanished(&changes);
-                        self.apply(changes);
-                    }
-                }
+                Ok(Task::Look(names)) => self.look(home, names),
                 Ok(Task::Rescan(done)) => {
                     self.scan_reported(home);
                     // Nobody may wait for it any more.
@@ -401,6 +419,9 @@ impl TieredFs {
 
     /// Whoever looked up what is gone now can still open it, for a moment.
     fn keep_vanished(&self, changes: &[UnionChange]) {
+        if self.settings.vanished_grace.is_zero() {
+            return;
+        }
         for change in changes {
             if let UnionChange::FileGone(file, directory, name) = change
                 && file.with_live(|live| live.node()).is_some()
@@ -449,17 +470,35 @@ impl TieredFs {
                 self.keep_true.tell(home.id(), Task::Scan(DirId::ROOT));
             }
         }
+        let mut names: BTreeMap<HomeId, Vec<Name>> = BTreeMap::new();
         for (home, directory, name) in touched {
-            if home == HomeId::MODELS {
-                let home = &self.homes[0];
-                let _quiet = self.quiet();
-                if let Ok(changes) = self.union.refresh_name(home, directory, &name) {
-                    self.keep_vanished(&changes);
-                    self.apply(changes);
-                }
-            } else {
+            names.entry(home).or_default().push((directory, name));
+        }
+        for (home, names) in names {
+            match home {
+                HomeId::MODELS => self.look(&self.homes[0], names),
                 // A cold home may hang: its own thread asks it.
-                self.keep_true.tell(home, Task::Look(directory, name));
+                cold => self.keep_true.tell(cold, Task::Look(names)),
+            }
+        }
+    }
+
+    /// Looks at names again. Those that exist come first: a file that got another name is still the
+    /// same one when its old name is found gone.
+    fn look(&self, home: &Home, mut names: Vec<Name>) {
+        if names.len() > 1 {
+            names.sort_by_cached_key(|(directory, name)| {
+                let path = self.union.directory_path(*directory);
+                let found = path.map(|path| self.asking(home, || home.look_up(&path, name)));
+                !matches!(found, Some(Ok(Some(_))))
+            });
+        }
+        for (directory, name) in names {
+            let _quiet = home.is_models().then(|| self.quiet());
+            let found = self.asking(home, || self.union.refresh_name(home, directory, &name));
+            if let Ok(changes) = found {
+                self.keep_vanished(&changes);
+                self.apply(changes);
             }
         }
     }

@@ -99,6 +99,14 @@ pub enum OpenReply {
     Waits(HomeId),
 }
 
+/// The fastest copy.
+fn best_replica(file: &HomeFile) -> Option<Place> {
+    file.with_live(|live| {
+        let replica = live.replicas.first()?;
+        Some(Place::Pool(replica.pool().id(), replica.shared_file()))
+    })
+}
+
 /// Whether what the node is bound to is the file in its home: what a writer can share.
 fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
     open.bound
@@ -156,8 +164,14 @@ impl TieredFs {
             self.refuse_same_file("open", file, &path, request.pid)?;
         }
         let mut open = node.lock_open();
+        if open.handles == 0 && self.has_changed(node, file) {
+            // Not while the node is locked: dropping looks whether it is held.
+            drop(open);
+            self.drop_replicas(file, None, "the file changed in its home");
+            open = node.lock_open();
+        }
         if open.handles == 0 {
-            let place = match self.best_replica(node, file) {
+            let place = match best_replica(file) {
                 Some(place) => place,
                 None if file.is_cold() && !may_wait => return Ok(OpenReply::Waits(file.home)),
                 None if file.is_cold() => {
@@ -172,6 +186,15 @@ impl TieredFs {
             if open.handles == 0 {
                 self.bind(&mut open, file, place, register);
             }
+        } else if !open.retired && self.is_stale(node, &open) {
+            // Others hold the node on a stale replica and keep it; whoever comes now is sent to look
+            // the name up again, and finds a node that has what the home has.
+            drop(open);
+            self.drop_replicas(file, None, "the file changed in its home");
+            open = node.lock_open();
+            if open.retired || open.handles == 0 {
+                return Err(FsError::new("open", ErrorKind::Retired));
+            }
         }
         let served = self.share(&mut open);
         Ok(OpenReply::Ready(
@@ -179,31 +202,35 @@ impl TieredFs {
         ))
     }
 
-    /// The fastest copy that is still a copy of what the home has.
-    fn best_replica(&self, node: &Node, file: &Arc<HomeFile>) -> Option<Place> {
-        let (source, place) = file.with_live(|live| {
-            let replica = live.replicas.first()?;
-            let place = Place::Pool(replica.pool().id(), replica.shared_file());
-            Some((replica.meta().origin.source, place))
-        })?;
-        if !file.is_cold() {
-            // The models directory is local: its word is had at once, and changes behind our back
-            // are seen before inotify tells of them.
-            let current = match node.anchor() {
-                Some(anchor) => Identity::of_fd(anchor).ok()?,
-                None => {
-                    self.models()
-                        .stat(&self.union.path_of(file)?)
-                        .ok()?
-                        .identity
-                }
-            };
-            if !source.same_contents(&current) {
-                self.drop_replicas(file, None, "the file changed in its home");
-                return None;
-            }
-        }
-        Some(place)
+    /// Whether replicas of a file of the models directory are of what it was before a change behind
+    /// our back. That home is local: its word is had at once, before inotify tells.
+    fn has_changed(&self, node: &Node, file: &HomeFile) -> bool {
+        let source = file.with_live(|live| Some(live.replicas.first()?.meta().origin.source));
+        let (Some(source), false) = (source, file.is_cold()) else {
+            return false;
+        };
+        let current = match node.anchor(file) {
+            Some(anchor) => Identity::of_fd(&*anchor).ok(),
+            None => self
+                .union
+                .path_of(file)
+                .and_then(|path| self.models().stat(&path).ok())
+                .map(|attr| attr.identity),
+        };
+        current.is_none_or(|current| !source.same_contents(&current))
+    }
+
+    /// Whether the node is held on a replica of what its home no longer has. Only of the models
+    /// directory is that known at once.
+    fn is_stale(&self, node: &Node, open: &OpenState) -> bool {
+        let Some(bound) = open.bound.as_ref() else {
+            return false;
+        };
+        let on_replica = matches!(bound.place, Place::Pool(..)) && !bound.file.is_cold();
+        let anchor = node.anchor(&bound.file).filter(|_| on_replica);
+        let current = anchor.map(|anchor| Identity::of_fd(&*anchor));
+        let copied = bound.file.attr().identity;
+        current.is_some_and(|current| current.is_ok_and(|found| !found.same_contents(&copied)))
     }
 
     /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
@@ -214,9 +241,9 @@ impl TieredFs {
             .path_of(file)
             .ok_or_else(gone)
             .and_then(|path| self.home_of(file).open_file(&path, false));
-        let opened = match (by_path, node.anchor()) {
+        let opened = match (by_path, node.anchor(file)) {
             (Ok(opened), _) => opened,
-            (Err(_), Some(anchor)) => crate::home::reopen(anchor, false)
+            (Err(_), Some(anchor)) => crate::home::reopen(&anchor, false)
                 .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?,
             (Err(error), None) => return Err(error),
         };
@@ -243,10 +270,11 @@ impl TieredFs {
         let right = |opened: &File| {
             Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
         };
+        let anchor = node.anchor(file);
         match by_path {
-            Ok(opened) if node.anchor().is_none() || right(&opened) => Ok(opened),
-            other => match node.anchor() {
-                Some(anchor) => crate::home::reopen(anchor, write)
+            Ok(opened) if anchor.is_none() || right(&opened) => Ok(opened),
+            other => match anchor {
+                Some(anchor) => crate::home::reopen(&anchor, write)
                     .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
                 None => other,
             },
@@ -285,7 +313,12 @@ impl TieredFs {
         match &bound.token {
             Some(token) => Served::Passthrough(Arc::clone(token)),
             None => {
-                let identity = bound.file.attr().identity;
+                // What is on record may be older than what is read: a change behind our back.
+                let identity = match &bound.place {
+                    Place::Home(home) => Identity::of_fd(home).ok(),
+                    Place::Pool(..) => None,
+                };
+                let identity = identity.unwrap_or_else(|| bound.file.attr().identity);
                 let contents = Box::new((identity.size, identity.mtime_ns));
                 let keep = open.cached.as_ref() == Some(&contents);
                 open.cached = Some(contents);

@@ -8,6 +8,7 @@ pub const RULE: Rule = Rule {
     expert: Expert::C,
     hold: Index::Reuse,
     split: Index::HeatShort,
+    always: false,
     priced: true,
     only_splits: false,
 };

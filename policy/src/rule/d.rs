@@ -7,6 +7,7 @@ pub const RULE: Rule = Rule {
     expert: Expert::D,
     hold: Index::HeatDensity,
     split: Index::HeatShort,
+    always: false,
     priced: true,
     only_splits: false,
 };

@@ -8,6 +8,7 @@ pub const RULE: Rule = Rule {
     expert: Expert::R,
     hold: Index::Reuse,
     split: Index::Reuse,
+    always: false,
     priced: false,
     only_splits: true,
 };
