@@ -428,15 +428,43 @@ impl TieredFs {
             self.note_written(file, &own);
         }
         let mut open = node.lock_open();
-        if open.handles == 0 {
-            let place = self.open_home(node, file, false).or_else(|_| {
-                own.try_clone()
-                    .map_err(|error| FsError::new("open", ErrorKind::Io(error)))
-            })?;
-            self.bind(&mut open, file, Place::Home(Arc::new(place)), register);
+        self.bind_for_writing(node, file, &own, &mut open, register)?;
+        let served = self.share(&mut open);
+        Ok(self.opened(node, file, &open, served, Some(own), request))
+    }
+
+    /// Binds a node to the file in its home, unless it is held and bound already.
+    fn bind_to_home(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        own: &File,
+        open: &mut OpenState,
+        register: Register<'_>,
+    ) -> FsResult<()> {
+        if open.handles > 0 {
+            return Ok(());
         }
-        self.send_elsewhere(node, file, &mut open)?;
-        if !is_bound_to_home(&open, file) {
+        let place = self.open_home(node, file, false).or_else(|_| {
+            own.try_clone()
+                .map_err(|error| FsError::new("open", ErrorKind::Io(error)))
+        })?;
+        self.bind(open, file, Place::Home(Arc::new(place)), register);
+        Ok(())
+    }
+
+    /// The same for a writer, who can share no binding but that.
+    fn bind_for_writing(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        own: &File,
+        open: &mut OpenState,
+        register: Register<'_>,
+    ) -> FsResult<()> {
+        self.bind_to_home(node, file, own, open, register)?;
+        self.send_elsewhere(node, file, open)?;
+        if !is_bound_to_home(open, file) {
             // The daemon serves it. One page cache serves all handles of the node: from now on it is
             // filled from the home, so that readers see what is written.
             let place = own
@@ -448,8 +476,7 @@ impl TieredFs {
                 token: None,
             }));
         }
-        let served = self.share(&mut open);
-        Ok(self.opened(node, file, &open, served, Some(own), request))
+        Ok(())
     }
 
     /// Refuses a writer on a node that the kernel reads from elsewhere for somebody: from a replica,
@@ -495,17 +522,18 @@ impl TieredFs {
             self.residency.writer_comes(&self.nodes, &file);
         }
         let mut open = node.lock_open();
-        if open.handles == 0 {
-            let place = self.open_home(&node, &file, false).or_else(|_| {
-                own.try_clone()
-                    .map_err(|error| FsError::new("create", ErrorKind::Io(error)))
-            });
-            let place = place.inspect_err(|_| {
-                if writes {
-                    self.residency.writer_goes(&file);
-                }
-            })?;
-            self.bind(&mut open, &file, Place::Home(Arc::new(place)), register);
+        // Somebody else may have made the name just now, and others may have it open already.
+        let bound = match writes {
+            true => self.bind_for_writing(&node, &file, &own, &mut open, register),
+            false => self.bind_to_home(&node, &file, &own, &mut open, register),
+        };
+        if let Err(error) = bound {
+            drop(open);
+            if writes {
+                self.residency.writer_goes(&file);
+            }
+            self.nodes.forget(node.id, 1);
+            return Err(error);
         }
         let served = self.share(&mut open);
         let own = writes.then_some(own);
