@@ -53,8 +53,14 @@ mod mounted {
     mod starting;
 }
 
+mod differential {
+    mod side;
+    mod sequences;
+    mod differences;
+}
+
 mod model {
-    mod op;
+    pub mod op;
     mod naive;
     mod kernel;
     mod world;
@@ -64,6 +70,7 @@ mod model {
 }
 
 mod crash {
+    mod place;
     mod steps;
     mod kills;
 }

@@ -18,7 +18,7 @@ use fuser::{
 
 use crate::attr::Kind;
 use crate::errno::{NOT_IMPLEMENTED, to_errno};
-use crate::error::FsError;
+use crate::error::{ErrorKind, FsError};
 use crate::ids::{HandleId, NodeId};
 use crate::node::Token;
 use crate::tiered_fs::{
@@ -419,6 +419,11 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let known = RenameFlags::RENAME_EXCHANGE | RenameFlags::RENAME_NOREPLACE;
+        if !known.contains(flags) {
+            let kind = ErrorKind::Invalid("a flag of rename that this file system does not know");
+            return reply.error(errno(&FsError::new("rename", kind)));
+        }
         let mode = if flags.contains(RenameFlags::RENAME_EXCHANGE) {
             RenameMode::Exchange
         } else if flags.contains(RenameFlags::RENAME_NOREPLACE) {

@@ -1,121 +1,260 @@
-//! `kill -9` at random moments, while files move up and down and somebody writes and syncs: no partial
-//! replica is ever seen, homes are untouched, and no byte that was acknowledged by fsync is lost.
+//! `kill -9` at random moments, while files are promoted, demoted, written and pinned at once.
 //!
-//! `SPEEDLOADER_KILLS=N` sets how often, `SPEEDLOADER_KILLS_SEED=N` when.
+//! A moment is a number of things that have come about (polls that saw bytes copied, writes made
+//! durable, pins answered), not a time: a slow machine dies at the same places.
 
-use std::fs::{File, OpenOptions};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use speedloader::command::Command;
+use speedloader::control::Client;
+use speedloader::view::{TransferState, View};
 
-use crate::harness::{Mount, Site, content};
+use super::place::{adopted, complete, files, homes_are_whole, site, without_privileges};
+use crate::harness::{Mount, Site, content, mount_table};
 
-const KILLS: u64 = 200;
-const LEN: u64 = 3_000_000;
-const NAMES: [&str; 4] = ["d/a", "d/b", "own/c", "own/d"];
-/// Bytes of one write that is synced.
-const RECORD: u64 = 1_000;
+/// Kills of each of the two tests.
+const KILLS: u64 = 110;
+const LIMIT: Duration = Duration::from_secs(900);
+/// Bytes that are written and made durable at a time.
+const RECORD: usize = 3001;
+const WRITTEN: &str = "written";
+const WRITTEN_SEED: u64 = 99;
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .map_or(default, |text| text.parse().expect("a number"))
+/// What must come about before the daemon is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So many per cent of a file's bytes are copied.
+    Copied(u64),
+    /// So many transfers have ended.
+    Ended(usize),
+    /// So many records are durable.
+    Durable(u64),
+    /// So many changes of pins were answered.
+    Pinned(u64),
+    /// It was told to end, and so many polls ago.
+    Ending(u64),
 }
 
-/// Moves files for as long as the daemon answers.
-fn move_files(mount: &Mount) {
-    for turn in 0.. {
-        let names: Vec<String> = NAMES
-            .iter()
-            .skip(turn % 2)
-            .map(|name| (*name).to_owned())
-            .collect();
-        let promote = Command::Promote {
-            names: names.clone(),
-            pool: None,
-            wait: turn % 3 != 0,
-        };
-        if mount.try_call(promote).is_err() || mount.try_call(Command::Demote { names }).is_err() {
+/// splitmix64, seeded by the round.
+fn random(seed: u64, below: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) % below
+}
+
+fn moment(round: u64) -> Moment {
+    let amount = random(round * 2 + 1, 100);
+    match random(round * 2, 8) {
+        0..=2 => Moment::Copied(amount),
+        3 | 4 => Moment::Ended(1 + amount as usize % 9),
+        5 => Moment::Durable(1 + amount / 2),
+        6 => Moment::Pinned(1 + amount / 5),
+        _ => Moment::Ending(amount / 10),
+    }
+}
+
+/// What goes on meanwhile.
+#[derive(Default)]
+struct Load {
+    durable: AtomicU64,
+    pinned: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Load {
+    fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+
+    /// Writes records through the mount, each durable before the next.
+    fn write(&self, mount: &Mount) {
+        let Ok(file) = File::create(mount.mounted(WRITTEN)) else {
             return;
+        };
+        let mut number = 0;
+        while self.goes_on() {
+            let at = number * RECORD as u64;
+            let record = content::bytes(WRITTEN_SEED, at, RECORD);
+            if file
+                .write_all_at(&record, at)
+                .and_then(|()| file.sync_data())
+                .is_err()
+            {
+                return;
+            }
+            number += 1;
+            self.durable.store(number, Ordering::SeqCst);
+        }
+    }
+
+    /// Pins and unpins.
+    fn pin(&self, mount: &Mount) {
+        let Ok(mut client) = Client::connect(&mount.socket()) else {
+            return;
+        };
+        for number in 0.. {
+            let (name, pool) = ("m".to_owned(), "p".to_owned());
+            let command = match number % 2 {
+                0 => Command::Pin { name, pool },
+                _ => Command::Unpin { name },
+            };
+            if !self.goes_on() || client.call(command).is_err() && !answers(mount) {
+                return;
+            }
+            self.pinned.store(number + 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Promotes everything and demotes it again.
+    fn shuffle(&self, mount: &Mount) {
+        let names = || {
+            files()
+                .map(|(path, ..)| path.to_owned())
+                .collect::<Vec<_>>()
+        };
+        while self.goes_on() {
+            let promote = Command::Promote {
+                names: names(),
+                pool: None,
+                wait: true,
+            };
+            // A file with a pin or in use may be refused.
+            let _ = mount.try_call(promote);
+            let _ = mount.try_call(Command::Demote { names: names() });
+            if !answers(mount) {
+                return;
+            }
         }
     }
 }
 
-/// Appends and syncs for as long as that is possible; counts what was acknowledged.
-fn write_records(path: &Path, acknowledged: &AtomicU64) {
-    let Ok(file) = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)
-    else {
-        return;
+fn answers(mount: &Mount) -> bool {
+    mount.try_call(Command::Version {}).is_ok()
+}
+
+/// Returns when the moment has come.
+fn wait_for(moment: Moment, load: &Load, mount: &Mount) {
+    let transfers = || match mount.try_call(Command::Transfers {}) {
+        Ok(View::Transfers(view)) => view.transfers,
+        other => panic!("the daemon does not answer: {other:?}\n{}", mount.log()),
     };
     loop {
-        let at = acknowledged.load(Ordering::Relaxed);
-        let record = content::bytes(77, at, RECORD as usize);
-        // With passthrough a handle outlives the daemon; without, it ends with it.
-        if file.write_all_at(&record, at).is_err() || file.sync_data().is_err() {
+        let come = match moment {
+            Moment::Copied(percent) => transfers().iter().any(|transfer| {
+                let running = transfer.state == TransferState::Copying;
+                running && u64::from(transfer.percent()) >= percent
+                    // A copy may be too fast to be seen.
+                    || transfer.id > 12
+            }),
+            Moment::Ended(number) => {
+                let ended = |state| {
+                    matches!(
+                        state,
+                        TransferState::Done | TransferState::Failed | TransferState::Cancelled
+                    )
+                };
+                transfers()
+                    .iter()
+                    .filter(|transfer| ended(transfer.state))
+                    .count()
+                    >= number
+            }
+            Moment::Durable(number) => load.durable.load(Ordering::SeqCst) >= number,
+            Moment::Pinned(number) => load.pinned.load(Ordering::SeqCst) >= number,
+            Moment::Ending(polls) => {
+                mount_table::signal(mount.pid(), Signal::TERM).unwrap();
+                for _ in 0..polls {
+                    std::thread::yield_now();
+                }
+                true
+            }
+        };
+        if come {
             return;
         }
-        acknowledged.store(at + RECORD, Ordering::Relaxed);
-        if at > 2_000_000 {
-            return;
-        }
+        std::thread::yield_now();
     }
 }
 
-fn check(mount: &Mount, acknowledged: u64) {
-    for (seed, name) in NAMES.iter().enumerate() {
-        content::check_file(&mount.mounted(name), seed as u64, LEN).unwrap();
+/// One life and death. Gives the number of records that were durable.
+fn live_and_die(mount: &mut Mount, moment: Moment) -> u64 {
+    let load = Load::default();
+    let pid = mount.pid();
+    std::thread::scope(|scope| {
+        let here: &Mount = mount;
+        let load = &load;
+        scope.spawn(move || load.write(here));
+        scope.spawn(move || load.pin(here));
+        scope.spawn(move || load.shuffle(here));
+        wait_for(moment, load, here);
+        // Ending, it may have ended.
+        let _ = mount_table::signal(pid, Signal::KILL);
+        load.over.store(true, Ordering::Relaxed);
+    });
+    mount.wait_ended();
+    load.durable.load(Ordering::SeqCst)
+}
+
+fn state_is_whole(mount: &Mount) {
+    let pins = mount.root().join("state/pins.json");
+    if let Ok(bytes) = fs::read(&pins) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let parsed: Result<std::collections::BTreeMap<String, String>, _> =
+            serde_json::from_slice(&bytes);
+        assert!(parsed.is_ok(), "{}: {text}", pins.display());
     }
-    if acknowledged == 0 {
-        // Killed before the first record: the log need not even be there.
+}
+
+fn killed_at_random(site: Site, first_round: u64) {
+    let Some(mut mount) = site.start() else {
         return;
+    };
+    let mut seen_complete = BTreeSet::new();
+    for round in first_round..first_round + KILLS {
+        let moment = moment(round);
+        let durable = live_and_die(&mut mount, moment);
+        let context = || format!("round {round}, {moment:?}");
+        homes_are_whole(&mount);
+        let len = durable * RECORD as u64;
+        if len > 0 {
+            let written = fs::read(mount.models(WRITTEN)).unwrap();
+            assert!(
+                written.len() as u64 >= len,
+                "{}: a durable record is lost",
+                context()
+            );
+            content::check(&written[..len as usize], WRITTEN_SEED, 0)
+                .unwrap_or_else(|why| panic!("{}: {why}", context()));
+        }
+        state_is_whole(&mount);
+        let complete = complete(&mount);
+        seen_complete.insert(complete.len());
+        mount.restart();
+        // Pins may have begun a copy already.
+        let _ = mount.try_call(Command::Unpin {
+            name: "m".to_owned(),
+        });
+        adopted(&mount, &complete);
     }
-    let log = File::open(mount.models("log")).unwrap();
-    let mut bytes = vec![0; acknowledged as usize];
-    log.read_exact_at(&mut bytes, 0).unwrap();
-    content::check(&bytes, 77, 0).unwrap();
+    assert!(
+        seen_complete.len() > 2,
+        "all moments were alike: {seen_complete:?}"
+    );
+    mount.finish();
 }
 
 #[test]
 fn killed_at_random_moments() {
-    let mut site = Site::new().limit(Duration::from_secs(1_200));
-    for (seed, name) in NAMES.iter().enumerate() {
-        site = match name.starts_with("own/") {
-            true => site.models_file(name, seed as u64, LEN),
-            false => site.cold_file(name, seed as u64, LEN),
-        };
-    }
-    let Some(mut mount) = site.start() else {
-        return;
-    };
-    let mut seed = number("SPEEDLOADER_KILLS_SEED", 1);
-    let acknowledged = AtomicU64::new(0);
-    for _ in 0..number("SPEEDLOADER_KILLS", KILLS) {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        // Long enough for a few moves, short enough to come into the middle of them.
-        let moment = Duration::from_micros((seed >> 33) % 60_000);
-        let path = mount.mounted("log");
-        std::thread::scope(|scope| {
-            scope.spawn(|| move_files(&mount));
-            scope.spawn(|| write_records(&path, &acknowledged));
-            std::thread::sleep(moment);
-            mount.signal(rustix::process::Signal::KILL);
-        });
-        mount.wait_ended();
-        mount.restart();
-        check(&mount, acknowledged.load(Ordering::Relaxed));
-    }
-    assert!(
-        acknowledged.load(Ordering::Relaxed) > 0,
-        "nothing was ever written"
-    );
-    mount.finish();
+    killed_at_random(site(LIMIT), 0);
+}
+
+#[test]
+fn killed_at_random_moments_with_a_directory() {
+    killed_at_random(without_privileges(site(LIMIT)), KILLS);
 }

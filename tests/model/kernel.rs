@@ -522,7 +522,12 @@ impl Kernel {
                 }
                 known.cached += 1;
             }
-            Served::Direct => {}
+            Served::Direct => {
+                if known.backing.is_some() {
+                    self.broken
+                        .push(format!("node {node} is direct beside a backing file: EIO"));
+                }
+            }
         }
         known.handles += 1;
         let held = Held {

@@ -315,8 +315,9 @@ impl TieredFs {
             None => {
                 // What is on record may be older than what is read: a change behind our back.
                 let identity = match &bound.place {
-                    Place::Home(home) => Identity::of_fd(home).ok(),
-                    Place::Pool(..) => None,
+                    Place::Home(home) if !bound.file.is_cold() => Identity::of_fd(home).ok(),
+                    // A cold home may hang, and a replica never changes.
+                    Place::Home(_) | Place::Pool(..) => None,
                 };
                 let identity = identity.unwrap_or_else(|| bound.file.attr().identity);
                 let contents = Box::new((identity.size, identity.mtime_ns));
