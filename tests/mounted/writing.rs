@@ -464,7 +464,10 @@ fn another_user_writes_what_he_may() {
         |fresh| {
             let site = site(fresh);
             fs::create_dir(site.models("open")).unwrap();
-            fs::set_permissions(site.models("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+            // Whatever the umask of the tests' process is.
+            for (name, mode) in [("open", 0o1777), ("", 0o755), ("f", 0o644)] {
+                fs::set_permissions(site.models(name), fs::Permissions::from_mode(mode)).unwrap();
+            }
             site
         },
         |mount| {
