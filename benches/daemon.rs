@@ -24,6 +24,8 @@ use serde_json::json;
 const RSS_GOAL_MIB: f64 = 64.0;
 /// Files in one directory.
 const DIRECTORY_FILES: usize = 50;
+/// Of them, shards of a model's weights.
+const SHARDS: usize = 10;
 /// How long wake-ups are counted.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the daemon is left alone before.
@@ -111,17 +113,14 @@ fn make_files(site: &Site, count: usize) -> Result<Vec<PathBuf>> {
                 0 => "config.json".to_owned(),
                 1 => "tokenizer.json".to_owned(),
                 2 => "generation_config.json".to_owned(),
-                shard => format!(
-                    "model-{:05}-of-{:05}.safetensors",
-                    shard - 2,
-                    DIRECTORY_FILES - 3
-                ),
+                shard if shard < 3 + SHARDS => {
+                    format!("model-{:05}-of-{SHARDS:05}.safetensors", shard - 2)
+                }
+                other => format!("onnx/layer-{other:05}.onnx_data"),
             };
             let below = PathBuf::from(directory).join(name);
             let path = home.join(&below);
-            if index % DIRECTORY_FILES == 0 {
-                std::fs::create_dir_all(path.parent().unwrap_or(&home))?;
-            }
+            std::fs::create_dir_all(path.parent().unwrap_or(&home))?;
             std::fs::write(&path, contents(&below))?;
             paths.push(site.mount().join(below));
         }

@@ -25,6 +25,8 @@ use speedloader_fs::sys::map::HugeBuffer;
 /// A way from the disk into memory, or just from the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
+    /// The daemon; a CRC is recorded, as by default.
+    Crc64,
     /// The daemon; a digest is recorded.
     Blake3,
     /// The daemon; the digest is the file's name and is verified.
@@ -37,7 +39,8 @@ enum Way {
     FioThreads,
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
+    Way::Crc64,
     Way::Blake3,
     Way::Sha256,
     Way::Rsync,
@@ -49,12 +52,22 @@ const WAYS: [Way; 6] = [
 impl Way {
     fn name(self) -> &'static str {
         match self {
+            Way::Crc64 => "promote, CRC-64 recorded (the default)",
             Way::Blake3 => "promote, BLAKE3 recorded",
             Way::Sha256 => "promote, an Ollama blob's SHA-256 verified",
             Way::Rsync => "rsync -a --inplace",
             Way::Cp => "cp",
             Way::FioRing => "fio direct read, io_uring x16",
             Way::FioThreads => "fio direct read, 8 threads",
+        }
+    }
+
+    /// What the daemon records, for the ways that go through it.
+    fn checksum(self) -> Option<&'static str> {
+        match self {
+            Way::Crc64 | Way::Sha256 => Some("mover.checksum=crc64"),
+            Way::Blake3 => Some("mover.checksum=blake3"),
+            _ => None,
         }
     }
 
@@ -138,7 +151,6 @@ impl Bench {
         std::fs::create_dir(site.models().join("blobs"))?;
         files::write_file(&blob, bytes)?;
         let by_hand = site.plain_tmpfs(bytes + (64 << 20))?.join("model.gguf");
-        site.start(bytes + (64 << 20), &["policy.enabled=false"])?;
         Ok(Bench {
             site,
             bytes,
@@ -149,6 +161,12 @@ impl Bench {
     }
 
     fn measure(&self, way: Way) -> Result<Round> {
+        if let Some(checksum) = way.checksum() {
+            // Another checksum needs another daemon; all ways of ours have a fresh one.
+            let pool_bytes = self.bytes + (64 << 20);
+            self.site
+                .start(pool_bytes, &["policy.enabled=false", checksum])?;
+        }
         machine::drop_page_cache()?;
         touch_memory(self.bytes)?;
         let gb = self.bytes as f64 / 1e9;
@@ -158,6 +176,7 @@ impl Bench {
         let elapsed = told.unwrap_or_else(|| start.elapsed());
         let cpu = self.cpu_secs()? - before;
         self.clear(way)?;
+        self.site.stop();
         Ok(Round {
             gb_per_sec: gb / elapsed.as_secs_f64(),
             cpu_secs_per_gb: cpu / gb,
@@ -166,13 +185,17 @@ impl Bench {
 
     /// Of the daemon, and of all children: what the command line takes counts too.
     fn cpu_secs(&self) -> Result<f64> {
-        Ok(machine::cpu_secs_of(self.site.pid()?)? + machine::cpu_secs_of_children()?)
+        let daemon = match self.site.pid() {
+            Ok(pid) => machine::cpu_secs_of(pid)?,
+            Err(_) => 0.0,
+        };
+        Ok(daemon + machine::cpu_secs_of_children()?)
     }
 
     /// Goes the way; gives the time if the program that goes it tells better than we can.
     fn go(&self, way: Way) -> Result<Option<Duration>> {
         match way {
-            Way::Blake3 | Way::Sha256 => {
+            Way::Crc64 | Way::Blake3 | Way::Sha256 => {
                 self.site.run(&["promote", &self.name(way), "--wait"])?;
             }
             Way::Rsync => succeed(
@@ -198,7 +221,7 @@ impl Bench {
 
     fn clear(&self, way: Way) -> Result<()> {
         match way {
-            Way::Blake3 | Way::Sha256 => {
+            Way::Crc64 | Way::Blake3 | Way::Sha256 => {
                 let size = self.site.replica_of_size(self.bytes);
                 size.context("nothing was promoted")?;
                 self.site.run(&["demote", &self.name(way)])?;
@@ -232,6 +255,9 @@ fn fio(source: &Path, bytes: u64, way: Way) -> Result<Duration> {
     command.args(["--name=read", "--rw=read", "--direct=1", "--bs=2M"]);
     command.args(["--readonly", "--output-format=json", "--group_reporting"]);
     command.arg(format!("--filename={}", source.display()));
+    // Buffers of huge pages where the C library can: with small ones fio is slower than the disk.
+    command.arg("--iomem_align=2M");
+    command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     if way == Way::FioRing {
         command.args(["--ioengine=io_uring", "--iodepth=16"]);
     } else {
@@ -277,7 +303,7 @@ fn print(report: &mut Report, options: &Options, ways: &[Way], rounds: &[Vec<Rou
         return;
     };
     let mut facts = Vec::new();
-    for at in (0..ways.len()).filter(|at| matches!(ways[*at], Way::Blake3 | Way::Sha256)) {
+    for at in (0..ways.len()).filter(|at| ways[*at].checksum().is_some()) {
         let name = ways[at].name();
         let faster = rates(at).median() / rates(rsync).median();
         let cheaper = cpu(at).median() / cpu(rsync).median();

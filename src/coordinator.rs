@@ -2,7 +2,7 @@
 //!
 //! It hears what the file system tells, counts loads, asks the policy, has the plan checked, and
 //! hands moves to the mover. Its thread does no I/O but reads of /proc; copies run in the mover's
-//! threads. Commands of all doors come to [`Coordinator::execute`], in the doors' own threads.
+//! threads. Commands of all doors come to `Coordinator::execute`, in the doors' own threads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

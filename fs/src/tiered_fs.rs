@@ -629,3 +629,6 @@ impl TieredFs {
         self.generation.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests;

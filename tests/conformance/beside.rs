@@ -54,12 +54,10 @@ fn a_file_that_is_read_from_a_replica_can_be_written() {
             writer.write_all(&[b'0' + number as u8; 7]).unwrap();
             let mut seen = Vec::new();
             reader.read_to_end(&mut seen).unwrap();
-            if mode == Mode::Passthrough {
-                assert!(
-                    seen == before && map[..] == before[..],
-                    "{options:?}: the reader's bytes"
-                );
-            }
+            assert!(
+                seen == before && map[..] == before[..],
+                "{options:?}: the reader's bytes"
+            );
             assert!(
                 read(&path) == read(&mount.models(NAME)),
                 "{options:?}: a later reader's bytes"
@@ -103,45 +101,43 @@ fn a_cold_file_that_is_read_can_be_replaced() {
         writer.write_all(b"written").unwrap();
         assert_eq!(read(&path), b"written");
         assert_eq!(read(&mount.models("cold.gguf")), b"written");
-        if mode == Mode::Passthrough {
-            content::check_open(&reader, 2, LEN).unwrap();
-        }
+        content::check_open(&reader, 2, LEN).unwrap();
     }
 }
 
 /// A lock belongs to an inode: on another one it would hold nobody off.
 #[test]
 fn a_file_that_its_reader_has_locked_is_busy() {
-    let Some(mount) = mounted(Mode::Passthrough) else {
-        return;
-    };
-    mount.promote_wait(NAME);
-    let reader = File::open(mount.mounted(NAME)).unwrap();
-    rustix::fs::flock(&reader, FlockOperation::LockShared).unwrap();
-    let mut options = OpenOptions::new();
-    let options = options.write(true).truncate(true);
-    let refused = options.open(mount.mounted(NAME)).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(Errno::BUSY.raw_os_error()));
-    content::check_file(&mount.models(NAME), 1, LEN).unwrap();
-    drop(reader);
-    options.open(mount.mounted(NAME)).unwrap();
-    assert_eq!(read(&mount.models(NAME)), b"");
+    for mode in [Mode::Passthrough, Mode::Daemon] {
+        let Some(mount) = mounted(mode) else { continue };
+        mount.promote_wait(NAME);
+        let reader = File::open(mount.mounted(NAME)).unwrap();
+        rustix::fs::flock(&reader, FlockOperation::LockShared).unwrap();
+        let mut options = OpenOptions::new();
+        let options = options.write(true).truncate(true);
+        let refused = options.open(mount.mounted(NAME)).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::BUSY.raw_os_error()));
+        content::check_file(&mount.models(NAME), 1, LEN).unwrap();
+        drop(reader);
+        options.open(mount.mounted(NAME)).unwrap();
+        assert_eq!(read(&mount.models(NAME)), b"");
+    }
 }
 
 /// By a name it finds another node; who has none but the reader's own can only be told.
 #[test]
 fn a_writer_that_comes_without_a_name_is_told_estale() {
-    let Some(mount) = mounted(Mode::Passthrough) else {
-        return;
-    };
-    mount.promote_wait(NAME);
-    let reader = File::open(mount.mounted(NAME)).unwrap();
-    let again = format!("/proc/self/fd/{}", reader.as_raw_fd());
-    let refused = OpenOptions::new().write(true).open(&again).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(Errno::STALE.raw_os_error()));
-    // Nothing has changed for the reader, and the name leads on.
-    content::check_open(&File::open(&again).unwrap(), 1, LEN).unwrap();
-    let mut options = OpenOptions::new();
-    options.write(true).open(mount.mounted(NAME)).unwrap();
-    content::check_file(&mount.models(NAME), 1, LEN).unwrap();
+    for mode in [Mode::Passthrough, Mode::Daemon] {
+        let Some(mount) = mounted(mode) else { continue };
+        mount.promote_wait(NAME);
+        let reader = File::open(mount.mounted(NAME)).unwrap();
+        let again = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let refused = OpenOptions::new().write(true).open(&again).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::STALE.raw_os_error()));
+        // Nothing has changed for the reader, and the name leads on.
+        content::check_open(&File::open(&again).unwrap(), 1, LEN).unwrap();
+        let mut options = OpenOptions::new();
+        options.write(true).open(mount.mounted(NAME)).unwrap();
+        content::check_file(&mount.models(NAME), 1, LEN).unwrap();
+    }
 }

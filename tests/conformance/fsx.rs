@@ -174,9 +174,7 @@ fn beside_a_reader(mode: Mode) {
         fsx.run(&mount.mounted(name), seed, OPERATIONS_BETWEEN);
         let mut read = Vec::new();
         reader.read_to_end(&mut read).unwrap();
-        if mode == Mode::Passthrough {
-            assert!(read == before, "the reader's replica changed under it");
-        }
+        assert!(read == before, "the reader's replica changed under it");
         drop(reader);
         same(&mount, name, &plain);
     }

@@ -152,7 +152,11 @@ impl Pair {
             return;
         }
         match op {
-            Op::Open { label, access, .. } if matches!(access, Access::Read | Access::Both) => {
+            Op::Open {
+                label,
+                access: Access::Read | Access::Both,
+                ..
+            } => {
                 let found = self.mounted.read_all(*label);
                 assert_eq!(found, self.plain.read_all(*label), "just opened");
                 self.opened.insert(*label, found.unwrap_or_default());
@@ -254,10 +258,13 @@ fn run(mount: &Mount, plain: &Path, seed: u64) {
     }));
     if let Err(panic) = outcome {
         let steps: String = ops.iter().map(|op| format!("  {op:?},\n")).collect();
-        println!(
-            "seed {seed}; replay: SPEEDLOADER_DIFFERENTIAL_SEED={seed} cargo test --test main \
+        #[allow(clippy::print_stdout, reason = "how to replay what failed")]
+        {
+            println!(
+                "seed {seed}; replay: SPEEDLOADER_DIFFERENTIAL_SEED={seed} cargo test --test main \
              differential -- --nocapture\n{steps}"
-        );
+            );
+        }
         std::panic::resume_unwind(panic);
     }
 }

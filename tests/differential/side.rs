@@ -212,6 +212,10 @@ fn stat(path: &Path) -> Outcome {
     let size = (kind != 'd').then_some(stat.st_size);
     let set = (stat.st_mtime < SET_SECONDS_MAX).then_some(stat.st_mtime);
     let permissions = stat.st_mode & 0o7777;
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the type differs between architectures"
+    )]
     let links = u64::from(stat.st_nlink);
     Ok(Answer::Stat(
         kind,

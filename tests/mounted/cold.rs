@@ -207,7 +207,11 @@ fn emptying_a_cold_file_makes_one_that_shadows_it() {
         fs::write(&path, "new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read(mount.models("d/f")).unwrap(), b"new");
-        content::check_open(&old, 1, LEN).unwrap();
+        // A reader whose pages the daemon fills sees the file emptied, as on any file system; one
+        // that the kernel serves keeps what it opened.
+        if mount.status().passthrough.active {
+            content::check_open(&old, 1, LEN).unwrap();
+        }
         // What is taken away is the shadow.
         fs::remove_file(&path).unwrap();
         content::check_file(&path, 1, LEN).unwrap();

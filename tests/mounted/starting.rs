@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -88,6 +89,18 @@ fn how_it_ends_decides_about_the_pool() {
         assert!(mount.wait_ended().success());
         assert!(mount_table::at(&mount.pool("p")).is_none());
     });
+}
+
+/// The house itself: whoever waits for a daemon that answers nothing is given an error in the end.
+#[test]
+fn a_hung_test_is_ended_by_the_watchdog() {
+    let Some(mut mount) = site(Site::new()).limit(Duration::from_secs(3)).start() else {
+        return;
+    };
+    mount.signal(Signal::STOP);
+    // Only the daemon can answer this.
+    assert!(fs::read(mount.mounted("no-such-file")).is_err());
+    assert!(mount.wait_ended().signal().is_some());
 }
 
 /// A reader of a replica once kept the pool mounted for ever, with all its memory.

@@ -219,7 +219,7 @@ pub struct ReplicaOrigin {
 /// What is known of a complete replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaMeta {
-    /// [`META_VERSION`].
+    /// Of the form of this metadata.
     pub version: u32,
     /// What it is a copy of.
     pub origin: ReplicaOrigin,

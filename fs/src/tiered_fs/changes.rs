@@ -348,7 +348,8 @@ impl TieredFs {
     }
 
     /// Creates an empty file in the models directory in place of a cold one, under all names that
-    /// lead to that: hard links are one file.
+    /// lead to that: hard links are one file. [`ErrorKind::Retired`] when it is done but somebody
+    /// reads the cold file: whoever asked finds the new one by the name.
     pub(super) fn shadow(
         &self,
         node: &Arc<Node>,
@@ -356,6 +357,7 @@ impl TieredFs {
         request: &OpenRequest,
     ) -> FsResult<Arc<HomeFile>> {
         let gone = || FsError::new("truncate", ErrorKind::NotFound);
+        self.refuse_locked(node, cold)?;
         let names = self.union.shown_names(cold);
         let ((directory, name), links) = names.split_first().ok_or_else(gone)?;
         let slot = self.slot_in(*directory, name, "truncate")?;
@@ -371,20 +373,14 @@ impl TieredFs {
             }
             self.record(link.directory, link.name)?;
         }
-        // What the daemon serves is filled from the new file from now on, for all who have it open.
-        let held_by_kernel = {
-            let open = node.lock_open();
-            let bound = open.bound.as_ref();
-            open.handles > 0 && bound.is_some_and(|bound| bound.token.is_some())
-        };
-        if held_by_kernel {
+        if node.lock_open().handles > 0 {
             // The node stays what its readers opened; the name leads to another one.
             self.residency.retire(&self.nodes, cold, node);
-        } else {
-            cold.with_live(|live| live.set_node(None));
-            file.with_live(|live| live.set_node(Some(node.id)));
-            node.set_file(&file, self.anchor(&file));
+            return Err(FsError::new("truncate", ErrorKind::Retired));
         }
+        cold.with_live(|live| live.set_node(None));
+        file.with_live(|live| live.set_node(Some(node.id)));
+        node.set_file(&file, self.anchor(&file));
         Ok(file)
     }
 

@@ -315,8 +315,9 @@ impl TieredFs {
             None => {
                 // What is on record may be older than what is read: a change behind our back.
                 let identity = match &bound.place {
-                    Place::Home(home) => Identity::of_fd(home).ok(),
-                    Place::Pool(..) => None,
+                    Place::Home(home) if !bound.file.is_cold() => Identity::of_fd(home).ok(),
+                    // A cold home may hang, and a replica never changes.
+                    Place::Home(_) | Place::Pool(..) => None,
                 };
                 let identity = identity.unwrap_or_else(|| bound.file.attr().identity);
                 let contents = Box::new((identity.size, identity.mtime_ns));
@@ -428,55 +429,72 @@ impl TieredFs {
             self.note_written(file, &own);
         }
         let mut open = node.lock_open();
-        if open.handles == 0 {
-            let place = self.open_home(node, file, false).or_else(|_| {
-                own.try_clone()
-                    .map_err(|error| FsError::new("open", ErrorKind::Io(error)))
-            })?;
-            self.bind(&mut open, file, Place::Home(Arc::new(place)), register);
-        }
-        self.send_elsewhere(node, file, &mut open)?;
-        if !is_bound_to_home(&open, file) {
-            // The daemon serves it. One page cache serves all handles of the node: from now on it is
-            // filled from the home, so that readers see what is written.
-            let place = own
-                .try_clone()
-                .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?;
-            open.bound = Some(Box::new(Bound {
-                file: Arc::clone(file),
-                place: Place::Home(Arc::new(place)),
-                token: None,
-            }));
-        }
+        self.bind_for_writing(node, file, &own, &mut open, register)?;
         let served = self.share(&mut open);
         Ok(self.opened(node, file, &open, served, Some(own), request))
     }
 
-    /// Refuses a writer on a node that the kernel reads from elsewhere for somebody: from a replica,
-    /// or from the cold file that was there before. The kernel takes one backing file a node, and
-    /// answers EIO to an open that is not served from it. Told that the node is no longer the name's,
-    /// it looks the name up again, finds a node without readers, and opens that.
+    /// Binds a node to the file in its home, unless it is held and bound already.
+    fn bind_to_home(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        own: &File,
+        open: &mut OpenState,
+        register: Register<'_>,
+    ) -> FsResult<()> {
+        if open.handles > 0 {
+            return Ok(());
+        }
+        let place = self.open_home(node, file, false).or_else(|_| {
+            own.try_clone()
+                .map_err(|error| FsError::new("open", ErrorKind::Io(error)))
+        })?;
+        self.bind(open, file, Place::Home(Arc::new(place)), register);
+        Ok(())
+    }
+
+    /// The same for a writer, who can share no binding but that.
+    fn bind_for_writing(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        own: &File,
+        open: &mut OpenState,
+        register: Register<'_>,
+    ) -> FsResult<()> {
+        self.bind_to_home(node, file, own, open, register)?;
+        self.send_elsewhere(node, file, open)
+    }
+
+    /// Refuses a writer on a node whose readers are bound to something else: a replica, or the cold
+    /// file that was there before. They keep what they have opened, and the kernel takes one backing
+    /// file and one page cache a node: it answers EIO to an open that is served otherwise. Told that
+    /// the node is no longer the name's, it looks the name up again, finds a node without readers,
+    /// and opens that.
     fn send_elsewhere(
         &self,
         node: &Arc<Node>,
         file: &Arc<HomeFile>,
         open: &mut OpenState,
     ) -> FsResult<()> {
-        let by_kernel = open
-            .bound
-            .as_ref()
-            .is_some_and(|bound| bound.token.is_some());
-        if open.handles == 0 || !by_kernel || is_bound_to_home(open, file) {
+        if open.handles == 0 || is_bound_to_home(open, file) {
             return Ok(());
         }
-        if self.residency.is_locked(node, file) {
-            // On another node the lock would hold nobody off.
-            let why = "a reader has locked it and keeps its replica";
-            return Err(FsError::new("open for writing", ErrorKind::Busy(why)));
-        }
+        self.refuse_locked(node, file)?;
         open.retired = true;
         self.residency.retire(&self.nodes, file, node);
         Err(FsError::new("open for writing", ErrorKind::Retired))
+    }
+
+    /// Refuses to send a writer to another node when a reader has locked this one: there the lock
+    /// would hold nobody off.
+    pub(super) fn refuse_locked(&self, node: &Arc<Node>, file: &Arc<HomeFile>) -> FsResult<()> {
+        if self.residency.is_locked(node, file) {
+            let why = "a reader has locked it and keeps what it has opened";
+            return Err(FsError::new("open for writing", ErrorKind::Busy(why)));
+        }
+        Ok(())
     }
 
     /// Creates and opens a file in the models directory.
@@ -495,17 +513,18 @@ impl TieredFs {
             self.residency.writer_comes(&self.nodes, &file);
         }
         let mut open = node.lock_open();
-        if open.handles == 0 {
-            let place = self.open_home(&node, &file, false).or_else(|_| {
-                own.try_clone()
-                    .map_err(|error| FsError::new("create", ErrorKind::Io(error)))
-            });
-            let place = place.inspect_err(|_| {
-                if writes {
-                    self.residency.writer_goes(&file);
-                }
-            })?;
-            self.bind(&mut open, &file, Place::Home(Arc::new(place)), register);
+        // Somebody else may have made the name just now, and others may have it open already.
+        let bound = match writes {
+            true => self.bind_for_writing(&node, &file, &own, &mut open, register),
+            false => self.bind_to_home(&node, &file, &own, &mut open, register),
+        };
+        if let Err(error) = bound {
+            drop(open);
+            if writes {
+                self.residency.writer_goes(&file);
+            }
+            self.nodes.forget(node.id, 1);
+            return Err(error);
         }
         let served = self.share(&mut open);
         let own = writes.then_some(own);

@@ -1,0 +1,134 @@
+//! Races between operations that no program can bring about at will, on a file system without FUSE.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::*;
+use crate::ids::FileId;
+use crate::replica::{Digest, Partial, ReplicaOrigin};
+use crate::testing::TestPool;
+use crate::virtual_file::NoVirtualFiles;
+
+const NAME: &[u8] = b"f.gguf";
+
+/// A file system over a models directory; what it registers for passthrough is nothing.
+fn file_system(models: &Path, passthrough: bool) -> Arc<TieredFs> {
+    let settings = FsSettings {
+        models_dir: models.to_owned(),
+        passthrough,
+        ..FsSettings::default()
+    };
+    let drainer = Arc::new(Drainer::start(|_| ()).unwrap());
+    let (events, _) = unbounded();
+    let (file_system, _) =
+        TieredFs::new(settings, drainer, events, Arc::new(NoVirtualFiles)).unwrap();
+    file_system
+}
+
+fn request(flags: i32) -> OpenRequest {
+    OpenRequest {
+        flags,
+        ..OpenRequest::default()
+    }
+}
+
+fn open(fs: &TieredFs, node: NodeId, flags: i32) -> FsResult<Opened> {
+    let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+    match fs.open(node, &request(flags), &register, true)? {
+        OpenReply::Ready(opened) => Ok(opened),
+        OpenReply::Waits(home) => panic!("waits for {home:?}"),
+    }
+}
+
+fn create(fs: &TieredFs, flags: i32) -> FsResult<Opened> {
+    let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+    let create = CreateRequest {
+        parent: NodeId::ROOT,
+        name: NAME,
+        mode: 0o644,
+        open: request(flags | libc::O_CREAT),
+    };
+    fs.create(&create, &register).map(|(_, opened)| opened)
+}
+
+/// Makes the file resident, with contents that only the replica has.
+fn promote(fs: &TieredFs, pool: &TestPool, node: NodeId) {
+    let file = fs.node(node).unwrap().file().unwrap();
+    let source = file.attr().identity;
+    let origin = ReplicaOrigin {
+        home: fs.homes()[0].path().to_owned(),
+        path: fs.union().path_of(&file).unwrap(),
+        source,
+    };
+    let claim = pool.pool.try_reserve(source.size).unwrap();
+    let partial = Partial::create(claim, origin).unwrap();
+    let length = usize::try_from(source.size).unwrap();
+    partial.file().write_all_at(&vec![b'r'; length], 0).unwrap();
+    let replica = partial.publish(Digest::blake3([0; 32])).unwrap();
+    assert!(fs.publish(&file, replica, file.writes()).is_ok());
+}
+
+fn first_byte(fs: &TieredFs, opened: &Opened) -> u8 {
+    let mut byte = [0];
+    assert_eq!(fs.read(opened.handle, 0, &mut byte).unwrap(), 1);
+    byte[0]
+}
+
+/// The kernel asks to create a name when it has found none; meanwhile somebody may have made it,
+/// promoted it and opened it. A writer must never be given the replica to write to.
+#[test]
+fn a_create_that_comes_too_late_writes_to_no_replica() {
+    for passthrough in [true, false] {
+        let models = tempfile::tempdir().unwrap();
+        let home = models.path().join("f.gguf");
+        fs::write(&home, "home").unwrap();
+        let pool = TestPool::directory(&std::env::temp_dir());
+        let fs = file_system(models.path(), passthrough);
+        let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        promote(&fs, &pool, node);
+        let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+        assert_eq!(first_byte(&fs, &reader), b'r');
+
+        let error = create(&fs, libc::O_RDWR).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
+        // As the kernel does: looked up again, it is another node.
+        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        assert_ne!(again, node);
+        let writer = open(&fs, again, libc::O_RDWR).unwrap();
+        assert_eq!(first_byte(&fs, &writer), b'h');
+        fs.write(again, writer.handle, 0, b"H", 0).unwrap();
+        assert_eq!(fs::read(&home).unwrap(), b"Home");
+        assert_eq!(first_byte(&fs, &reader), b'r');
+        fs.release(writer.handle);
+        fs.release(reader.handle);
+        assert_eq!(fs.handle_count(), 0);
+    }
+}
+
+/// Whoever is sent elsewhere has changed nothing and left nothing behind.
+#[test]
+fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::File::create(&home).unwrap().write_all(b"home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    promote(&fs, &pool, node);
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+    let file: FileId = fs.node(node).unwrap().file().unwrap().id;
+
+    let refused = open(&fs, node, libc::O_WRONLY | libc::O_TRUNC).unwrap_err();
+    assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
+    assert_eq!(fs::read(&home).unwrap(), b"home");
+    assert_eq!(fs.handle_count(), 1);
+    fs.release(reader.handle);
+    let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let known = fs.node(again).unwrap().file().unwrap();
+    assert_eq!(known.id, file);
+    // No writer is counted any more, so it can be promoted.
+    promote(&fs, &pool, again);
+    assert!(known.is_resident());
+}
