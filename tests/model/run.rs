@@ -32,7 +32,8 @@ struct Pending {
     pool: usize,
     changes: u64,
     touches: u64,
-    /// A home changed since: whether the record is still the file's is not the model's business.
+    /// It may be refused although it is good: a home changed since, and the record may be another
+    /// file's by now, or somebody had the file open for writing.
     unsure: bool,
 }
 
@@ -307,6 +308,12 @@ impl Run {
             found == wanted,
             "opened in pool {found:?}, the model has it in {wanted:?}"
         );
+        if let Some(pending) = &mut self.pending
+            && access != Access::Read
+        {
+            // One writer is enough to throw a copy away, whether he has written or not.
+            pending.unsure |= pending.ino == ino;
+        }
         if access != Access::Read && !self.passthrough {
             // One page cache serves all handles of the node.
             for (other, open) in &mut self.naive.handles {
