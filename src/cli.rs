@@ -27,6 +27,8 @@ mod tiers;
 mod transfers;
 mod umount;
 mod version;
+mod web_url;
+mod openapi;
 mod wait;
 mod which;
 mod man;
@@ -91,6 +93,8 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Rescan(arguments) => rescan::run(&arguments, context),
         Verb::Events(arguments) => events::run(&arguments, context),
         Verb::Config(arguments) => config::run(arguments, context),
+        Verb::WebUrl(arguments) => web_url::run(&arguments, context),
+        Verb::Openapi(arguments) => openapi::run(&arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(arguments, context),
         Verb::Completions(arguments) => {

@@ -7,6 +7,7 @@ mod suggest;
 mod message;
 mod line;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::view::View;
@@ -27,7 +28,7 @@ const TIMEOUT_S_MAX: u64 = 86_400;
 
 /// A request. Names of models may be a model's name, a path below the mountpoint or a glob; as in
 /// all views, bytes that are not printable are escaped ([`crate::view::human::escape`]).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// How the daemon is: [`View::Status`].
@@ -281,7 +282,7 @@ fn check_name(verb: &str, field: &str, name: &str) -> Result<(), Message> {
 }
 
 /// What a command came to. Written as `{"ok": view}` or `{"error": message}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It was carried out.
@@ -313,7 +314,7 @@ impl From<Result<View, Message>> for Answer {
 }
 
 /// A line from a client to the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// [`PROTOCOL`].
@@ -325,7 +326,7 @@ pub struct Request {
 }
 
 /// A line from the daemon to a client: any number of progress frames, then one answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Response {
     /// [`PROTOCOL`].
     pub v: u32,
@@ -337,7 +338,7 @@ pub struct Response {
 }
 
 /// What a response carries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Frame {
     /// The command is being carried out.

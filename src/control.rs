@@ -8,8 +8,10 @@ pub mod client;
 pub mod metrics;
 pub mod control_files;
 pub mod socket;
+pub mod http;
 
 pub use client::Client;
 pub use control_files::ControlFiles;
 pub use executor::{Door, Executor, Gone, Peer};
+pub use http::{HttpServer, HttpSettings};
 pub use socket::{SocketServer, SocketSettings};

@@ -121,6 +121,8 @@ pub struct Coordinator {
     journal: Journal,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
+    /// Why the web page is not served.
+    web_fault: OnceLock<String>,
     state: Mutex<DaemonState>,
     started: Instant,
     wakeup: Sender<Wakeup>,
@@ -178,6 +180,7 @@ impl Coordinator {
             journal,
             mountpoint,
             passthrough: OnceLock::new(),
+            web_fault: OnceLock::new(),
             state: Mutex::new(DaemonState::Starting),
             started: Instant::now(),
             wakeup,
@@ -213,6 +216,14 @@ impl Coordinator {
         let mountpoint = self.mountpoint.display().to_string();
         self.events.add(Level::Info, "ready", &mountpoint, text);
         self.think();
+    }
+
+    /// The web page is not served; the mount is.
+    pub fn web_failed(&self, message: &crate::command::Message) {
+        let text = message.to_string();
+        self.events.add(Level::Error, "web", "http", text.clone());
+        // Told once a start.
+        let _ = self.web_fault.set(text);
     }
 
     /// The log of events.

@@ -23,7 +23,10 @@ use speedloader_fs::virtual_file::VirtualFiles;
 
 use crate::command::{Code, Message};
 use crate::control::control_files::FILES;
-use crate::control::{ControlFiles, Door, Peer, SocketServer, SocketSettings, socket};
+use crate::control::http::Token;
+use crate::control::{
+    ControlFiles, Door, HttpServer, HttpSettings, Peer, SocketServer, SocketSettings, socket,
+};
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
 use crate::program::{Ready, Start};
 
@@ -72,6 +75,7 @@ pub struct Running {
     coordinator: Arc<Coordinator>,
     mounted: Mounted,
     socket: Option<SocketServer>,
+    http: Option<HttpServer>,
     thread: std::thread::JoinHandle<()>,
     asked: Receiver<()>,
 }
@@ -124,11 +128,13 @@ impl Running {
             .spawn(move || heard.run(&fs_events, &wakeups))
             .map_err(|error| io("start a thread", &error))?;
         coordinator.set_ready(mounted.passthrough());
+        let http = start_http(&config, &coordinator);
         Ok(Running {
             fs,
             coordinator,
             mounted,
             socket: Some(socket),
+            http,
             thread,
             asked,
         })
@@ -177,6 +183,9 @@ impl Running {
     pub fn shut_down(mut self, keep_pools: bool) -> Result<(), Message> {
         if let Some(socket) = self.socket.take() {
             socket.stop();
+        }
+        if let Some(http) = self.http.take() {
+            http.stop();
         }
         let mountpoint = self.mounted.mountpoint().to_owned();
         let unmounted = self.mounted.unmount();
@@ -334,6 +343,42 @@ fn start_socket(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Socke
     };
     let executor: Arc<dyn crate::control::Executor> = coordinator.clone();
     SocketServer::start(settings, executor)
+}
+
+/// Opens the HTTP door. The mount does not depend on it: what goes wrong is an event and a warning.
+fn start_http(config: &Config, coordinator: &Arc<Coordinator>) -> Option<HttpServer> {
+    if !config.http.enabled {
+        return None;
+    }
+    let executor: Arc<dyn crate::control::Executor> = coordinator.clone();
+    let started = http_settings(config).and_then(|settings| HttpServer::start(settings, executor));
+    match started {
+        Ok(server) => {
+            tracing::info!("the web page is at http://{}/", server.address());
+            Some(server)
+        }
+        Err(message) => {
+            coordinator.web_failed(&message);
+            None
+        }
+    }
+}
+
+fn http_settings(config: &Config) -> Result<HttpSettings, Message> {
+    let token = match &config.http.token {
+        Some(token) => Token::new(token.as_str()),
+        None => {
+            let group = config.control.group.as_ref();
+            let group_id = group
+                .map(|group| socket::group_id(group.as_str()))
+                .transpose()?;
+            Token::of_directory(&config.state_dir, group_id)?
+        }
+    };
+    Ok(HttpSettings {
+        hosts: config.http.hosts.clone(),
+        ..HttpSettings::new(config.http.listen, token)
+    })
 }
 
 fn start_mover(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Mover, Message> {

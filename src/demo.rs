@@ -192,6 +192,8 @@ impl Stage {
             format!("pool=demo:{capacity}B:{}", self.pool.display()),
             "policy.enabled=false".to_owned(),
             "policy.memory_reserve=0B".to_owned(),
+            // Another daemon may have its port.
+            "http.enabled=false".to_owned(),
         ];
         if !root {
             options.push("pool.demo.mount=false".to_owned());

@@ -11,6 +11,7 @@ mod tier;
 mod status;
 mod transfer;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use event::{
@@ -32,7 +33,7 @@ pub use transfer::{
 pub const SCHEMA: u32 = 1;
 
 /// Anything that can be shown.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "view", rename_all = "kebab-case")]
 pub enum View {
     /// How the daemon is.
@@ -68,14 +69,14 @@ pub enum View {
 }
 
 /// A sentence about a request that was carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DoneView {
     /// The sentence.
     pub text: String,
 }
 
 /// A view as a document of its own, as `--json` and the `.json` control files have it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Document {
     /// [`SCHEMA`].
     pub schema: u32,

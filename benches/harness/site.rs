@@ -164,6 +164,8 @@ impl Site {
         let pool = format!("bench:{pool_bytes}B:{}", self.disk.join("pool").display());
         let mut command = self.speedloader();
         command.arg("serve").arg(self.mount());
+        // Benchmarks may run beside a daemon that has its port.
+        command.args(["-o", "http.enabled=false"]);
         command.arg("--models").arg(self.models());
         command.arg("--cold").arg(self.cold());
         command.args(["--pool", &pool, "-o", &state]);

@@ -221,11 +221,13 @@ section! {
     /// The web page and its interface.
     pub struct Http in "http." {
         /// Serve the web page.
-        pub enabled: bool = Value("true"), Live;
-        /// The address and port it is served on.
-        pub listen: SocketAddr = Value("127.0.0.1:5050"), Live;
-        /// What others must present to change anything over HTTP.
-        pub token: Option<Token> = Unset("changes only from this machine"), Live;
+        pub enabled: bool = Value("true"), Remount;
+        /// The address and port it is served on; another machine can reach it only where `token` is set.
+        pub listen: SocketAddr = Value("127.0.0.1:5050"), Remount;
+        /// What must be presented to change anything over HTTP; looking needs none.
+        pub token: Option<Token> = Unset("the file http-token in state_dir, made at the first start"), Remount;
+        /// Names by which browsers may reach it, beside addresses and localhost: a proxy's, for example.
+        pub hosts: Vec<String> = Value(""), Remount;
     }
 }
 

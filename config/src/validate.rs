@@ -201,6 +201,9 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
     if let Some(policy) = &policy {
         check_policy(c, policy);
     }
+    if let Some(http) = &http {
+        check_http(c, http);
+    }
     check_places(c);
     let remotes = remotes
         .into_iter()
@@ -354,6 +357,15 @@ fn check_policy(c: &mut Checker<'_>, policy: &Policy) {
             "names of commands without a path",
             hint,
         );
+    }
+}
+
+/// Whoever can reach it can try: another machine only where somebody has thought of a token.
+fn check_http(c: &mut Checker<'_>, http: &Http) {
+    if http.enabled && !http.listen.ip().is_loopback() && http.token.is_none() {
+        let found = format!("{}, which other machines can reach", quoted(&http.listen.to_string()));
+        let hint = Some("set http.token too, or listen on 127.0.0.1 behind a proxy".to_owned());
+        c.fault("http.listen".to_owned(), found, "an address of this machine only, or http.token", hint);
     }
 }
 

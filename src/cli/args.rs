@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use super::context::Global;
 use super::{
-    completions, config, demo, demote, events, explain, man, models, mount, pin, plan, promote,
-    rescan, serve, simulate, status, tiers, transfers, umount, version, wait, which,
+    completions, config, demo, demote, events, explain, man, models, mount, openapi, pin, plan,
+    promote, rescan, serve, simulate, status, tiers, transfers, umount, version, wait, web_url, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -61,6 +61,8 @@ pub(super) enum Verb {
     Rescan(rescan::Arguments),
     Events(events::Arguments),
     Config(config::Arguments),
+    WebUrl(web_url::Arguments),
+    Openapi(openapi::Arguments),
     Version(version::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),

@@ -133,9 +133,7 @@ pub(super) fn socket(
     {
         return Ok(socket);
     }
-    // Where the models are is the daemon's concern; a client needs no more than the socket.
-    let models = || vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())];
-    let own = load_config(console, config, models())
+    let own = load_config(console, config, client_options())
         .map_err(|message| message.with_hint("correct it, or name the socket with --socket"))?
         .config
         .control
@@ -144,20 +142,44 @@ pub(super) fn socket(
         return Ok(own);
     }
     // Members of its group may steer the system's daemon.
-    let system = Sources {
+    let system = system_config()?.control.socket;
+    Ok(if system.exists() { system } else { own })
+}
+
+/// Where the models are is the daemon's concern; a client needs no more than what reaches it.
+fn client_options() -> Vec<(String, String)> {
+    vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())]
+}
+
+fn system_config() -> Result<Config, Message> {
+    let sources = Sources {
         account: Account::root(),
-        options: models(),
+        options: client_options(),
         ..Sources::default()
     };
     let path = Path::new(SYSTEM_CONFIG);
-    let system = if is_there(path) {
-        load_path(path, system)
+    let loaded = if is_there(path) {
+        load_path(path, sources)
     } else {
-        load(&system)
+        load(&sources)
     };
-    let system = system
-        .map_err(|faults| bad_config(Some(path), &faults))?
-        .control
-        .socket;
-    Ok(if system.exists() { system } else { own })
+    loaded.map_err(|faults| bad_config(Some(path), &faults))
+}
+
+/// The configuration of the daemon at `socket`, as far as a client can tell: its own user's, or the
+/// system's if the socket is that one's.
+///
+/// # Errors
+/// [`Code::BadConfig`] with a line for each fault.
+pub(super) fn client_config(
+    console: &Console,
+    explicit: Option<&Path>,
+    socket: &Path,
+) -> Result<Config, Message> {
+    let own = load_config(console, explicit, client_options())?.config;
+    if explicit.is_some() || own.control.socket == socket {
+        return Ok(own);
+    }
+    let system = system_config()?;
+    Ok(if system.control.socket == socket { system } else { own })
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What sort of failure it is. The kebab-case word is stable; so is the exit status.
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// | 8 | cancelled |
 ///
 /// Called as `mount.fuse.speedloader` the program ends with the statuses of mount(8) instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// It was tried and did not work.
@@ -119,7 +120,7 @@ impl Code {
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// For programs.
     pub code: Code,

@@ -145,6 +145,7 @@ impl Coordinator {
         for pool in connected.iter().filter(|pool| !pool.is_memory()) {
             warnings.push(format!("pool {} is not in memory", pool.name()));
         }
+        warnings.extend(self.web_fault.get().cloned());
         warnings
     }
 

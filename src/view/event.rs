@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::human::timestamp;
 use super::table::{Align, Cell, Column, Row, Style, Tone};
 
 /// How much an event matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// The ordinary course of things.
@@ -39,7 +40,7 @@ impl Level {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Grows by one with each event of a daemon's life; `Events { since }` continues after it.
     pub seq: u64,
@@ -84,7 +85,7 @@ impl EventView {
 }
 
 /// Events, the oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EventsView {
     /// Those after `since` that are still remembered.
     pub events: Vec<EventView>,
@@ -113,7 +114,7 @@ impl EventsView {
 }
 
 /// Which version runs.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     /// The daemon's version.
     pub version: String,
@@ -145,7 +146,7 @@ impl VersionView {
 }
 
 /// The configuration in effect, secrets blanked.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigView {
     /// The file that it was read from; none if all are defaults.
     pub path: Option<String>,
@@ -156,7 +157,7 @@ pub struct ConfigView {
 }
 
 /// One key of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SettingView {
     /// Its dotted name.
     pub key: String,
@@ -180,14 +181,14 @@ impl Row for SettingView {
 }
 
 /// What a reload of the configuration changed.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadView {
     /// One for each key that differs.
     pub changes: Vec<ChangeView>,
 }
 
 /// One key that differs.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeView {
     /// Its dotted name.
     pub key: String,
@@ -224,7 +225,7 @@ impl Row for ChangeView {
 }
 
 /// Why a model is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainView {
     /// The model.
     pub name: String,
@@ -233,7 +234,7 @@ pub struct ExplainView {
 }
 
 /// What a rescan found.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ScanView {
     /// Homes read through.
     pub homes: u64,

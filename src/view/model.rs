@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::human::{ago, count, percent, size};
 use super::table::{Align, Cell, Column, Row, Tone};
 
 /// A model: the unit that is promoted, demoted and pinned.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ModelView {
     /// Its name; what all commands take.
     pub name: String,
@@ -27,6 +28,7 @@ pub struct ModelView {
     pub resident_percent: u8,
     /// The decayed frequency of its loads.
     #[serde(serialize_with = "finite")]
+    #[schemars(with = "f64")]
     pub heat: f64,
     /// The pool that it is pinned to.
     pub pinned: Option<String>,
@@ -113,14 +115,14 @@ impl Row for ModelView {
 }
 
 /// Models, in the order in which they are to be shown.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ModelsView {
     /// Those that the filter lets through.
     pub models: Vec<ModelView>,
 }
 
 /// Where each file of a model, or a file, is.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct WhichView {
     /// What was asked for, in full.
     pub name: String,
@@ -129,7 +131,7 @@ pub struct WhichView {
 }
 
 /// Where one file is.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlaceView {
     /// Its path below the mountpoint.
     pub file: String,
@@ -146,7 +148,7 @@ pub struct PlaceView {
 }
 
 /// A replica's place in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplicaState {
     /// Invisible, unfinished.
@@ -169,7 +171,7 @@ impl ReplicaState {
 }
 
 /// A copy of a file in a pool.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaView {
     /// The pool.
     pub pool: String,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::human::{count, duration, percent, size};
@@ -9,7 +10,7 @@ use super::table::{self, Style, Tone};
 use super::tier::{HomeView, TierView};
 
 /// The whole of `speedloader status`.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// Version of the running daemon.
     pub version: String,
@@ -44,7 +45,7 @@ pub struct StatusView {
 }
 
 /// Where the daemon is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DaemonState {
     /// The mount does not answer yet.
@@ -67,7 +68,7 @@ impl DaemonState {
 }
 
 /// Whether reads go to the real files inside the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PassthroughView {
     /// True if they do.
     pub active: bool,
@@ -76,7 +77,7 @@ pub struct PassthroughView {
 }
 
 /// How much there is of what, now.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CountsView {
     /// Files in the union.
     pub files: u64,
@@ -93,7 +94,7 @@ pub struct CountsView {
 }
 
 /// Memory of this machine.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryView {
     /// All of it.
     pub total_bytes: u64,
@@ -104,7 +105,7 @@ pub struct MemoryView {
 }
 
 /// Automatic moves.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyView {
     /// Off means that only what was asked for is moved.
     pub enabled: bool,
@@ -113,7 +114,7 @@ pub struct PolicyView {
 }
 
 /// Totals since the daemon started.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TotalsView {
     /// Opens of files.
     pub opens: u64,

@@ -1,13 +1,14 @@
 //! Pools and homes: where bytes are and how much room there is. All numbers are measured; memory that
 //! is still held by readers of a demoted replica is shown as draining, not as free.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::human::{ago, count, duration, rate, size};
 use super::table::{Align, Cell, Column, Row, Tone};
 
 /// What sort of tier a pool is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TierKind {
     /// Memory of this machine.
@@ -28,7 +29,7 @@ impl TierKind {
 }
 
 /// Whether a pool can take and serve replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TierState {
     /// Configured, not in use.
@@ -57,7 +58,7 @@ impl TierState {
 }
 
 /// A pool.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TierView {
     /// Its name in the configuration.
     pub name: String,
@@ -129,14 +130,14 @@ impl Row for TierView {
 }
 
 /// All tiers that are pools.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TiersView {
     /// The fastest first.
     pub tiers: Vec<TierView>,
 }
 
 /// What a home is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HomeRole {
     /// The models directory.
@@ -147,7 +148,7 @@ pub enum HomeRole {
 }
 
 /// Whether a home answers.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum HomeState {
     /// It does.
@@ -182,7 +183,7 @@ impl HomeState {
 }
 
 /// A home.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HomeView {
     /// Its directory.
     pub path: String,

@@ -1,13 +1,14 @@
 //! Copies that run or wait, moves that were asked for, and moves that are planned. Progress of a
 //! transfer is monotone: `done_bytes` never shrinks and never passes `total_bytes`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::human::{duration, percent, rate, size};
 use super::table::{Align, Cell, Column, Row, Tone};
 
 /// Where a transfer is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TransferState {
     /// Waits for a worker.
@@ -58,7 +59,7 @@ impl TransferState {
 }
 
 /// The copy of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TransferView {
     /// What `CancelTransfer` takes.
     pub id: u64,
@@ -141,14 +142,14 @@ impl Row for TransferView {
 }
 
 /// Transfers, running ones first.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TransfersView {
     /// One for each file.
     pub transfers: Vec<TransferView>,
 }
 
 /// What became of a request about one model or pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was done.
@@ -174,7 +175,7 @@ impl Outcome {
 }
 
 /// What became of a request about one model or pool.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MoveView {
     /// The model's or pool's name in full.
     pub name: String,
@@ -225,14 +226,14 @@ impl Row for MoveView {
 }
 
 /// What became of a request that changes something, a row for each model or pool it named.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MovesView {
     /// In the order of the request.
     pub moves: Vec<MoveView>,
 }
 
 /// A move that the policy would make now, or refuses to make.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedView {
     /// The model.
     pub model: String,
@@ -284,7 +285,7 @@ impl Row for PlannedView {
 }
 
 /// What the policy would do now.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// Moves, then refusals.
     pub moves: Vec<PlannedView>,

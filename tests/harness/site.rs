@@ -56,7 +56,8 @@ impl Site {
             root,
             colds: Vec::new(),
             pools: vec![("p".to_owned(), "256MiB".to_owned())],
-            options: vec!["policy.enabled=false".to_owned()],
+            // Tests run side by side, and the port of the web page is one.
+            options: vec!["policy.enabled=false".to_owned(), "http.enabled=false".to_owned()],
             environment: Vec::new(),
             user: None,
             limit: LIMIT,

@@ -1,0 +1,276 @@
+//! From a request to a command and back. One handler serves every row of the table of routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, post};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::live::Live;
+use super::routes::{Method, Parameter, Read, Route};
+use super::{Guard, HttpSettings, answer};
+use crate::command::{Answer, Code, Command, Message};
+use crate::control::{Door, Executor, Gone, Peer};
+
+/// How long a request waits for its turn.
+const TURN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the handlers share.
+pub(super) struct Api {
+    executor: Arc<dyn Executor>,
+    guard: Arc<Guard>,
+    pub(super) live: Arc<Live>,
+    quick: Semaphore,
+    waiting: Semaphore,
+    body_bytes_max: usize,
+    body_timeout: Duration,
+}
+
+impl Api {
+    /// Called within the runtime.
+    pub(super) fn new(
+        settings: &HttpSettings,
+        guard: Arc<Guard>,
+        executor: Arc<dyn Executor>,
+    ) -> Api {
+        Api {
+            live: Live::start(Arc::clone(&executor)),
+            executor,
+            guard,
+            quick: Semaphore::new(settings.commands_max),
+            waiting: Semaphore::new(settings.waiting_max),
+            body_bytes_max: settings.body_bytes_max,
+            body_timeout: settings.body_timeout,
+        }
+    }
+
+    /// Has a command carried out on a thread of its own, when there is one.
+    pub(super) async fn execute(&self, command: Command) -> Answer {
+        let places = match command.may_wait() {
+            true => &self.waiting,
+            false => &self.quick,
+        };
+        let Ok(Ok(_place)) = tokio::time::timeout(TURN_PATIENCE, places.acquire()).await else {
+            let text = "too many requests are being carried out; try again in a moment";
+            return Answer::Error(Message::new(Code::NotRunning, text));
+        };
+        let peer = Peer::new(Door::Http);
+        // Dropped with this future when the client leaves.
+        let _leaving = Leaving(peer.gone());
+        if command.is_change() {
+            tracing::info!(?command, "asked over HTTP");
+        }
+        let executor = Arc::clone(&self.executor);
+        let task =
+            tokio::task::spawn_blocking(move || executor.execute(&peer, command, &mut |_| ()));
+        task.await.unwrap_or_else(|_| {
+            let text = "the command ended in a fault of the program; the daemon's log has more";
+            Answer::Error(Message::new(Code::Internal, text))
+        })
+    }
+}
+
+/// Tells a waiting command that nobody hears its answer any more.
+struct Leaving(Gone);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// What serves a route.
+pub(super) fn method_router(route: &'static Route) -> MethodRouter<Arc<Api>> {
+    let handler =
+        move |State(api): State<Arc<Api>>, request: Request| async move { handle(route, &api, request).await };
+    match route.method {
+        Method::Get => get(handler),
+        Method::Post => post(handler),
+        Method::Delete => delete(handler),
+    }
+}
+
+async fn handle(route: &Route, api: &Api, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    if route.method != Method::Get
+        && let Err((status, message)) = api.guard.authorise(&parts.headers)
+    {
+        return answer::error(status, &message);
+    }
+    match command_of(route, api, &mut parts, body).await {
+        Ok(command) => answer::of(api.execute(command).await),
+        Err((status, message)) => answer::error(status, &message),
+    }
+}
+
+type Refused = (StatusCode, Message);
+
+fn bad(text: impl Into<String>) -> Refused {
+    (StatusCode::BAD_REQUEST, Message::new(Code::BadRequest, text))
+}
+
+/// The fields of the command, from wherever the route has them.
+async fn command_of(
+    route: &Route,
+    api: &Api,
+    parts: &mut Parts,
+    body: Body,
+) -> Result<Command, Refused> {
+    let mut fields = match route.method {
+        Method::Post => body_of(api, parts, body).await?,
+        Method::Get | Method::Delete => Map::new(),
+    };
+    if fields.contains_key("do") {
+        return Err(bad("`do` is no field of the body; the address says what to do"));
+    }
+    let in_path = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|_| bad("the address is not UTF-8"))?;
+    for (name, text) in &in_path {
+        add(&mut fields, route.in_path, name, text)?;
+    }
+    for (name, text) in pairs(parts.uri.query().unwrap_or_default())? {
+        add(&mut fields, route.in_query, &name, &text)?;
+    }
+    fields.insert("do".to_owned(), Value::from(route.command));
+    let command: Command =
+        serde_json::from_value(Value::Object(fields)).map_err(|error| bad(error.to_string()))?;
+    command
+        .check()
+        .map_err(|message| (answer::status_of(message.code), message))?;
+    Ok(command)
+}
+
+fn add(
+    fields: &mut Map<String, Value>,
+    known: &[Parameter],
+    name: &str,
+    text: &str,
+) -> Result<(), Refused> {
+    let Some(parameter) = known.iter().find(|parameter| parameter.name == name) else {
+        let name: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+        return Err(bad(format!("`{name}` is no parameter of this address")));
+    };
+    let value = match parameter.read {
+        Read::Text => Value::from(text),
+        Read::Number => {
+            let number: u64 = text
+                .parse()
+                .map_err(|_| bad(format!("`{name}` is not a whole number")))?;
+            Value::from(number)
+        }
+    };
+    match fields.insert(name.to_owned(), value) {
+        None => Ok(()),
+        Some(_) => Err(bad(format!("`{name}` is given twice"))),
+    }
+}
+
+async fn body_of(api: &Api, parts: &Parts, body: Body) -> Result<Map<String, Value>, Refused> {
+    let too_large = || {
+        let text = format!("the body is larger than {} bytes", api.body_bytes_max);
+        (StatusCode::PAYLOAD_TOO_LARGE, Message::new(Code::BadRequest, text))
+    };
+    let read = axum::body::to_bytes(body, api.body_bytes_max);
+    let bytes: Bytes = match tokio::time::timeout(api.body_timeout, read).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return Err(too_large()),
+        Err(_) => {
+            let message = Message::new(Code::TimedOut, "the body was not complete in time");
+            return Err((StatusCode::REQUEST_TIMEOUT, message));
+        }
+    };
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    // A form of another page cannot send this type without asking first.
+    let is_json = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+    if !is_json {
+        let message = Message::new(Code::BadRequest, "the body's type must be application/json");
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is no JSON object: {error}")))
+}
+
+/// The pairs of a query string, decoded.
+fn pairs(query: &str) -> Result<Vec<(String, String)>, Refused> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        })
+        .collect()
+}
+
+fn decode(text: &str) -> Result<String, Refused> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next(), rest.next()];
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                match digits.map(digit) {
+                    [Some(high), Some(low)] => u8::try_from(high * 16 + low).unwrap_or_default(),
+                    _ => return Err(bad("the query has a % without two hex digits after it")),
+                }
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| bad("the query is not UTF-8"))
+}
+
+/// A number of the query, for addresses that are no commands.
+pub(super) fn number_in_query(query: &str, wanted: &str) -> Result<Option<u64>, Refused> {
+    let mut found = Map::new();
+    let known = [Parameter {
+        name: "since",
+        read: Read::Number,
+        optional: true,
+    }];
+    for (name, text) in pairs(query)? {
+        add(&mut found, &known, &name, &text)?;
+    }
+    Ok(found.get(wanted).and_then(Value::as_u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded() {
+        let decoded = pairs("name=a%20b+c%2Fd&x&&y=1%3d2").expect("well-formed");
+        let expected = [("name", "a b c/d"), ("x", ""), ("y", "1=2")];
+        let expected: Vec<_> = expected.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec();
+        assert_eq!(decoded, expected);
+        for wrong in ["a=%", "a=%4", "a=%zz", "a=%ff"] {
+            assert!(pairs(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_panics(query in "\\PC{0,64}", near in "([a%=&+0-9f]{0,3}){0,16}") {
+            let _ = pairs(&query);
+            let _ = pairs(&near);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The one table of what the HTTP door offers: the router is made from it, the OpenAPI document is made
+//! from it, and a test compares it with the commands. A path's parameters, the query's and the body's
+//! members together are the fields of the command, so that nothing is named twice.
+
+/// How a route is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A look; needs no token.
+    Get,
+    /// A change; needs the token. Its body is a JSON object with the command's other fields.
+    Post,
+    /// A change without a body; needs the token.
+    Delete,
+}
+
+impl Method {
+    /// As OpenAPI writes it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What a parameter of a path or query is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Text.
+    Text,
+    /// A whole number.
+    Number,
+}
+
+/// A parameter of a path or query.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    /// The command's field.
+    pub name: &'static str,
+    /// What it is read as.
+    pub read: Read,
+    /// Whether it may be left out.
+    pub optional: bool,
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// How it is called.
+    pub method: Method,
+    /// Its path below [`PREFIX`]; `{name}` is a parameter.
+    pub path: &'static str,
+    /// The command's word (its `do`).
+    pub command: &'static str,
+    /// The answer's word (its `view`).
+    pub view: &'static str,
+    /// What it does, for the document.
+    pub about: &'static str,
+    /// Parameters of the path.
+    pub in_path: &'static [Parameter],
+    /// Parameters of the query.
+    pub in_query: &'static [Parameter],
+}
+
+/// What stands before every path.
+pub const PREFIX: &str = "/api/v1";
+
+const NONE: &[Parameter] = &[];
+const NAME: &[Parameter] = &[text("name")];
+
+const fn text(name: &'static str) -> Parameter {
+    Parameter {
+        name,
+        read: Read::Text,
+        optional: false,
+    }
+}
+
+const fn number(name: &'static str) -> Parameter {
+    Parameter {
+        name,
+        read: Read::Number,
+        optional: false,
+    }
+}
+
+const fn optional(parameter: Parameter) -> Parameter {
+    Parameter {
+        optional: true,
+        ..parameter
+    }
+}
+
+const fn get(
+    path: &'static str,
+    command: &'static str,
+    view: &'static str,
+    in_query: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        method: Method::Get,
+        path,
+        command,
+        view,
+        about,
+        in_path: NONE,
+        in_query,
+    }
+}
+
+const fn post(
+    path: &'static str,
+    command: &'static str,
+    view: &'static str,
+    in_path: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        method: Method::Post,
+        path,
+        command,
+        view,
+        about,
+        in_path,
+        in_query: NONE,
+    }
+}
+
+/// All routes that carry a command. The streams and the pages are not commands and not here.
+pub const ROUTES: &[Route] = &[
+    get("/status", "status", "status", NONE, "How the daemon, its pools and its homes are."),
+    get(
+        "/models",
+        "models",
+        "models",
+        &[optional(text("filter"))],
+        "Models whose name contains or matches the filter.",
+    ),
+    post("/models/promote", "promote", "moves", NONE, "Copy models into a pool."),
+    post("/models/demote", "demote", "moves", NONE, "Drop the replicas of models."),
+    post("/models/pin", "pin", "moves", NONE, "Keep a model in a pool."),
+    post("/models/unpin", "unpin", "moves", NONE, "Leave a model to the policy again."),
+    get("/models/which", "which", "which", NAME, "Where the files of a model are."),
+    get("/models/explain", "explain", "explain", NAME, "Why a model is where it is."),
+    get(
+        "/models/wait",
+        "wait",
+        "moves",
+        &[text("name"), number("timeout_s")],
+        "Answers when the model is wholly resident, or the time is over.",
+    ),
+    get("/tiers", "tiers", "tiers", NONE, "The pools."),
+    post("/tiers/{name}/connect", "tier-connect", "moves", NAME, "Set a configured pool up."),
+    post("/tiers/{name}/disconnect", "tier-disconnect", "moves", NAME, "Stop using a pool."),
+    post("/tiers/{name}/resize", "tier-resize", "moves", NAME, "Change how large a pool may become."),
+    get("/transfers", "transfers", "transfers", NONE, "Copies that run or wait."),
+    Route {
+        method: Method::Delete,
+        path: "/transfers/{id}",
+        command: "cancel-transfer",
+        view: "moves",
+        about: "End a copy.",
+        in_path: &[number("id")],
+        in_query: NONE,
+    },
+    post("/rescan", "rescan", "scan", NONE, "Read all homes through now."),
+    get(
+        "/events",
+        "events",
+        "events",
+        &[optional(number("since"))],
+        "What happened after an event, of what is remembered; /events/stream follows.",
+    ),
+    get("/config", "config", "config", NONE, "The configuration in effect, secrets blanked."),
+    post("/config/reload", "reload", "reload", NONE, "Read the configuration again and apply what can be."),
+    get("/version", "version", "version", NONE, "Which version runs."),
+    get("/plan", "plan", "plan", NONE, "What the policy would do now."),
+    post("/shutdown", "shutdown", "done", NONE, "Unmount and end."),
+];
