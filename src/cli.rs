@@ -14,6 +14,7 @@ mod demo;
 mod demote;
 mod events;
 mod explain;
+mod history;
 mod models;
 mod pin;
 mod plan;
@@ -93,6 +94,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Rescan(arguments) => rescan::run(&arguments, context),
         Verb::Events(arguments) => events::run(&arguments, context),
         Verb::Config(arguments) => config::run(arguments, context),
+        Verb::History(arguments) => history::run(&arguments, context),
         Verb::WebUrl(arguments) => web_url::run(&arguments, context),
         Verb::Openapi(arguments) => openapi::run(&arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),

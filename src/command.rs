@@ -10,7 +10,7 @@ mod line;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::view::View;
+use crate::view::{SettingChange, View};
 
 pub use line::parse_line;
 pub use message::{Code, Message};
@@ -23,6 +23,10 @@ pub const PROTOCOL: u32 = 1;
 const NAME_BYTES_MAX: usize = 4_096;
 /// So many names fit a command line; more are a mistake.
 const NAMES_MAX: usize = 10_000;
+/// So many keys can be changed at once; there are fewer than that.
+const CHANGES_MAX: usize = 1_000;
+/// The longest value, a list of patterns.
+const VALUE_BYTES_MAX: usize = 64 << 10;
 /// A day: nobody waits longer for a copy.
 const TIMEOUT_S_MAX: u64 = 86_400;
 
@@ -134,6 +138,20 @@ pub enum Command {
     },
     /// What the policy would do now: [`View::Plan`].
     Plan {},
+    /// What loads have been like: [`View::History`].
+    History {},
+    /// Every field of the configuration, for a form: [`View::Settings`].
+    Settings {},
+    /// What changes of the configuration file would mean: [`View::Draft`].
+    CheckSettings {
+        /// The changes.
+        changes: Vec<SettingChange>,
+    },
+    /// Change the configuration file, if nothing is wrong with it, and apply what can be: [`View::Draft`].
+    SaveSettings {
+        /// The changes.
+        changes: Vec<SettingChange>,
+    },
     /// Finish what must be finished, unmount and end: [`View::Done`].
     Shutdown {},
 }
@@ -182,7 +200,10 @@ impl Command {
             Self::Models {
                 filter: Some(filter),
             } => check_name("models", "filter", filter),
+            Self::CheckSettings { changes } | Self::SaveSettings { changes } => check_changes(changes),
             Self::Status {}
+            | Self::History {}
+            | Self::Settings {}
             | Self::Models { filter: None }
             | Self::Tiers {}
             | Self::Transfers {}
@@ -211,6 +232,7 @@ impl Command {
                 | Self::CancelTransfer { .. }
                 | Self::Rescan {}
                 | Self::Reload {}
+                | Self::SaveSettings { .. }
                 | Self::Shutdown {}
         )
     }
@@ -248,6 +270,21 @@ fn check_names(verb: &str, names: &[String]) -> Result<(), Message> {
     names
         .iter()
         .try_for_each(|name| check_name(verb, "names", name))
+}
+
+fn check_changes(changes: &[SettingChange]) -> Result<(), Message> {
+    let wrong = |text: &str| Err(Message::new(Code::BadRequest, format!("settings: {text}")));
+    if changes.is_empty() || changes.len() > CHANGES_MAX {
+        return wrong(&format!("`changes` must have 1 to {CHANGES_MAX}"));
+    }
+    let long = |text: &str| text.len() > VALUE_BYTES_MAX || text.chars().any(char::is_control);
+    let bad = |change: &SettingChange| {
+        long(&change.key) || change.value.as_deref().is_some_and(long)
+    };
+    match changes.iter().any(bad) {
+        true => wrong("a key or value is too long, or has control characters"),
+        false => Ok(()),
+    }
 }
 
 fn check_name(verb: &str, field: &str, name: &str) -> Result<(), Message> {

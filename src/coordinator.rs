@@ -26,12 +26,14 @@ use crate::machine;
 use crate::view::{DaemonState, Level};
 
 mod events;
+mod history;
 mod world;
 mod loads;
 mod pools;
 mod moves;
 mod host;
 mod views;
+mod settings;
 mod execute;
 mod journal;
 
@@ -118,6 +120,7 @@ pub struct Coordinator {
     loads: Mutex<Loads>,
     events: EventLog,
     totals: Totals,
+    history: history::History,
     journal: Journal,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
@@ -177,6 +180,7 @@ impl Coordinator {
             loads: Mutex::default(),
             events: EventLog::default(),
             totals: Totals::default(),
+            history: history::History::new(events::now_ms()),
             journal,
             mountpoint,
             passthrough: OnceLock::new(),
@@ -471,6 +475,8 @@ impl Coordinator {
             .clone();
         match &transfer.phase {
             Phase::Done => {
+                let progress = &transfer.progress;
+                self.history.copied(progress.total_bytes, progress.rate_bytes_per_sec);
                 if let Some(errand) = errand.filter(|errand| errand.alone) {
                     self.drop_elsewhere(&errand.file, transfer.pool);
                 }

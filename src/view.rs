@@ -10,6 +10,8 @@ mod model;
 mod tier;
 mod status;
 mod transfer;
+mod settings;
+mod history;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ pub use event::{
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
 pub use status::{
     CountsView, DaemonState, MemoryView, PassthroughView, PolicyView, StatusView, TotalsView,
+};
+pub use history::{HistoryView, HourView, LoadView};
+pub use settings::{
+    DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, SettingChange, SettingsView,
 };
 pub use table::Style;
 pub use tier::{HomeRole, HomeState, HomeView, TierKind, TierState, TierView, TiersView};
@@ -64,6 +70,12 @@ pub enum View {
     Moves(MovesView),
     /// What a rescan found.
     Scan(ScanView),
+    /// Every field of the configuration.
+    Settings(SettingsView),
+    /// What a change of the configuration means.
+    Draft(DraftView),
+    /// What loads have been like.
+    History(HistoryView),
     /// A request was carried out, and there is nothing to show but a sentence.
     Done(DoneView),
 }
@@ -109,6 +121,11 @@ impl View {
             Self::Plan(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Moves(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Scan(view) => view.text(),
+            Self::Settings(view) => {
+                table::render_or_none(&view.fields, "settings", now_ms, style)
+            }
+            Self::Draft(view) => view.text(),
+            Self::History(view) => table::render_or_none(&view.loads, "loads", now_ms, style),
             Self::Done(view) => format!("{}\n", view.text),
         }
     }

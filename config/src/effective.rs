@@ -320,6 +320,20 @@ impl Entry {
         self.value == other.value && self.fingerprint == other.fingerprint
     }
 
+    /// The value as a variable or option would have it: lists with commas, no quotes. Secrets are blanked.
+    pub fn plain_value(&self) -> Option<String> {
+        let written = self.value.as_ref()?;
+        let read: Option<toml::Table> = format!("v = {written}").parse().ok();
+        Some(match read.and_then(|mut table| table.remove("v")) {
+            Some(toml::Value::String(text)) => text,
+            Some(toml::Value::Array(items)) => {
+                let texts = items.iter().filter_map(toml::Value::as_str);
+                texts.collect::<Vec<_>>().join(", ")
+            }
+            _ => written.clone(),
+        })
+    }
+
     /// The field whose value this is.
     pub fn field(&self) -> &'static Field {
         self.field

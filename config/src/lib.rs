@@ -41,6 +41,7 @@ mod options;
 mod change;
 mod sample;
 mod load;
+mod edit;
 
 pub use account::Account;
 pub use change::{Change, changes};
@@ -48,6 +49,7 @@ pub use choice::{
     Checksum, ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy,
     Transport,
 };
+pub use edit::edit;
 pub use effective::{
     Cache, Cold, Config, Control, Entry, Http, Log, Mount, Mover, Placement, Policy, Pool, Remote,
     Union,

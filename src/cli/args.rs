@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::context::Global;
 use super::{
-    completions, config, demo, demote, events, explain, man, models, mount, openapi, pin, plan,
+    completions, config, demo, demote, events, explain, history, man, models, mount, openapi, pin, plan,
     promote, rescan, serve, simulate, status, tiers, transfers, umount, version, wait, web_url, which,
 };
 
@@ -60,6 +60,7 @@ pub(super) enum Verb {
     Simulate(simulate::Arguments),
     Rescan(rescan::Arguments),
     Events(events::Arguments),
+    History(history::Arguments),
     Config(config::Arguments),
     WebUrl(web_url::Arguments),
     Openapi(openapi::Arguments),

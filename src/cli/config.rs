@@ -8,8 +8,8 @@ use speedloader_config::{sample, show};
 
 use super::context::Context;
 use super::settings::{Loaded, load_config};
-use crate::command::{Command, Message};
-use crate::view::{ConfigView, DoneView, SettingView, View, human};
+use crate::command::{Code, Command, Message};
+use crate::view::{ConfigView, DoneView, SettingChange, SettingView, View, human};
 
 /// Check, show or reload the configuration
 #[derive(Args, Debug)]
@@ -18,6 +18,7 @@ Examples:
   speedloader config sample > /etc/speedloader/config.toml
   speedloader config check ./new.toml
   speedloader config show --origin
+  speedloader config set policy.enabled=false
   speedloader config reload")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -51,6 +52,26 @@ Example:
 Example:
   speedloader config sample > /etc/speedloader/config.toml")]
     Sample,
+    /// Print every field with its value, origin, effect and meaning
+    #[command(after_help = "\
+Example:
+  speedloader config fields")]
+    Fields,
+    /// Change the configuration file of the running daemon, keeping its comments, and apply what can be
+    #[command(after_help = "\
+A key without `=` is taken out; `pool[1].name=NAME` adds a second pool, `pool[1]` takes it out.
+
+Examples:
+  speedloader config set policy.enabled=false
+  speedloader config set 'pool[0].capacity=96GiB' --dry-run")]
+    Set {
+        /// What to change: KEY=VALUE, or KEY to take it out
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        changes: Vec<String>,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Have the daemon read its configuration again, and say what that changed
     #[command(after_help = "\
 Example:
@@ -63,10 +84,36 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
         Action::Check { file } => check(file, context),
         Action::Show { origin, running } => show_config(origin, running, context),
         Action::Sample => context.print(&sample()),
+        Action::Fields => context.show_answer(Command::Settings {}),
+        Action::Set { changes, dry_run } => set(&changes, dry_run, context),
         Action::Reload => {
             let view = context.ask(Command::Reload {})?;
             context.show_change(&view)
         }
+    }
+}
+
+fn set(changes: &[String], dry_run: bool, context: &mut Context<'_>) -> Result<(), Message> {
+    let change = |text: &String| match text.split_once('=') {
+        Some((key, value)) => SettingChange {
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+        },
+        None => SettingChange {
+            key: text.clone(),
+            value: None,
+        },
+    };
+    let changes = changes.iter().map(change).collect();
+    let view = context.ask(match dry_run {
+        true => Command::CheckSettings { changes },
+        false => Command::SaveSettings { changes },
+    })?;
+    let faulty = matches!(&view, View::Draft(draft) if !draft.faults.is_empty());
+    context.show_change(&view)?;
+    match faulty {
+        true => Err(Message::new(Code::BadConfig, "nothing was saved")),
+        false => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! line. Words may be quoted ('..' or ".."), because names of models may contain blanks.
 
 use super::{Code, Command, Message, suggest};
+use crate::view::SettingChange;
 
 /// How each verb is written; the order is that of the help.
 const VERBS: &[(&str, &str)] = &[
@@ -25,6 +26,10 @@ const VERBS: &[(&str, &str)] = &[
     ("version", "version"),
     ("explain", "explain NAME"),
     ("plan", "plan"),
+    ("history", "history"),
+    ("settings", "settings"),
+    ("check", "check KEY [VALUE]"),
+    ("set", "set KEY [VALUE]"),
     ("shutdown", "shutdown"),
 ];
 
@@ -103,9 +108,30 @@ fn parse_words(verb: &str, arguments: &[&str]) -> Result<Command, Message> {
         ("version", []) => Command::Version {},
         ("explain", [name]) => Command::Explain { name: own(name) },
         ("plan", []) => Command::Plan {},
+        ("history", []) => Command::History {},
+        ("settings", []) => Command::Settings {},
+        ("check", [key]) => Command::CheckSettings {
+            changes: change(key, None),
+        },
+        ("check", [key, value]) => Command::CheckSettings {
+            changes: change(key, Some(value)),
+        },
+        ("set", [key]) => Command::SaveSettings {
+            changes: change(key, None),
+        },
+        ("set", [key, value]) => Command::SaveSettings {
+            changes: change(key, Some(value)),
+        },
         ("shutdown", []) => Command::Shutdown {},
         _ => return Err(wrong(verb, arguments.len())),
     })
+}
+
+fn change(key: &str, value: Option<&str>) -> Vec<SettingChange> {
+    vec![SettingChange {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+    }]
 }
 
 fn wrong(verb: &str, arguments: usize) -> Message {

@@ -4,19 +4,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use speedloader_config::{Effect, changes};
+use speedloader_config::{Config, Effect, changes};
 use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{Carried, SINGLE_FILE, Subject};
+use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
+use super::settings::is_live;
 use super::{Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
 use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, ExplainView, ModelsView, MoveView, MovesView,
+    ChangeView, ConfigView, DoneView, EventsView, ExplainView, Level, ModelsView, MoveView, MovesView,
     Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
     TransfersView, VersionView, View, WhichView,
 };
@@ -81,6 +82,10 @@ impl Coordinator {
             })),
             Command::Explain { name } => self.explain(&name),
             Command::Plan {} => self.plan_view(),
+            Command::History {} => Ok(View::History(self.history.view(COLD_BYTES_PER_SEC))),
+            Command::Settings {} => Ok(View::Settings(self.settings())),
+            Command::CheckSettings { changes } => self.check_settings(&changes).map(View::Draft),
+            Command::SaveSettings { changes } => self.save_settings(&changes).map(View::Draft),
             Command::Shutdown {} => {
                 self.end();
                 let text = format!("{} is being unmounted", self.mountpoint.display());
@@ -730,7 +735,7 @@ impl Coordinator {
         }
     }
 
-    fn reload(&self) -> Result<View, Message> {
+    pub(super) fn reload(&self) -> Result<View, Message> {
         let bad = |faults: speedloader_config::Faults| {
             Message::new(Code::BadConfig, format!("nothing was changed:\n{faults}"))
         };
@@ -746,6 +751,7 @@ impl Coordinator {
         merged.policy = new.policy.clone();
         merged.placement = new.placement.clone();
         merged.pins = new.pins.clone();
+        self.apply_capacities(&mut merged, &new);
         *self
             .config
             .write()
@@ -760,9 +766,8 @@ impl Coordinator {
             );
         }
         self.think();
-        let applied = |key: &str| key.starts_with("policy.") || key.starts_with("placement.");
         let shown = found.into_iter().map(|change| ChangeView {
-            applied: matches!(change.effect, Effect::Live) && applied(&change.key),
+            applied: matches!(change.effect, Effect::Live) && is_live(&change.key),
             before: change.old.unwrap_or_default(),
             after: change.new.unwrap_or_default(),
             key: change.key,
@@ -770,6 +775,25 @@ impl Coordinator {
         Ok(View::Reload(ReloadView {
             changes: shown.collect(),
         }))
+    }
+
+    /// Pools that the file gives another size; one that cannot have it keeps its own, which is an event.
+    fn apply_capacities(&self, merged: &mut Config, new: &Config) {
+        for pool in &mut merged.pools {
+            let wanted = new.pools.iter().find(|other| other.name == pool.name);
+            let Some(wanted) = wanted.filter(|wanted| wanted.capacity != pool.capacity) else {
+                continue;
+            };
+            match self.resize_pool(pool.name.as_str(), &wanted.capacity.to_string()) {
+                // One that is not connected gets it when it is.
+                Ok(_) => pool.capacity = wanted.capacity,
+                Err(error) if error.code == Code::NoSuchPool => pool.capacity = wanted.capacity,
+                Err(error) => {
+                    let name = pool.name.as_str();
+                    self.events.add(Level::Warning, "pool", name, error.to_string());
+                }
+            }
+        }
     }
 
     fn explain(&self, name: &str) -> Result<View, Message> {

@@ -24,7 +24,7 @@ use crate::models::ModelRef;
 use crate::view::Level;
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
-const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
+pub(super) const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
 
 /// The kind of a single file that was asked for by its path.
 pub(super) const SINGLE_FILE: &str = "file";
@@ -502,6 +502,7 @@ impl Coordinator {
         if resident {
             self.totals.loads_resident.fetch_add(1, Ordering::Relaxed);
         }
+        self.remember_load(&subject);
         let resident_models = self.resident_models(known);
         {
             let mut moves = self.lock_moves();

@@ -11,7 +11,7 @@ use speedloader_fs::pool::Pool;
 
 use super::moves::Subject;
 use super::world::Known;
-use super::{Coordinator, events};
+use super::{Coordinator, events, history};
 use crate::machine;
 use crate::view::human::escape;
 use crate::view::{
@@ -264,6 +264,23 @@ impl Coordinator {
             last_load_ms: (count.last_ms != 0).then_some(count.last_ms),
         }
         .with_percent()
+    }
+
+    /// For the history: what a load of the subject is read from now.
+    pub(super) fn remember_load(&self, subject: &Subject) {
+        let view = self.model_view(subject);
+        let speed = |name: &str| {
+            let pools = self.pools();
+            let pool = pools.iter().find(|pool| pool.name() == name);
+            pool.map_or(1, |pool| pool.speed_bytes_per_sec())
+        };
+        let pools = view.resident_bytes.iter();
+        let seen = history::Seen {
+            bytes: view.size_bytes,
+            pools: pools.map(|(name, bytes)| (name.clone(), *bytes, speed(name))).collect(),
+            model: view.name,
+        };
+        self.history.loaded(seen, super::moves::COLD_BYTES_PER_SEC, events::now_ms());
     }
 
     pub(super) fn place_view(&self, file: &Arc<speedloader_fs::file::HomeFile>) -> PlaceView {

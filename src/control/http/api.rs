@@ -98,7 +98,7 @@ pub(super) fn method_router(route: &'static Route) -> MethodRouter<Arc<Api>> {
 
 async fn handle(route: &Route, api: &Api, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    if route.method != Method::Get
+    if route.needs_token
         && let Err((status, message)) = api.guard.authorise(&parts.headers)
     {
         return answer::error(status, &message);

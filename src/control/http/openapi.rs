@@ -102,7 +102,7 @@ fn operation(route: &Route, commands: &Value, views: &Value) -> Value {
         "409": refused(),
         "default": refused(),
     });
-    if route.method != Method::Get {
+    if route.needs_token {
         responses["401"] = refused();
     }
     let mut operation = json!({
@@ -110,7 +110,7 @@ fn operation(route: &Route, commands: &Value, views: &Value) -> Value {
         "summary": route.about,
         "parameters": parameters,
         "responses": responses,
-        "security": if route.method == Method::Get { json!([]) } else { json!([{ "token": [] }]) },
+        "security": if route.needs_token { json!([{ "token": [] }]) } else { json!([]) },
     });
     let has_fields = fields["properties"].as_object().is_some_and(|fields| !fields.is_empty());
     if route.method == Method::Post && has_fields {

@@ -34,7 +34,22 @@ macro_rules! assets {
 assets! {
     "/", "text/html; charset=utf-8", "index.html";
     "/style.css", "text/css; charset=utf-8", "style.css";
-    "/app.js", JAVASCRIPT, "app.js";
+    "/js/dom.js", JAVASCRIPT, "js/dom.js";
+    "/js/text.js", JAVASCRIPT, "js/text.js";
+    "/js/api.js", JAVASCRIPT, "js/api.js";
+    "/js/state.js", JAVASCRIPT, "js/state.js";
+    "/js/preferences.js", JAVASCRIPT, "js/preferences.js";
+    "/js/bars.js", JAVASCRIPT, "js/bars.js";
+    "/js/dialogs.js", JAVASCRIPT, "js/dialogs.js";
+    "/js/actions.js", JAVASCRIPT, "js/actions.js";
+    "/js/models.js", JAVASCRIPT, "js/models.js";
+    "/js/drawer.js", JAVASCRIPT, "js/drawer.js";
+    "/js/tiers.js", JAVASCRIPT, "js/tiers.js";
+    "/js/chart.js", JAVASCRIPT, "js/chart.js";
+    "/js/activity.js", JAVASCRIPT, "js/activity.js";
+    "/js/plan.js", JAVASCRIPT, "js/plan.js";
+    "/js/settings.js", JAVASCRIPT, "js/settings.js";
+    "/js/app.js", JAVASCRIPT, "js/app.js";
 }
 
 /// Serves a file of the page.

@@ -5,11 +5,11 @@
 /// How a route is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// A look; needs no token.
+    /// A look.
     Get,
-    /// A change; needs the token. Its body is a JSON object with the command's other fields.
+    /// Its body is a JSON object with the command's fields.
     Post,
-    /// A change without a body; needs the token.
+    /// A change without a body.
     Delete,
 }
 
@@ -59,6 +59,8 @@ pub struct Route {
     pub about: &'static str,
     /// Parameters of the path.
     pub in_path: &'static [Parameter],
+    /// Whether it changes something.
+    pub needs_token: bool,
     /// Parameters of the query.
     pub in_query: &'static [Parameter],
 }
@@ -106,6 +108,7 @@ const fn get(
         view,
         about,
         in_path: NONE,
+        needs_token: false,
         in_query,
     }
 }
@@ -124,6 +127,7 @@ const fn post(
         view,
         about,
         in_path,
+        needs_token: true,
         in_query: NONE,
     }
 }
@@ -163,6 +167,7 @@ pub const ROUTES: &[Route] = &[
         view: "moves",
         about: "End a copy.",
         in_path: &[number("id")],
+        needs_token: true,
         in_query: NONE,
     },
     post("/rescan", "rescan", "scan", NONE, "Read all homes through now."),
@@ -177,5 +182,24 @@ pub const ROUTES: &[Route] = &[
     post("/config/reload", "reload", "reload", NONE, "Read the configuration again and apply what can be."),
     get("/version", "version", "version", NONE, "Which version runs."),
     get("/plan", "plan", "plan", NONE, "What the policy would do now."),
+    get("/history", "history", "history", NONE, "What loads have been like."),
+    get("/settings", "settings", "settings", NONE, "Every field of the configuration, for a form."),
+    Route {
+        needs_token: false,
+        ..post(
+            "/settings/check",
+            "check-settings",
+            "draft",
+            NONE,
+            "What changes of the configuration would mean; nothing is saved, and no token is needed.",
+        )
+    },
+    post(
+        "/settings",
+        "save-settings",
+        "draft",
+        NONE,
+        "Change the configuration file, if nothing is wrong with it, and apply what can be.",
+    ),
     post("/shutdown", "shutdown", "done", NONE, "Unmount and end."),
 ];

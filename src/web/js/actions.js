@@ -1,0 +1,138 @@
+// What can be done to models and pools. Each says beforehand what will move, and goes on by what the daemon answers.
+
+import { btn, bullets, h, para, quiet, table } from "./dom.js";
+import { post, remove } from "./api.js";
+import { cancel, change, close, dialog, toast } from "./dialogs.js";
+import { duration, gib, plural, size, when } from "./text.js";
+import { account, isUp, pools, poolOf, poolsOf, readTime, sum, transfersOf } from "./state.js";
+
+const list = (models, columns) => table(
+  columns.map(([head, , cls]) => [head, cls]),
+  models.map((model) => columns.map(([, cell]) => cell(model))), "What will move");
+
+const moved = (answer) => answer.moves[0];
+
+export function promote(model, pool) {
+  const go = () => change(async () => {
+    const answer = moved(await post("/models/promote", { names: [model.name], pool }));
+    const to = answer.pool || pool;
+    if (answer.outcome === "already") {
+      toast(`${model.name} is in ${to} already.`);
+      return;
+    }
+    const instead = answer.text ? `, ${answer.text}` : "";
+    toast(`Promoting ${model.name} to ${to}: ${size(answer.bytes)}${instead}.`, "Cancel", () => stop(model));
+  });
+  const target = pool ? poolOf(pool) : pools().filter(isUp).find((p) => p.free_bytes >= model.size_bytes);
+  if (target && target.free_bytes >= model.size_bytes - model.resident_total_bytes) return go();
+  const up = pools().filter(isUp);
+  if (!up.length) {
+    return dialog("No pool is connected", [para("A model is promoted into a pool, and none is connected.")],
+      [cancel("Close"), h("a", { class: "btn main", href: "#/tiers", onclick: close }, "Go to tiers")]);
+  }
+  const room = (p) => p.free_bytes + account(p).reclaimable;
+  const best = pool ? poolOf(pool) : up.find((p) => room(p) >= model.size_bytes) || up[0];
+  const spare = [...account(best).spare].sort((a, b) => a.heat - b.heat);
+  return dialog(`Make room in ${best.name}?`, [
+    para(`${model.name} needs ${size(model.size_bytes)}, and ${size(best.free_bytes)} are free in ${best.name}. `
+      + "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"),
+    list(spare, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_bytes[best.name]), "num"],
+      ["Last loaded", (m) => when(m.last_load_ms), ""]]),
+  ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
+}
+
+export function stop(model) {
+  return change(async () => {
+    const running = transfersOf(model);
+    await Promise.all(running.map((t) => remove(`/transfers/${t.id}`)));
+    toast(`Cancelled. The unfinished copy of ${model.name} was removed.`);
+  });
+}
+
+export const stopTransfer = (transfer) => change(async () => {
+  await remove(`/transfers/${transfer.id}`);
+  toast(`Cancelled. The unfinished copy of ${transfer.file} was removed from ${transfer.to}.`);
+});
+
+export function demote(model) {
+  const from = poolsOf(model)[0];
+  const pool = poolOf(from);
+  const go = () => change(async () => {
+    const answer = moved(await post("/models/demote", { names: [model.name] }));
+    const later = answer.outcome === "draining" ? ` ${answer.text}.` : "";
+    toast(`Demoted ${model.name} from ${from}.${later}`, "Promote again", () => promote(model, from));
+  });
+  if (!model.open && !model.pinned) return go();
+  const slow = duration(readTime(model.size_bytes));
+  const fast = duration(readTime(model.size_bytes, pool));
+  return dialog("Demote this model?", [h("p", { class: "name" }, model.name), bullets([
+    model.open && `It is open. Nothing is taken away from who reads it: ${size(model.resident_bytes[from])} in ${from} drain until the last one closes it.`,
+    model.pinned && `It is pinned to ${model.pinned}; unpin it first, or the daemon refuses.`,
+    `Next load: from its home, about ${slow} instead of ${fast}, at the measured speeds.`,
+  ])], [cancel(), btn("Demote", () => { close(); go(); }, "main")]);
+}
+
+export function pin(model) {
+  if (model.pinned) {
+    return change(async () => {
+      await post("/models/unpin", { name: model.name });
+      toast(`Unpinned ${model.name}. It stays where it is until something hotter needs the room.`);
+    });
+  }
+  const up = pools().filter(isUp);
+  const go = (pool) => change(async () => {
+    const answer = moved(await post("/models/pin", { name: model.name, pool }));
+    const rest = answer.outcome === "started" ? " It is being promoted." : "";
+    toast(`Pinned ${model.name} to ${pool}.${rest}`);
+  });
+  if (up.length === 1) return go(up[0].name);
+  const select = h("select", { id: "pin-pool" }, up.map((p) => h("option", { value: p.name }, p.name)));
+  const at = poolsOf(model)[0];
+  if (at) select.value = at;
+  return dialog("Pin to which pool?", [h("p", { class: "name" }, model.name),
+    h("div", { class: "form" }, h("div", {}, h("label", { for: "pin-pool" }, "Pool"), select))],
+  [cancel(), btn("Pin", () => { close(); go(select.value); }, "main")], select);
+}
+
+export function demoteAll(models) {
+  return change(async () => {
+    const answer = await post("/models/demote", { names: models.map((m) => m.name) });
+    toast(`Demoted ${plural(answer.moves.length, "model")}.`);
+  });
+}
+
+export function promoteAll(models) {
+  return change(async () => {
+    const answer = await post("/models/promote", { names: models.map((m) => m.name) });
+    const bytes = sum(answer.moves, (m) => m.bytes);
+    toast(`Promoting ${plural(answer.moves.length, "model")}, ${size(bytes)}.`);
+  });
+}
+
+export const connect = (pool) => change(async () => {
+  await post(`/tiers/${encodeURIComponent(pool.name)}/connect`);
+  toast(`${pool.name} is connected.`);
+});
+
+export function disconnect(pool) {
+  const { held, spare, arrivals } = account(pool);
+  const all = [...held, ...spare].sort((a, b) => b.heat - a.heat);
+  const open = all.filter((m) => m.open > 0);
+  const pins = all.filter((m) => m.pinned === pool.name);
+  const go = () => change(async () => {
+    const answer = moved(await post(`/tiers/${encodeURIComponent(pool.name)}/disconnect`, { force: open.length > 0 }));
+    toast(`${pool.name}: ${answer.text}.`, "Connect again", () => connect(pool));
+  });
+  const bytes = sum(all, (m) => m.resident_bytes[pool.name]);
+  return dialog(`Disconnect ${pool.name}?`, [
+    para(`${plural(all.length, "model")} (${size(bytes)}) will be demoted. Their originals stay in their homes; only copies are dropped.`),
+    bullets([
+      open.length && `${plural(open.length, "model is", "models are")} open. The memory comes back only when the last reader closes them; until then they drain and are read from here.`,
+      pins.length && `${plural(pins.length, "pin")} to ${pool.name} will wait for it to be connected again.`,
+      arrivals.length && `${plural(arrivals.length, "running transfer")} into it will be cancelled.`,
+    ]),
+    all.length > 0 && list(all, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_bytes[pool.name]), "num"],
+      ["State", (m) => (m.open ? "open" : m.pinned ? "pinned" : ""), ""],
+      ["Load time", (m) => `${duration(readTime(m.size_bytes, pool))} → ${duration(readTime(m.size_bytes))}`, "num"]]),
+  ], [cancel("Keep connected"), btn(`Demote ${all.length} and disconnect`, () => { close(); go(); }, "main")]);
+}

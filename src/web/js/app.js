@@ -1,0 +1,238 @@
+// The shell: pages, the connection, notices, theme, help, keys.
+
+import { $, $$, bold, btn, fill, h, h3, para, row } from "./dom.js";
+import { NB, ago, plural, rate } from "./text.js";
+import { get, listen } from "./api.js";
+import { db, emit, forgetListeners, isOffline, on, sum, takeEvent, takeModels, takeTransfers, transfers } from "./state.js";
+import { light } from "./bars.js";
+import { close, dialog, isOpen, say, shout, toast } from "./dialogs.js";
+import { connect } from "./actions.js";
+import { drawer, follow, isOpen as isDrawerOpen } from "./drawer.js";
+import { modelsPage } from "./models.js";
+import { tiersPage } from "./tiers.js";
+import { activityPage } from "./activity.js";
+import { planPage } from "./plan.js";
+import { settingsPage } from "./settings.js";
+import { settings } from "./preferences.js";
+
+const PAGES = {
+  models: [modelsPage, "Models"],
+  tiers: [tiersPage, "Tiers"],
+  activity: [activityPage, "Activity"],
+  plan: [planPage, "Plan ahead"],
+  settings: [settingsPage, "Settings"],
+};
+let shown = null;
+
+function navigate() {
+  const [name, ...rest] = location.hash.slice(2).split("/");
+  const key = PAGES[name] ? name : "models";
+  const main = $("#main");
+  if (key !== shown) {
+    forgetListeners();
+    shellListeners();
+    fill(main);
+    scrollTo(0, 0);
+    PAGES[key][0](main);
+    document.title = `${PAGES[key][1]} · speedloader`;
+    for (const anchor of $$(".nav a")) {
+      if (anchor.hash === `#/${key}`) anchor.setAttribute("aria-current", "page");
+      else anchor.removeAttribute("aria-current");
+    }
+    if (shown) main.focus({ preventScroll: true });
+    shown = key;
+  }
+  drawer(key === "models" && rest.length ? decodeURIComponent(rest.join("/")) : null);
+}
+
+function shellListeners() {
+  const moving = () => {
+    const running = transfers().filter((t) => t.state !== "queued");
+    $("#moving").hidden = !running.length || isOffline();
+    fill($("#moving"), plural(running.length, "transfer"), h("span", { class: "roomy" }, rate(sum(running, (t) => t.rate_bytes_per_sec))));
+  };
+  moving();
+  on("transfers", moving);
+  on("connection", moving);
+  on("status", notices);
+  on("connection", notices);
+  follow();
+}
+
+// The connection. Everything is asked for when the stream begins; from then on only what changes is sent.
+
+let refreshing = false;
+async function refresh() {
+  if (refreshing) return;
+  refreshing = true;
+  try {
+    const [status, models, moving, history, events] = await Promise.all(
+      ["/status", "/models", "/transfers", "/history", "/events"].map((path) => get(path)));
+    db.status = status;
+    db.models = new Map(models.models.map((model) => [model.name, model]));
+    db.transfers = new Map(moving.transfers.map((t) => [t.id, t]));
+    db.history = history;
+    db.events = events.events.reverse();
+    db.loaded = true;
+    db.fault = null;
+    db.measuredAt = Date.now();
+  } catch (error) {
+    db.fault = error.message;
+  }
+  refreshing = false;
+  for (const topic of ["loaded", "list", "pools", "history", "transfers", "events"]) emit(topic, topic === "transfers" ? [] : undefined);
+  emit("status");
+  for (const model of db.models.values()) emit("model", model);
+  navigate();
+}
+
+function begin() {
+  if (isOffline()) toast("Connected again. Figures are current.");
+  db.offlineSince = null;
+  document.documentElement.classList.remove("stale");
+  emit("connection");
+  refresh();
+}
+
+function lost() {
+  if (isOffline()) return;
+  db.offlineSince = Date.now();
+  document.documentElement.classList.add("stale");
+  shout("The connection to the daemon is lost.");
+  emit("connection");
+}
+
+let historyTimer = 0;
+function hearEvent(event) {
+  takeEvent(event);
+  if (event.kind !== "load") return;
+  clearTimeout(historyTimer);
+  historyTimer = setTimeout(async () => {
+    db.history = await get("/history").catch(() => db.history);
+    emit("history");
+  }, 500);
+}
+
+listen({
+  hello: begin,
+  status: (status) => {
+    db.status = status;
+    db.measuredAt = Date.now();
+    emit("status");
+  },
+  models: takeModels,
+  transfers: (changes) => {
+    for (const t of takeTransfers(changes)) {
+      say(t.state === "done" ? `${t.model || t.file} is now in ${t.to}, verified.` : `${t.model || t.file} could not be copied: ${t.why}`);
+    }
+  },
+  event: hearEvent,
+}, lost);
+
+let noticed = "";
+function notices() {
+  const list = [];
+  if (isOffline()) {
+    list.push(["bad", "No connection to the daemon ", `since ${ago(db.offlineSince)}. All figures are from then. Files that are open stay readable by the kernel if the mount is up. It is tried again every 2${NB}s.`]);
+  }
+  for (const pool of db.status?.pools || []) {
+    if (pool.state === "lost") list.push(["bad", `Pool “${pool.name}” was lost. `, "Reads fall back to the homes. No data is lost: pools hold copies only.", () => connect(pool)]);
+  }
+  for (const home of db.status?.homes || []) {
+    if (home.state === "hung") list.push(["bad", `${home.path} does not answer. `, "What is resident is still read; all else of it waits."]);
+    if (home.state === "failed") list.push(["bad", `${home.path} cannot be read. `, home.error]);
+  }
+  for (const warning of db.status?.warnings || []) list.push(["warn", "", warning]);
+  const shape = JSON.stringify(list);
+  $("#live").className = `live${isOffline() ? " off" : ""}`;
+  $("#live span").textContent = isOffline() ? "Not connected" : "Live";
+  if (shape === noticed) return;
+  noticed = shape;
+  fill($("#notices"), list.map(([tone, strong, text, again]) => h("div", { class: `notice ${tone}` },
+    para(strong && bold(strong), text), again && row(btn("Connect again", again, "small")))));
+}
+
+const THEMES = ["auto", "light", "dark"];
+function paintTheme() {
+  document.documentElement.dataset.theme = settings.theme;
+  const word = settings.theme[0].toUpperCase() + settings.theme.slice(1);
+  fill($("#theme"), h("i", {}), h("span", {}, word));
+  $("#theme").setAttribute("aria-label", `Theme: ${settings.theme}. Change`);
+}
+$("#theme").addEventListener("click", () => {
+  settings.theme = THEMES[(THEMES.indexOf(settings.theme) + 1) % THEMES.length];
+  settings.save();
+  paintTheme();
+});
+
+const KEYS = [["/", "Search models"], ["?", "This help"], ["↑ ↓ Page Home End", "Move between models"], ["← →", "Move inside a row"],
+  ["Enter", "Open details"], ["P, D, I", "On a model: promote, demote, pin"], ["Esc", "Close"]];
+const WORDS = [
+  ["Home", "where the one durable original lives: the models directory, or cold storage, which is never written"],
+  ["Pool", "a place for copies: RAM of this host or of another one"],
+  ["Replica", "a copy of a home’s file in a pool; losing it loses nothing"],
+  ["Promote, demote", "make a replica in a faster pool; drop it again"],
+  ["Pin", "your fixed assignment of a model to a pool"],
+  ["Draining", "demoted but still open: its memory comes back when the last user closes it"],
+  ["Reclaimable", "resident, but neither open nor pinned: can be given back at once"],
+  ["Heat", "how often a model is loaded, recent loads counting more"],
+];
+function help() {
+  const list = (pairs, keys) => h("dl", { class: "why" }, pairs.map(([term, text]) => [h("dt", {}, keys ? h("kbd", {}, term) : term), h("dd", {}, text)]));
+  const toggle = (event) => {
+    settings.shortcuts = event.target.checked;
+    settings.save();
+  };
+  dialog("Help", [h3("Keys"), list(KEYS, true),
+    h("label", { class: "row-btns" }, h("input", { type: "checkbox", checked: settings.shortcuts, onchange: toggle }), "Single-key shortcuts"),
+    h3("Words"), list(WORDS, false),
+    h("p", { class: "faint" }, `speedloader ${db.status?.version || ""}. GiB are 2³⁰ bytes; GB/s are 10⁹ bytes per second, as disks and networks are rated. `,
+      h("a", { href: "/api/v1/openapi.json" }, "The API"))], [btn("Close", close, "main")]);
+}
+$("#help").addEventListener("click", help);
+
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !isOpen() && isDrawerOpen()) {
+    location.hash = "#/models";
+    return;
+  }
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox";
+  if (!settings.shortcuts || isOpen() || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "?") {
+    event.preventDefault();
+    help();
+  }
+  if (event.key === "/") {
+    event.preventDefault();
+    if (shown !== "models") location.hash = "#/models";
+    setTimeout(() => $("#q")?.focus(), shown === "models" ? 0 : 60);
+  }
+});
+$(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("#main").focus();
+});
+addEventListener("hashchange", navigate);
+addEventListener("scroll", () => emit("scroll"), { passive: true });
+addEventListener("resize", () => emit("resize"));
+document.addEventListener("mouseover", (event) => {
+  const cell = event.target.closest?.(".cell");
+  if (cell) light(cell.dataset.model);
+  else if (event.target.closest?.("[data-mem]")) light(null);
+});
+document.addEventListener("click", (event) => {
+  const cell = event.target.closest?.(".cell[data-model]");
+  if (cell) location.hash = `#/models/${encodeURIComponent(cell.dataset.model)}`;
+});
+
+setInterval(() => {
+  for (const time of $$("time[data-t]")) {
+    const text = ago(Number(time.dataset.t));
+    if (time.textContent !== text) time.textContent = text;
+  }
+  if (isOffline()) notices();
+}, 5000);
+
+$("#host").textContent = location.hostname;
+paintTheme();
+navigate();

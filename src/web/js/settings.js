@@ -1,0 +1,206 @@
+// Every field of the configuration as a form. The daemon validates; the page shows what it says.
+
+import { bold, btn, code, div, fill, h, h2, page, para, parts, quiet, row } from "./dom.js";
+import { plural } from "./text.js";
+import { get, post, Refusal } from "./api.js";
+import { cancel, change, close, dialog, refused, toast } from "./dialogs.js";
+
+const CHECK_AFTER_MS = 250;
+const SECTIONS = {
+  "": "Places", cold: "Cold storage", pool: "Pool", remote: "Remote pool", placement: "Placement", policy: "Policy", mover: "Copying",
+  cache: "Kernel cache", union: "Tree", mount: "Mount", http: "Web page", control: "Command socket", log: "Log",
+};
+
+export async function settingsPage(main) {
+  main.append(page("settings"));
+  const places = parts(main);
+  try {
+    const answer = await get("/settings");
+    if (main.contains(places.form)) new Form(places, answer);
+  } catch (error) {
+    fill(places.form, h("div", { class: "panel blank", role: "alert" }, h2("The configuration could not be read"), para(error.message)));
+  }
+}
+
+const sectionOf = (key) => (key.includes(".") ? key.slice(0, key.lastIndexOf(".")) : "");
+function titleOf(section) {
+  const [, word, item] = section.match(/^([a-z]+)?\[?\.?(.*?)\]?$/) || [];
+  const title = SECTIONS[word || ""] || word;
+  if (section.startsWith("placement.pins")) return "Pins";
+  return /\[/.test(section) ? `${title} ${Number(item) + 1}` : item ? `${title} ${item}` : title;
+}
+const nameOf = (key) => {
+  const last = key.slice(key.lastIndexOf(".") + 1).replace(/_/g, " ");
+  return last[0].toUpperCase() + last.slice(1);
+};
+
+class Form {
+  constructor(places, answer) {
+    this.places = places;
+    this.path = answer.path;
+    this.fields = new Map(answer.fields.map((field) => [field.key, { ...field, now: field.value }]));
+    this.added = [];
+    this.draft = null;
+    this.timer = 0;
+    this.asked = 0;
+    fill(places.where, answer.path ? ["Saved to ", code(answer.path), "; your comments in it are kept."]
+      : "The daemon was started without a configuration file: nothing can be saved.");
+    this.draw();
+    places.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.review();
+    });
+  }
+
+  draw() {
+    const sections = new Map();
+    for (const field of this.fields.values()) {
+      const section = sectionOf(field.key);
+      if (!sections.has(section)) sections.set(section, []);
+      sections.get(section).push(this.rowOf(field));
+    }
+    fill(this.places.form, [...sections].map(([section, rows]) => {
+      const title = titleOf(section);
+      return h("section", { class: "panel", "aria-label": title }, h("div", { class: "panel-head" }, h2(title),
+        /^(pool|cold)\[/.test(section) && h("div", { class: "row-btns end" }, btn("Remove", () => this.removeItem(section), "small", { "aria-label": `Remove ${title}` }))), rows);
+    }), row(btn("Add cold storage", () => this.addItem("cold", "path", "/"), "small"), btn("Add a pool", () => this.addItem("pool", "name", "local-2"), "small")));
+    this.bar();
+  }
+
+  rowOf(field) {
+    const id = `f-${field.key.replace(/\W/g, "-")}`;
+    const fault = h("p", { class: "err", id: `${id}-e` });
+    const set = (value) => { field.now = value; this.changed(); };
+    const common = { id, "aria-describedby": `${id}-e ${id}-d`, disabled: field.overridden || !this.path };
+    let input;
+    if (field.kind === "choice") {
+      input = h("select", { ...common, onchange: () => set(input.value) }, field.choices.map((word) => h("option", { value: word }, word)));
+      input.value = field.now;
+    } else if (field.kind === "switch") {
+      input = h("input", { type: "checkbox", checked: field.now === "true", ...common, onchange: () => set(String(input.checked)) });
+    } else {
+      const type = field.kind === "secret" ? "password" : "text";
+      input = h("input", { class: "input", type, value: field.now ?? "", placeholder: field.value === null ? "not set" : "", spellcheck: "false", autocomplete: "off", ...common,
+        oninput: () => set(input.value.trim() === "" ? null : input.value.trim()) });
+    }
+    const range = field.range ? ` From ${field.range[0]} to ${field.range[1]}.` : "";
+    const element = h("div", { class: "field" }, h("label", { for: id }, nameOf(field.key)), field.kind === "switch" ? div(input) : input, fault,
+      h("div", { class: "doc", id: `${id}-d` }, field.doc + range,
+        div(code(field.key), h("span", { class: "tag" }, field.live ? "applies at once" : "needs a restart"),
+          field.overridden ? h("span", { class: "tag warn" }, `set by ${field.origin}`) : h("span", {}, `default: ${field.default.split(",").length > 4 ? "a list" : field.default}`))));
+    field.show = (text) => {
+      fault.textContent = text;
+      if (text) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+      element.classList.toggle("changed", field.now !== field.value);
+    };
+    field.reset = () => {
+      field.now = field.value;
+      if (field.kind === "switch") input.checked = field.value === "true";
+      else input.value = field.value ?? "";
+    };
+    field.show("");
+    return element;
+  }
+
+  changes() {
+    const edited = [...this.fields.values()].filter((field) => field.now !== field.value)
+      .map((field) => ({ key: field.key, value: field.now }));
+    return [...edited, ...this.added];
+  }
+
+  changed() {
+    clearTimeout(this.timer);
+    this.bar();
+    this.timer = setTimeout(() => this.check(), CHECK_AFTER_MS);
+  }
+
+  /** Asks the daemon what the changes would mean; the last question wins. */
+  async check() {
+    const changes = this.changes();
+    const number = ++this.asked;
+    this.draft = null;
+    if (changes.length) {
+      try {
+        const draft = await post("/settings/check", { changes });
+        if (number !== this.asked) return;
+        this.draft = draft;
+      } catch (error) {
+        if (number !== this.asked) return;
+        this.draft = { faults: [{ key: "", text: error.message }], changes: [], diff: [] };
+      }
+    }
+    for (const field of this.fields.values()) {
+      field.show(this.draft?.faults.filter((fault) => fault.key === field.key).map((fault) => fault.text).join("; ") || "");
+    }
+    this.bar();
+  }
+
+  bar() {
+    const count = this.changes().length;
+    const faults = this.draft?.faults || [];
+    const elsewhere = faults.filter((fault) => !this.fields.has(fault.key));
+    const text = count ? `${plural(count, "change")}${faults.length ? `, ${plural(faults.length, "fault")} to correct first` : ""}.` : "Nothing changed.";
+    fill(this.places.savebar, h("span", { role: "status" }, text, elsewhere.map((fault) => h("span", { class: "err" }, ` ${fault.key} ${fault.text}`))),
+      row(btn("Discard", () => this.discard(), "", { disabled: !count }),
+        btn("Review and save", () => this.review(), "main", { disabled: !count || faults.length > 0 || !this.draft })));
+  }
+
+  discard() {
+    this.added = [];
+    for (const field of this.fields.values()) field.reset();
+    this.changed();
+  }
+
+  addItem(list, leaf, value) {
+    const taken = new Set([...this.fields.keys(), ...this.added.map((one) => one.key)].filter((key) => key.startsWith(`${list}[`)).map((key) => key.split("]")[0]));
+    const key = `${list}[${taken.size}].${leaf}`;
+    const input = h("input", { class: "input", id: "new-item", value });
+    const add = () => {
+      this.added.push({ key, value: input.value.trim() });
+      close();
+      this.changed();
+    };
+    dialog(list === "pool" ? "Add a pool" : "Add cold storage", [h("div", { class: "form" }, div(h("label", { for: "new-item" }, list === "pool" ? "Name" : "Directory"), input)),
+      quiet(list === "pool" ? "It gets the default size; change it after saving." : "It is only read, never written.")], [cancel(), btn("Add", add, "main")], input);
+  }
+
+  removeItem(section) {
+    this.added.push({ key: section, value: null });
+    this.changed();
+  }
+
+  review() {
+    const draft = this.draft;
+    if (!draft || draft.faults.length) return;
+    const now = draft.changes.filter((one) => one.live);
+    const later = draft.changes.filter((one) => !one.live);
+    const refusals = draft.changes.filter((one) => one.refused);
+    const marks = { "+": ["add", "added: "], "-": ["del", "removed: "], " ": ["ctx", ""] };
+    dialog("Save these changes?", [
+      h("div", { class: "diff", tabindex: 0, role: "region", "aria-label": "Changes to the file" }, draft.diff.map((one) =>
+        h("div", { class: marks[one.sign][0] }, marks[one.sign][1] && h("span", { class: "vh" }, marks[one.sign][1]), `${one.sign} ${one.text}`))),
+      now.length > 0 && para(`${plural(now.length, "change applies", "changes apply")} at once.`),
+      later.length > 0 && para(`${plural(later.length, "change needs", "changes need")} a restart: `, later.map((one) => [code(one.key), " "])),
+      refusals.map((one) => para(bold(one.key), ": ", one.refused)),
+    ], [cancel("Back"), btn("Save", () => this.save(), "main")]);
+  }
+
+  save() {
+    close();
+    return change(async () => {
+      const draft = await post("/settings", { changes: this.changes() });
+      if (!draft.saved) {
+        refused(new Refusal(400, { code: "bad-config", message: draft.faults[0]?.text || "nothing changed" }));
+        return;
+      }
+      const later = draft.changes.some((one) => !one.live);
+      toast(later ? "Saved. A restart is still needed for part of it." : "Saved and applied.");
+      const answer = await get("/settings");
+      this.fields = new Map(answer.fields.map((field) => [field.key, { ...field, now: field.value }]));
+      this.added = [];
+      this.draft = null;
+      this.draw();
+    });
+  }
+}

@@ -1,0 +1,188 @@
+// Pools, homes, the memory of this host, and the placement strategy.
+
+import { $, bold, btn, div, fact, faint, fill, h, num, page, para, parts, quiet, stackable, table, td } from "./dom.js";
+import { gib, n0, plural, rate, size, when } from "./text.js";
+import { account, db, isUp, on, pools, sum } from "./state.js";
+import { KINDS, poolBar, progress, segment, swatch } from "./bars.js";
+import { cancel, change, close, dialog, toast } from "./dialogs.js";
+import { connect, disconnect } from "./actions.js";
+import { get, post } from "./api.js";
+
+const GIB = 2 ** 30;
+const STRATEGIES = [
+  ["fastest-fit", "Fastest fit", "The fastest pool that has room; the next one if not."],
+  ["fill-first", "Fill first", "Fill the fastest pool before using others."],
+  ["round-robin", "Round robin", "The pools in turn: useful with two equal NUMA nodes."],
+];
+
+export function tiersPage(main) {
+  main.append(page("tiers"));
+  const places = parts(main);
+  const drawPools = () => {
+    const focused = document.activeElement?.getAttribute("aria-label");
+    fill(places.pools, pools().map(poolPanel));
+    if (focused) $(`[aria-label="${CSS.escape(focused)}"]`, places.pools)?.focus({ preventScroll: true });
+  };
+  let before = "";
+  const draw = () => {
+    // Only what is shown of the status decides whether anything is drawn again.
+    const shape = JSON.stringify([pools(), db.models.size]);
+    if (shape !== before) drawPools();
+    before = shape;
+    drawHost(places);
+  };
+  draw();
+  on("status", draw);
+  on("pools", () => { before = ""; draw(); });
+  on("transfers", (changed) => progress(places.pools, changed));
+  drawHomes(places.homes);
+  on("status", () => drawHomes(places.homes));
+  drawStrategy(places.strategy);
+  on("loaded", () => drawStrategy(places.strategy));
+  $("[data-act=add-pool]", main).addEventListener("click", addPool);
+}
+
+function poolPanel(pool) {
+  const sums = account(pool);
+  const act = (label, action) => btn(label, () => action(pool), "small", { "aria-label": `${label} ${pool.name}` });
+  const tone = { connected: "on", lost: "bad", connecting: "warn", draining: "warn" }[pool.state] || "";
+  const kind = pool.kind === "remote" ? "Remote pool" : "Local pool";
+  const drains = "Demoted models that somebody still reads; their memory comes back when the last reader closes them.";
+  return h("section", { class: "panel", "aria-labelledby": `pool-${pool.name}` },
+    h("div", { class: "panel-head" }, h("h2", { id: `pool-${pool.name}` }, pool.name), h("span", { class: `tag ${tone}` }, pool.state),
+      faint(`${kind} at `, h("span", { class: "mono" }, pool.path)),
+      h("div", { class: "row-btns end" },
+        isUp(pool) && [act("Resize", resize), act("Disconnect", disconnect)],
+        ["disconnected", "lost"].includes(pool.state) && act("Connect", connect))),
+    isUp(pool) && [
+      h("div", { "data-mem": true }, poolBar(pool, pool.capacity_bytes, true)),
+      h("dl", { class: "facts" },
+        KINDS.map(([key, label]) => fact([swatch(key, pool.kind), label], size(sums[key]))),
+        fact("Capacity", size(pool.capacity_bytes)),
+        fact("Models", n0(sums.held.length + sums.spare.length)),
+        fact("Read speed, measured", rate(pool.speed_bytes_per_sec))),
+      sums.draining > 0 && h("p", { class: "faint" }, drains)],
+    pool.state === "lost" && para("It cannot be reached. Reads fall back to the homes, and no data is lost: pools hold copies only."),
+    pool.state === "disconnected" && quiet("Not connected. It takes no memory."));
+}
+
+function drawHomes(place) {
+  fill(place, (db.status?.homes || []).map((home) => {
+    const state = { ok: null, scanning: "being read", hung: "does not answer", failed: home.error }[home.state];
+    const rule = home.role === "writable" ? "writable" : "never written";
+    return h("tr", {}, h("td", { class: "mono name" }, home.path),
+      td(home.role === "writable" ? "Models directory" : "Cold storage", " ", h("span", { class: "tag on" }, rule),
+        state && [" ", h("span", { class: `tag ${home.state === "scanning" ? "warn" : "bad"}` }, state)]),
+      td(home.kind), num(n0(home.files)), num(gib(home.size_bytes)), td(when(home.last_scan_ms)));
+  }));
+  stackable(place);
+}
+
+function drawHost(places) {
+  const memory = db.status?.memory;
+  if (!memory) return;
+  const inPools = sum(pools().filter((pool) => pool.kind === "local" && isUp(pool)), (pool) => pool.used_bytes);
+  const free = Math.max(0, memory.available_bytes - memory.reserve_bytes);
+  const reserve = Math.min(memory.available_bytes, memory.reserve_bytes);
+  const measured = [
+    ["resident", "Pools", inPools],
+    ["other", "Engines and programs", Math.max(0, memory.total_bytes - memory.available_bytes - inPools)],
+    ["free", "Available", free],
+    ["reserve", "Reserve, left to others", reserve],
+  ];
+  fill(places.hostnote, `${gib(memory.total_bytes)} GiB, as the kernel says`);
+  fill(places.host,
+    h("div", { class: "bar large", role: "img", "aria-label": measured.map(([, label, bytes]) => `${label} ${size(bytes)}`).join(", ") },
+      measured.map(([kind, , bytes]) => segment(kind, bytes / memory.total_bytes))),
+    h("dl", { class: "facts" }, measured.map(([kind, label, bytes]) => fact([swatch(kind), label], size(bytes)))));
+}
+
+function drawStrategy(place) {
+  const now = db.status?.policy.strategy;
+  const choose = (value, label) => change(async () => {
+    const draft = await post("/settings", { changes: [{ key: "placement.strategy", value }] });
+    toast(draft.saved || !draft.faults.length ? `Placement strategy is now ${label}. It counts for the next promotion; nothing moves.`
+      : `Not saved: ${draft.faults[0].text}.`);
+  });
+  fill(place, h("fieldset", {}, h("legend", { class: "vh" }, "Placement strategy"),
+    STRATEGIES.map(([value, label, doc]) => h("label", { class: "choice" },
+      h("input", { type: "radio", name: "strategy", value, checked: value === now, onchange: () => choose(value, label.toLowerCase()) }),
+      bold(label), h("span", {}, doc)))));
+}
+
+function resize(pool) {
+  const sums = account(pool);
+  const least = Math.max(1 << 20, sums.resident + sums.draining + sums.arriving);
+  const most = Math.max(pool.capacity_bytes, db.status.memory.total_bytes);
+  const step = most > 64 * GIB ? GIB : GIB / 16;
+  const round = (bytes) => Math.ceil(bytes / step) * step;
+  const preview = div();
+  const shown = h("output", { for: "cap" });
+  let gone = [];
+  const input = h("input", { id: "cap", type: "range", min: round(least), max: round(most), step, value: pool.capacity_bytes, oninput: () => draw() });
+  const go = () => {
+    const capacity = Number(input.value);
+    close();
+    change(async () => {
+      if (gone.length) await post("/models/demote", { names: gone.map((m) => m.name) });
+      await post(`/tiers/${encodeURIComponent(pool.name)}/resize`, { capacity: `${Math.round(capacity / 2 ** 20)}MiB` });
+      toast(`${pool.name} may hold ${size(capacity)} now.`);
+    });
+  };
+  const ok = btn("Resize", go, "main");
+  function draw() {
+    const capacity = Number(input.value);
+    gone = [];
+    let over = pool.used_bytes - capacity;
+    for (const model of [...sums.spare].sort((a, b) => a.heat - b.heat)) {
+      if (over <= 0) break;
+      gone.push(model);
+      over -= model.resident_bytes[pool.name];
+    }
+    ok.disabled = Math.abs(capacity - pool.capacity_bytes) < step;
+    input.setAttribute("aria-valuetext", size(capacity));
+    shown.textContent = size(capacity);
+    const moved = sum(gone, (m) => m.resident_bytes[pool.name]);
+    fill(preview, h("div", { class: "before-after" },
+      h("span", { class: "quiet" }, "Now"), poolBar(pool, most),
+      h("span", { class: "quiet" }, "After"), h("div", { class: `bar ${pool.kind}`, role: "img", "aria-label": size(capacity), "--w": `${(capacity / most) * 100}%` },
+        ["resident", "reclaimable", "draining", "arriving", "free"].map((kind) =>
+          segment(kind, (kind === "reclaimable" ? Math.max(0, sums[kind] - moved) : sums[kind]) / capacity)))),
+    h("p", { role: "status" }, says(capacity, moved)),
+    gone.length > 0 && table([["Demoted", "name"], ["GiB", "num"], ["Last loaded"]],
+      gone.map((m) => [m.name, gib(m.resident_bytes[pool.name]), when(m.last_load_ms)]), "What will move"));
+  }
+  function says(capacity, moved) {
+    if (gone.length) return `Shrinking to ${size(capacity)} demotes ${plural(gone.length, "model")}, ${size(moved)}.`;
+    if (ok.disabled) return `From ${size(round(least))} (pinned, open and draining models stay) to the ${size(most)} of this host.`;
+    if (capacity > pool.capacity_bytes) return `Adds ${size(capacity - pool.capacity_bytes)}. Nothing moves. It takes memory only as models come in.`;
+    return `Gives back ${size(pool.capacity_bytes - capacity)} of free room. Nothing moves.`;
+  }
+  dialog(`Resize ${pool.name}`, [h("div", { class: "form" }, div(h("label", { for: "cap" }, "Capacity: ", shown), input)), preview,
+    quiet("It counts until the next mount; the size in Settings is what stays.")], [cancel(), ok], input);
+  draw();
+}
+
+async function addPool() {
+  const fields = await get("/settings").catch(() => null);
+  const index = new Set((fields?.fields || []).filter((f) => f.key.startsWith("pool[")).map((f) => f.key.split("]")[0])).size;
+  const name = h("input", { class: "input", id: "np-name", value: index ? `local-${index}` : "local", "aria-describedby": "np-err" });
+  const capacity = h("input", { class: "input", id: "np-cap", value: "8GiB", "aria-describedby": "np-err np-doc" });
+  const fault = h("p", { class: "err", id: "np-err" });
+  const changes = () => [{ key: `pool[${index}].name`, value: name.value.trim() }, { key: `pool[${index}].capacity`, value: capacity.value.trim() }];
+  const go = () => change(async () => {
+    const draft = await post("/settings", { changes: changes() });
+    if (draft.faults.length) {
+      fault.textContent = draft.faults.map((f) => f.text).join("; ");
+      return;
+    }
+    close();
+    toast(`${name.value.trim()} is written to the configuration. It is set up at the next mount.`);
+  });
+  dialog("Add a pool", [h("div", { class: "form" },
+    div(h("label", { for: "np-name" }, "Name"), name),
+    div(h("label", { for: "np-cap" }, "Capacity"), capacity, h("p", { class: "faint", id: "np-doc" }, "A size, or a share of this machine’s RAM.")), fault),
+  quiet("A pool takes no memory until models are promoted. It is written to the configuration and set up at the next mount.")],
+  [cancel(), btn("Add", go, "main")], name);
+}
+
