@@ -200,7 +200,9 @@ impl Command {
             Self::Models {
                 filter: Some(filter),
             } => check_name("models", "filter", filter),
-            Self::CheckSettings { changes } | Self::SaveSettings { changes } => check_changes(changes),
+            Self::CheckSettings { changes } | Self::SaveSettings { changes } => {
+                check_changes(changes)
+            }
             Self::Status {}
             | Self::History {}
             | Self::Settings {}
@@ -278,9 +280,8 @@ fn check_changes(changes: &[SettingChange]) -> Result<(), Message> {
         return wrong(&format!("`changes` must have 1 to {CHANGES_MAX}"));
     }
     let long = |text: &str| text.len() > VALUE_BYTES_MAX || text.chars().any(char::is_control);
-    let bad = |change: &SettingChange| {
-        long(&change.key) || change.value.as_deref().is_some_and(long)
-    };
+    let bad =
+        |change: &SettingChange| long(&change.key) || change.value.as_deref().is_some_and(long);
     match changes.iter().any(bad) {
         true => wrong("a key or value is too long, or has control characters"),
         false => Ok(()),

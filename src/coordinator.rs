@@ -476,7 +476,8 @@ impl Coordinator {
         match &transfer.phase {
             Phase::Done => {
                 let progress = &transfer.progress;
-                self.history.copied(progress.total_bytes, progress.rate_bytes_per_sec);
+                self.history
+                    .copied(progress.total_bytes, progress.rate_bytes_per_sec);
                 if let Some(errand) = errand.filter(|errand| errand.alone) {
                     self.drop_elsewhere(&errand.file, transfer.pool);
                 }

@@ -20,13 +20,13 @@ pub use event::{
     ChangeView, ConfigView, EventView, EventsView, ExplainView, Level, ReloadView, ScanView,
     SettingView, VersionView,
 };
-pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
-pub use status::{
-    CountsView, DaemonState, MemoryView, PassthroughView, PolicyView, StatusView, TotalsView,
-};
 pub use history::{HistoryView, HourView, LoadView};
+pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
 pub use settings::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, SettingChange, SettingsView,
+};
+pub use status::{
+    CountsView, DaemonState, MemoryView, PassthroughView, PolicyView, StatusView, TotalsView,
 };
 pub use table::Style;
 pub use tier::{HomeRole, HomeState, HomeView, TierKind, TierState, TierView, TiersView};
@@ -121,9 +121,7 @@ impl View {
             Self::Plan(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Moves(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Scan(view) => view.text(),
-            Self::Settings(view) => {
-                table::render_or_none(&view.fields, "settings", now_ms, style)
-            }
+            Self::Settings(view) => table::render_or_none(&view.fields, "settings", now_ms, style),
             Self::Draft(view) => view.text(),
             Self::History(view) => table::render_or_none(&view.loads, "loads", now_ms, style),
             Self::Done(view) => format!("{}\n", view.text),

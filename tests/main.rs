@@ -28,10 +28,12 @@ mod control {
     mod files;
     mod socket;
     mod hostile;
+    pub mod web;
+    mod doors;
 }
 
 mod cli {
-    mod console;
+    pub mod console;
     mod generated;
     mod arguments;
     mod answers;

@@ -18,9 +18,9 @@ pub fn edit(text: &str, changes: &[(String, Option<String>)]) -> Result<String, 
     if text.trim_start().starts_with('{') {
         return Err("the file is the original's JSON; write it anew as TOML".to_owned());
     }
-    let mut document: DocumentMut = text
-        .parse()
-        .map_err(|error: toml_edit::TomlError| format!("the file is no TOML: {}", error.message()))?;
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        format!("the file is no TOML: {}", error.message())
+    })?;
     // Items that go are counted from the end, so that numbers stay true meanwhile.
     let mut gone: Vec<(&str, usize)> = Vec::new();
     for (key, value) in changes {
@@ -57,9 +57,13 @@ fn set(document: &mut DocumentMut, key: &str, value: Option<&str>) -> Result<(),
         let pins = section(section(root, "placement")?, "pins")?;
         return write(pins, &PIN, &model, value);
     }
-    let field = Config::field(key).filter(|field| !field.key.contains("[]")).ok_or_else(unknown)?;
+    let field = Config::field(key)
+        .filter(|field| !field.key.contains("[]"))
+        .ok_or_else(unknown)?;
     let mut table: &mut dyn TableLike = root;
-    let (place, leaf) = key.rsplit_once('.').map_or(("", key), |(place, leaf)| (place, leaf));
+    let (place, leaf) = key
+        .rsplit_once('.')
+        .map_or(("", key), |(place, leaf)| (place, leaf));
     for name in place.split('.').filter(|name| !name.is_empty()) {
         table = section(table, name)?;
     }
@@ -149,7 +153,10 @@ fn toml_of(field: &Field, text: &str) -> Value {
         Kind::Switch => text.parse::<bool>().map_or_else(|_| word(), Value::from),
         Kind::Integer => text.parse::<i64>().map_or_else(|_| word(), Value::from),
         Kind::List => {
-            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
             Value::Array(items.collect::<Array>())
         }
         _ => word(),
@@ -182,23 +189,40 @@ mod tests {
         let expected = "# top\nmodels_dir = \"/m\" # where\n\n[[pool]]\nname = \"a\"\ncapacity = \"2GiB\" # small\n\n\
                         [[pool]]\nname = \"b\"\n\n# the policy\n[policy]\nenabled = false\nnever = [\"a\", \"b*\"]\n";
         assert!(text.starts_with(expected), "{text}");
-        assert!(text.contains("[http]\nlisten = \"127.0.0.1:1\"\n"), "{text}");
+        assert!(
+            text.contains("[http]\nlisten = \"127.0.0.1:1\"\n"),
+            "{text}"
+        );
         assert!(text.contains("\"x:1\" = \"a\""), "{text}");
     }
 
     #[test]
     fn items_come_and_go() {
         let added = edit(FILE, &[change("pool[2].name", Some("c"))]).expect("added");
-        assert!(added.contains("name = \"b\"\n\n[[pool]]\nname = \"c\"\n"), "{added}");
+        assert!(
+            added.contains("name = \"b\"\n\n[[pool]]\nname = \"c\"\n"),
+            "{added}"
+        );
         let gone = edit(FILE, &[change("pool[0]", None)]).expect("gone");
-        assert!(!gone.contains("name = \"a\"") && gone.contains("name = \"b\""), "{gone}");
+        assert!(
+            !gone.contains("name = \"a\"") && gone.contains("name = \"b\""),
+            "{gone}"
+        );
         assert!(edit(FILE, &[change("pool[2]", None)]).is_err());
         assert!(edit(FILE, &[change("pool[9].name", Some("c"))]).is_err());
     }
 
     #[test]
     fn unknown_keys_are_refused() {
-        for key in ["bogus", "http.bogus", "pool.a.capacity", "pool[x].name", "pool[0].bogus", "", "."] {
+        for key in [
+            "bogus",
+            "http.bogus",
+            "pool.a.capacity",
+            "pool[x].name",
+            "pool[0].bogus",
+            "",
+            ".",
+        ] {
             assert!(edit(FILE, &[change(key, Some("1"))]).is_err(), "{key}");
         }
     }

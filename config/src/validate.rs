@@ -363,9 +363,17 @@ fn check_policy(c: &mut Checker<'_>, policy: &Policy) {
 /// Whoever can reach it can try: another machine only where somebody has thought of a token.
 fn check_http(c: &mut Checker<'_>, http: &Http) {
     if http.enabled && !http.listen.ip().is_loopback() && http.token.is_none() {
-        let found = format!("{}, which other machines can reach", quoted(&http.listen.to_string()));
+        let found = format!(
+            "{}, which other machines can reach",
+            quoted(&http.listen.to_string())
+        );
         let hint = Some("set http.token too, or listen on 127.0.0.1 behind a proxy".to_owned());
-        c.fault("http.listen".to_owned(), found, "an address of this machine only, or http.token", hint);
+        c.fault(
+            "http.listen".to_owned(),
+            found,
+            "an address of this machine only, or http.token",
+            hint,
+        );
     }
 }
 

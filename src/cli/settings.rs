@@ -181,5 +181,9 @@ pub(super) fn client_config(
         return Ok(own);
     }
     let system = system_config()?;
-    Ok(if system.control.socket == socket { system } else { own })
+    Ok(if system.control.socket == socket {
+        system
+    } else {
+        own
+    })
 }

@@ -24,7 +24,10 @@ pub(super) struct Arguments {}
 
 pub(super) fn run(_arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     // Whose configuration is meant is told by whose socket would be.
-    let (flag, file) = (context.global.socket.as_deref(), context.global.config.as_deref());
+    let (flag, file) = (
+        context.global.socket.as_deref(),
+        context.global.config.as_deref(),
+    );
     let socket = socket(context.console, flag, file)?;
     let config = client_config(context.console, file, &socket)?;
     if !config.http.enabled {
@@ -35,7 +38,11 @@ pub(super) fn run(_arguments: &Arguments, context: &mut Context<'_>) -> Result<(
         Some(token) => Token::new(token.as_str()),
         None => Token::read_from(&config.state_dir)?,
     };
-    let text = format!("http://{}/#token={}", reachable(config.http.listen), token.reveal());
+    let text = format!(
+        "http://{}/#token={}",
+        reachable(config.http.listen),
+        token.reveal()
+    );
     context.show(&View::Done(DoneView { text }))
 }
 

@@ -109,7 +109,10 @@ impl HttpServer {
     /// [`Code::Failed`], naming the address, if it cannot be listened on.
     pub fn start(settings: HttpSettings, executor: Arc<dyn Executor>) -> Result<Self, Message> {
         let cannot = |error: std::io::Error| {
-            let text = format!("the web page cannot be served on {}: {error}", settings.listen);
+            let text = format!(
+                "the web page cannot be served on {}: {error}",
+                settings.listen
+            );
             Message::new(Code::Failed, text)
                 .with_hint("set http.listen to a free address, or http.enabled = false")
         };
@@ -178,7 +181,10 @@ fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
     let api = Arc::new(Api::new(settings, Arc::clone(&guard), executor));
     let mut router = Router::new();
     for route in ROUTES {
-        router = router.route(&format!("{PREFIX}{}", route.path), api::method_router(route));
+        router = router.route(
+            &format!("{PREFIX}{}", route.path),
+            api::method_router(route),
+        );
     }
     router
         .route(&format!("{PREFIX}/stream"), get(live::stream))
@@ -224,7 +230,10 @@ const PROTECTION: &[(&str, &str)] = &[
 async fn protect(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in PROTECTION {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     // What the daemon says is true now only.
     headers
@@ -253,7 +262,8 @@ async fn accept(
             refuse(&stream);
             continue;
         };
-        let (router, settings, stopping) = (router.clone(), Arc::clone(&settings), stopping.clone());
+        let (router, settings, stopping) =
+            (router.clone(), Arc::clone(&settings), stopping.clone());
         tokio::spawn(async move {
             serve(stream, router, &settings, stopping).await;
             drop(place);

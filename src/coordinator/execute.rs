@@ -17,9 +17,9 @@ use crate::control::{Executor, Peer};
 use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, ExplainView, Level, ModelsView, MoveView, MovesView,
-    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
-    TransfersView, VersionView, View, WhichView,
+    ChangeView, ConfigView, DoneView, EventsView, ExplainView, Level, ModelsView, MoveView,
+    MovesView, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView,
+    TransferState, TransfersView, VersionView, View, WhichView,
 };
 
 /// How often a waiting command looks whether its client is still there.
@@ -790,7 +790,8 @@ impl Coordinator {
                 Err(error) if error.code == Code::NoSuchPool => pool.capacity = wanted.capacity,
                 Err(error) => {
                     let name = pool.name.as_str();
-                    self.events.add(Level::Warning, "pool", name, error.to_string());
+                    self.events
+                        .add(Level::Warning, "pool", name, error.to_string());
                 }
             }
         }

@@ -68,7 +68,11 @@ impl History {
         let home = memory.home_bytes_per_sec.unwrap_or(assumed_bytes_per_sec);
         let load = judge(seen, home, now_ms);
         let hour_ms = now_ms - now_ms % HOUR_MS;
-        if memory.hours.back().is_none_or(|hour| hour.time_ms != hour_ms) {
+        if memory
+            .hours
+            .back()
+            .is_none_or(|hour| hour.time_ms != hour_ms)
+        {
             memory.hours.push_back(HourView {
                 time_ms: hour_ms,
                 ..HourView::default()
@@ -106,7 +110,11 @@ fn judge(seen: Seen, home_bytes_per_sec: u64, now_ms: u64) -> LoadView {
     let ms = |bytes: u64, speed: u64| bytes.saturating_mul(1000) / speed.max(1);
     let resident: u64 = seen.pools.iter().map(|(_, bytes, _)| bytes).sum();
     let resident = resident.min(seen.bytes);
-    let from_pools: u64 = seen.pools.iter().map(|(_, bytes, speed)| ms(*bytes, *speed)).sum();
+    let from_pools: u64 = seen
+        .pools
+        .iter()
+        .map(|(_, bytes, speed)| ms(*bytes, *speed))
+        .sum();
     let read_ms = from_pools + ms(seen.bytes - resident, home_bytes_per_sec);
     let most = seen.pools.iter().max_by_key(|(_, bytes, _)| *bytes);
     LoadView {

@@ -36,7 +36,12 @@ impl Coordinator {
     pub(super) fn settings(&self) -> SettingsView {
         SettingsView {
             path: self.config_file().map(|path| path.display().to_string()),
-            fields: self.config().entries().into_iter().map(field_view).collect(),
+            fields: self
+                .config()
+                .entries()
+                .into_iter()
+                .map(field_view)
+                .collect(),
         }
     }
 
@@ -46,12 +51,17 @@ impl Coordinator {
 
     fn draft(&self, wanted: &[SettingChange]) -> Result<(PathBuf, Draft), Message> {
         let Some(path) = self.config_file() else {
-            let text = "the daemon was started without a configuration file; there is nowhere to save to";
-            return Err(Message::new(Code::Unsupported, text)
-                .with_hint("speedloader config show > /etc/speedloader/config.toml, then mount with it"));
+            let text =
+                "the daemon was started without a configuration file; there is nowhere to save to";
+            return Err(Message::new(Code::Unsupported, text).with_hint(
+                "speedloader config show > /etc/speedloader/config.toml, then mount with it",
+            ));
         };
         let cannot = |error: io::Error| {
-            Message::new(Code::Failed, format!("cannot read {}: {error}", path.display()))
+            Message::new(
+                Code::Failed,
+                format!("cannot read {}: {error}", path.display()),
+            )
         };
         // What a link leads to is what is changed, not the link.
         let path = path.canonicalize().map_err(cannot)?;
@@ -60,14 +70,20 @@ impl Coordinator {
             .iter()
             .map(|change| (change.key.clone(), change.value.clone()))
             .collect();
-        let after =
-            edit(&before, &pairs).map_err(|text| Message::new(Code::BadRequest, text))?;
+        let after = edit(&before, &pairs).map_err(|text| Message::new(Code::BadRequest, text))?;
         let mut sources = self.sources.clone();
         if let Some(file) = &mut sources.file {
             file.contents = after.clone().into_bytes();
         }
         let judged = load(&sources);
-        Ok((path, Draft { before, after, judged }))
+        Ok((
+            path,
+            Draft {
+                before,
+                after,
+                judged,
+            },
+        ))
     }
 
     /// What changes would mean; nothing is saved.
@@ -90,7 +106,11 @@ impl Coordinator {
             };
             Message::new(code, format!("cannot write {}: {error}", path.display()))
         })?;
-        let keys: Vec<&str> = view.changes.iter().map(|change| change.key.as_str()).collect();
+        let keys: Vec<&str> = view
+            .changes
+            .iter()
+            .map(|change| change.key.as_str())
+            .collect();
         let text = format!("saved: {}", keys.join(", "));
         let subject = path.display().to_string();
         self.events.add(Level::Info, "settings", &subject, text);
@@ -103,7 +123,10 @@ impl Coordinator {
         let diff = difference(&draft.before, &draft.after);
         match &draft.judged {
             Ok(new) => DraftView {
-                changes: changes(&self.config(), new).into_iter().map(change_view).collect(),
+                changes: changes(&self.config(), new)
+                    .into_iter()
+                    .map(change_view)
+                    .collect(),
                 diff,
                 ..DraftView::default()
             },
@@ -117,7 +140,10 @@ impl Coordinator {
 }
 
 fn fault_view(fault: &speedloader_config::Fault) -> FaultView {
-    let hint = fault.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+    let hint = fault
+        .hint
+        .as_ref()
+        .map_or_else(String::new, |hint| format!("; {hint}"));
     FaultView {
         key: fault.key.clone(),
         text: format!("found {}, wanted {}{hint}", fault.found, fault.wanted),
@@ -164,7 +190,10 @@ fn field_view(entry: Entry) -> FieldView {
             DefaultValue::Required(_) => own("must be set"),
         },
         live: matches!(field.effect, Effect::Live) && is_live(&entry.key),
-        overridden: matches!(entry.origin, Origin::Environment { .. } | Origin::Option { .. }),
+        overridden: matches!(
+            entry.origin,
+            Origin::Environment { .. } | Origin::Option { .. }
+        ),
         origin: entry.origin.to_string(),
         value: entry.plain_value(),
         key: entry.key,
@@ -179,7 +208,10 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // What a crash of a former process of our number has left.
     let _ = fs::remove_file(&temporary);
     let written = (|| {
-        let mut file = File::options().write(true).create_new(true).open(&temporary)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)?;
         file.set_permissions(fs::Permissions::from_mode(found.mode() & 0o7777))?;
         // An ordinary user's file is that user's already.
         let _ = fchown(&file, Some(found.uid()), Some(found.gid()));
@@ -202,11 +234,18 @@ fn difference(before: &str, after: &str) -> Vec<DiffLineView> {
     let (old_rest, new_rest) = (&old[same..], &new[same..]);
     let ends = old_rest.iter().rev().zip(new_rest.iter().rev());
     let tail = ends.take_while(|(a, b)| a == b).count();
-    let (old_middle, new_middle) = (&old_rest[..old_rest.len() - tail], &new_rest[..new_rest.len() - tail]);
+    let (old_middle, new_middle) = (
+        &old_rest[..old_rest.len() - tail],
+        &new_rest[..new_rest.len() - tail],
+    );
     let mut lines: Vec<(char, &str)> = Vec::new();
     lines.extend(old[..same].iter().map(|line| (' ', *line)));
     lines.extend(middle(old_middle, new_middle));
-    lines.extend(old_rest[old_rest.len() - tail..].iter().map(|line| (' ', *line)));
+    lines.extend(
+        old_rest[old_rest.len() - tail..]
+            .iter()
+            .map(|line| (' ', *line)),
+    );
     let near = |index: usize| {
         let from = index.saturating_sub(CONTEXT);
         lines[from..lines.len().min(index + CONTEXT + 1)].iter().any(|(sign, _)| *sign != ' ')
@@ -267,7 +306,10 @@ mod tests {
 
     fn shown(before: &str, after: &str) -> String {
         let lines = difference(before, after);
-        let lines: Vec<String> = lines.iter().map(|line| format!("{}{}", line.sign, line.text)).collect();
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|line| format!("{}{}", line.sign, line.text))
+            .collect();
         lines.join("\n")
     }
 
@@ -275,7 +317,10 @@ mod tests {
     fn a_difference_shows_the_section_and_little_else() {
         let before = "a = 1\n\n[one]\nx = 1\ny = 2\nz = 3\n\n[two]\nq = 1\n";
         let after = "a = 1\n\n[one]\nx = 1\ny = 5\nz = 3\n\n[two]\nq = 1\n";
-        assert_eq!(shown(before, after), " [one]\n x = 1\n-y = 2\n+y = 5\n z = 3");
+        assert_eq!(
+            shown(before, after),
+            " [one]\n x = 1\n-y = 2\n+y = 5\n z = 3"
+        );
         assert_eq!(shown(before, before), "");
     }
 

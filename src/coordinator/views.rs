@@ -277,10 +277,13 @@ impl Coordinator {
         let pools = view.resident_bytes.iter();
         let seen = history::Seen {
             bytes: view.size_bytes,
-            pools: pools.map(|(name, bytes)| (name.clone(), *bytes, speed(name))).collect(),
+            pools: pools
+                .map(|(name, bytes)| (name.clone(), *bytes, speed(name)))
+                .collect(),
             model: view.name,
         };
-        self.history.loaded(seen, super::moves::COLD_BYTES_PER_SEC, events::now_ms());
+        self.history
+            .loaded(seen, super::moves::COLD_BYTES_PER_SEC, events::now_ms());
     }
 
     pub(super) fn place_view(&self, file: &Arc<speedloader_fs::file::HomeFile>) -> PlaceView {

@@ -58,7 +58,11 @@ impl Row for LoadView {
             self.model.as_str().into(),
             size(self.bytes).into(),
             format!("{} %", percent(self.resident_bytes, self.bytes)).into(),
-            if self.pool.is_empty() { "-".into() } else { self.pool.as_str().into() },
+            if self.pool.is_empty() {
+                "-".into()
+            } else {
+                self.pool.as_str().into()
+            },
             seconds(self.read_ms).into(),
             seconds(self.saved_ms).into(),
         ]

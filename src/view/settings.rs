@@ -50,7 +50,11 @@ impl Row for FieldView {
     ];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
-        let effect = if self.live { "at once" } else { "at the next mount" };
+        let effect = if self.live {
+            "at once"
+        } else {
+            "at the next mount"
+        };
         vec![
             self.key.as_str().into(),
             self.value.as_deref().unwrap_or("-").into(),
@@ -149,7 +153,11 @@ impl DraftView {
             .iter()
             .map(|line| format!("{}{}", line.sign, line.text))
             .collect();
-        lines.extend(self.faults.iter().map(|fault| format!("fault: {}", fault.text)));
+        lines.extend(
+            self.faults
+                .iter()
+                .map(|fault| format!("fault: {}", fault.text)),
+        );
         let ending = match (self.saved, self.faults.is_empty(), self.diff.is_empty()) {
             (true, _, _) => "saved",
             (false, _, true) => "nothing would change",

@@ -24,6 +24,13 @@ fn answers_as_text() {
         ("promote_wait", &["promote", "llama3.2:3b", "--wait"]),
         ("demote", &["demote", "llama3.2:3b", "phi4.gguf"]),
         ("pin", &["pin", "llama3.2:3b", "local"]),
+        ("history", &["history"]),
+        ("fields", &["config", "fields"]),
+        ("set", &["config", "set", "policy.enabled=false"]),
+        (
+            "set_trial",
+            &["config", "set", "log.format=json", "--dry-run"],
+        ),
     ] {
         let outcome = at(&served.socket(), arguments);
         assert_eq!(outcome.status, 0, "{outcome:?}");

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use speedloader::command::{Command, PROTOCOL, Request};
-use speedloader::view::{Document, View};
+use speedloader::view::{Document, SettingChange, View};
 
 use super::fake;
 
@@ -35,6 +35,14 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Version {}),
         name().prop_map(|name| Command::Explain { name }),
         Just(Command::Plan {}),
+        Just(Command::History {}),
+        Just(Command::Settings {}),
+        (name(), proptest::option::of(name())).prop_map(|(key, value)| Command::SaveSettings {
+            changes: vec![SettingChange { key, value }],
+        }),
+        (name(), proptest::option::of(name())).prop_map(|(key, value)| Command::CheckSettings {
+            changes: vec![SettingChange { key, value }],
+        }),
         Just(Command::Shutdown {}),
     ]
 }

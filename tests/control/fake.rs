@@ -182,10 +182,57 @@ impl Fake {
                 ],
             }),
             Command::Plan {} => View::Plan(PlanView { moves: planned() }),
+            Command::History {} => View::History(HistoryView {
+                since_ms: NOW_MS - 3_600_000,
+                loads: vec![LoadView {
+                    time_ms: NOW_MS - 60_000,
+                    model: "llama3.2:3b".to_owned(),
+                    bytes: 3 << 30,
+                    resident_bytes: 3 << 30,
+                    pool: "local".to_owned(),
+                    read_ms: 400,
+                    saved_ms: 5_600,
+                }],
+                ..HistoryView::default()
+            }),
+            Command::Settings {} => View::Settings(SettingsView {
+                path: Some("/etc/speedloader/config.toml".to_owned()),
+                fields: vec![FieldView {
+                    key: "policy.enabled".to_owned(),
+                    doc: "Promote and demote by what is used.".to_owned(),
+                    kind: "switch".to_owned(),
+                    live: true,
+                    value: Some("true".to_owned()),
+                    origin: "default".to_owned(),
+                    ..FieldView::default()
+                }],
+            }),
+            Command::CheckSettings { changes } => View::Draft(draft(&changes, false)),
+            Command::SaveSettings { changes } => View::Draft(draft(&changes, true)),
             Command::Shutdown {} => View::Done(DoneView {
                 text: "ending".to_owned(),
             }),
         })
+    }
+}
+
+fn draft(changes: &[SettingChange], saved: bool) -> DraftView {
+    let change = |change: &SettingChange| DraftChangeView {
+        key: change.key.clone(),
+        before: "true".to_owned(),
+        after: change.value.clone().unwrap_or_default(),
+        live: change.key.starts_with("policy."),
+        refused: None,
+    };
+    let line = |sign: &str, text: &str| DiffLineView {
+        sign: sign.to_owned(),
+        text: text.to_owned(),
+    };
+    DraftView {
+        changes: changes.iter().map(change).collect(),
+        diff: vec![line("-", "enabled = true"), line("+", "enabled = false")],
+        saved,
+        ..DraftView::default()
     }
 }
 

@@ -57,7 +57,10 @@ impl Site {
             colds: Vec::new(),
             pools: vec![("p".to_owned(), "256MiB".to_owned())],
             // Tests run side by side, and the port of the web page is one.
-            options: vec!["policy.enabled=false".to_owned(), "http.enabled=false".to_owned()],
+            options: vec![
+                "policy.enabled=false".to_owned(),
+                "http.enabled=false".to_owned(),
+            ],
             environment: Vec::new(),
             user: None,
             limit: LIMIT,

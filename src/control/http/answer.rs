@@ -44,7 +44,9 @@ pub(super) fn error(status: StatusCode, message: &Message) -> Response {
     let mut response = json(status, error_json(message));
     if status == StatusCode::UNAUTHORIZED {
         let scheme = header::HeaderValue::from_static("Bearer");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, scheme);
     }
     response
 }

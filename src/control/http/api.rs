@@ -87,8 +87,9 @@ impl Drop for Leaving {
 
 /// What serves a route.
 pub(super) fn method_router(route: &'static Route) -> MethodRouter<Arc<Api>> {
-    let handler =
-        move |State(api): State<Arc<Api>>, request: Request| async move { handle(route, &api, request).await };
+    let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
+        handle(route, &api, request).await
+    };
     match route.method {
         Method::Get => get(handler),
         Method::Post => post(handler),
@@ -112,7 +113,10 @@ async fn handle(route: &Route, api: &Api, request: Request) -> Response {
 type Refused = (StatusCode, Message);
 
 fn bad(text: impl Into<String>) -> Refused {
-    (StatusCode::BAD_REQUEST, Message::new(Code::BadRequest, text))
+    (
+        StatusCode::BAD_REQUEST,
+        Message::new(Code::BadRequest, text),
+    )
 }
 
 /// The fields of the command, from wherever the route has them.
@@ -127,7 +131,9 @@ async fn command_of(
         Method::Get | Method::Delete => Map::new(),
     };
     if fields.contains_key("do") {
-        return Err(bad("`do` is no field of the body; the address says what to do"));
+        return Err(bad(
+            "`do` is no field of the body; the address says what to do",
+        ));
     }
     let in_path = RawPathParams::from_request_parts(parts, &())
         .await
@@ -175,7 +181,10 @@ fn add(
 async fn body_of(api: &Api, parts: &Parts, body: Body) -> Result<Map<String, Value>, Refused> {
     let too_large = || {
         let text = format!("the body is larger than {} bytes", api.body_bytes_max);
-        (StatusCode::PAYLOAD_TOO_LARGE, Message::new(Code::BadRequest, text))
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Message::new(Code::BadRequest, text),
+        )
     };
     let read = axum::body::to_bytes(body, api.body_bytes_max);
     let bytes: Bytes = match tokio::time::timeout(api.body_timeout, read).await {
@@ -200,7 +209,8 @@ async fn body_of(api: &Api, parts: &Parts, body: Body) -> Result<Map<String, Val
         let message = Message::new(Code::BadRequest, "the body's type must be application/json");
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is no JSON object: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| bad(format!("the body is no JSON object: {error}")))
 }
 
 /// The pairs of a query string, decoded.

@@ -49,7 +49,13 @@ impl Guard {
         match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
             None | Some(b"same-origin" | b"none") => Ok(()),
             // A link from another page may lead to ours; nothing else may.
-            Some(_) if headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate") => Ok(()),
+            Some(_)
+                if headers
+                    .get("sec-fetch-mode")
+                    .is_some_and(|mode| mode == "navigate") =>
+            {
+                Ok(())
+            }
             Some(_) => foreign("the request comes from a page of another site"),
         }
     }
@@ -78,13 +84,20 @@ impl Guard {
         let address = name.trim_start_matches('[').trim_end_matches(']');
         address.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+            || self
+                .hosts
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
     }
 }
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -103,7 +116,10 @@ mod tests {
     use super::*;
 
     fn guard() -> Guard {
-        Guard::new(Token::new("0123456789abcdef"), vec!["models.example.com".to_owned()])
+        Guard::new(
+            Token::new("0123456789abcdef"),
+            vec!["models.example.com".to_owned()],
+        )
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -116,11 +132,26 @@ mod tests {
 
     #[test]
     fn foreign_hosts_are_refused() {
-        for good in ["127.0.0.1:5050", "localhost", "LOCALHOST:5050", "[::1]:5050", "10.0.0.9", "models.example.com:443"] {
+        for good in [
+            "127.0.0.1:5050",
+            "localhost",
+            "LOCALHOST:5050",
+            "[::1]:5050",
+            "10.0.0.9",
+            "models.example.com:443",
+        ] {
             assert!(guard().admit(&headers(&[("host", good)])).is_ok(), "{good}");
         }
-        for wrong in ["", "evil.example", "localhost.evil.example:5050", "127.0.0.1.evil.example", "evil.example:80:80"] {
-            let refused = guard().admit(&headers(&[("host", wrong)])).expect_err(wrong);
+        for wrong in [
+            "",
+            "evil.example",
+            "localhost.evil.example:5050",
+            "127.0.0.1.evil.example",
+            "evil.example:80:80",
+        ] {
+            let refused = guard()
+                .admit(&headers(&[("host", wrong)]))
+                .expect_err(wrong);
             assert_eq!(refused.0, StatusCode::MISDIRECTED_REQUEST, "{wrong}");
         }
         assert!(guard().admit(&headers(&[])).is_err());
@@ -130,10 +161,17 @@ mod tests {
 
     #[test]
     fn foreign_origins_are_refused() {
-        let with = |origin: &'static str| headers(&[("host", "localhost:5050"), ("origin", origin)]);
+        let with =
+            |origin: &'static str| headers(&[("host", "localhost:5050"), ("origin", origin)]);
         assert!(guard().admit(&with("http://localhost:5050")).is_ok());
         assert!(guard().admit(&with("https://localhost:5050")).is_ok());
-        for wrong in ["null", "http://evil.example", "http://localhost:8080", "http://localhost:5050.evil.example", "file://"] {
+        for wrong in [
+            "null",
+            "http://evil.example",
+            "http://localhost:8080",
+            "http://localhost:5050.evil.example",
+            "file://",
+        ] {
             let refused = guard().admit(&with(wrong)).expect_err(wrong);
             assert_eq!(refused.0, StatusCode::FORBIDDEN, "{wrong}");
         }
@@ -142,7 +180,11 @@ mod tests {
     #[test]
     fn only_a_link_may_come_from_another_site() {
         let with = |mode: &'static str| {
-            headers(&[("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", mode)])
+            headers(&[
+                ("host", "localhost"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", mode),
+            ])
         };
         assert!(guard().admit(&with("navigate")).is_ok());
         assert!(guard().admit(&with("no-cors")).is_err());
@@ -153,7 +195,14 @@ mod tests {
     fn the_token_is_wanted_whole_and_as_bearer() {
         let with = |value: &'static str| guard().authorise(&headers(&[("authorization", value)]));
         assert!(with("Bearer 0123456789abcdef").is_ok());
-        for wrong in ["", "Bearer", "Bearer ", "Bearer 0123456789abcdeX", "Basic 0123456789abcdef", "0123456789abcdef"] {
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer 0123456789abcdeX",
+            "Basic 0123456789abcdef",
+            "0123456789abcdef",
+        ] {
             assert!(with(wrong).is_err(), "{wrong}");
         }
         assert!(guard().authorise(&HeaderMap::new()).is_err());

@@ -84,7 +84,9 @@ async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
             let messages = picture.look(executor.as_ref());
             (picture, messages)
         });
-        let Ok((seen, messages)) = looked.await else { return };
+        let Ok((seen, messages)) = looked.await else {
+            return;
+        };
         picture = seen;
         for message in messages {
             // Whoever watched may have left.
@@ -124,7 +126,10 @@ impl Picture {
         }
         let (since, first) = (self.seq, !std::mem::replace(&mut self.begun, true));
         let mut happened = false;
-        if let Answer::Ok(View::Events(view)) = ask(Command::Events { since, follow: false }) {
+        if let Answer::Ok(View::Events(view)) = ask(Command::Events {
+            since,
+            follow: false,
+        }) {
             self.seq = view.events.last().map_or(since, |event| event.seq);
             // What happened before anybody watched is asked for, not sent.
             for event in view.events.iter().filter(|_| !first) {
@@ -205,7 +210,13 @@ pub(super) async fn events(State(api): State<Arc<Api>>, request: Request) -> Res
         Err((status, message)) => return answer::error(status, &message),
     };
     let receiver = api.live.subscribe();
-    let known = match api.execute(Command::Events { since, follow: false }).await {
+    let known = match api
+        .execute(Command::Events {
+            since,
+            follow: false,
+        })
+        .await
+    {
         Answer::Ok(View::Events(view)) => view.events,
         other => return answer::of(other),
     };

@@ -29,11 +29,31 @@ pub fn document() -> Value {
         path[route.method.text()] = operation;
     }
     for (path, about, content) in [
-        (format!("{PREFIX}/stream"), "Everything that changes, as server-sent events: `status`, `models`, `transfers` (rows that changed, keys of rows that are gone), `event`, and `hello` when all is to be asked for again.", "text/event-stream"),
-        (format!("{PREFIX}/events/stream"), "Events, as server-sent events; those after `since` or `Last-Event-ID` first.", "text/event-stream"),
-        (format!("{PREFIX}/openapi.json"), "This document.", "application/json"),
-        ("/health".to_owned(), "Whether the daemon answers.", "application/json"),
-        ("/readyz".to_owned(), "200 when the mount answers.", "text/plain"),
+        (
+            format!("{PREFIX}/stream"),
+            "Everything that changes, as server-sent events: `status`, `models`, `transfers` (rows that changed, keys of rows that are gone), `event`, and `hello` when all is to be asked for again.",
+            "text/event-stream",
+        ),
+        (
+            format!("{PREFIX}/events/stream"),
+            "Events, as server-sent events; those after `since` or `Last-Event-ID` first.",
+            "text/event-stream",
+        ),
+        (
+            format!("{PREFIX}/openapi.json"),
+            "This document.",
+            "application/json",
+        ),
+        (
+            "/health".to_owned(),
+            "Whether the daemon answers.",
+            "application/json",
+        ),
+        (
+            "/readyz".to_owned(),
+            "200 when the mount answers.",
+            "text/plain",
+        ),
         ("/metrics".to_owned(), "Prometheus text.", "text/plain"),
     ] {
         let mut operation = json!({
@@ -112,9 +132,13 @@ fn operation(route: &Route, commands: &Value, views: &Value) -> Value {
         "responses": responses,
         "security": if route.needs_token { json!([{ "token": [] }]) } else { json!([]) },
     });
-    let has_fields = fields["properties"].as_object().is_some_and(|fields| !fields.is_empty());
+    let has_fields = fields["properties"]
+        .as_object()
+        .is_some_and(|fields| !fields.is_empty());
     if route.method == Method::Post && has_fields {
-        let required = fields["required"].as_array().is_some_and(|names| !names.is_empty());
+        let required = fields["required"]
+            .as_array()
+            .is_some_and(|names| !names.is_empty());
         operation["requestBody"] = json!({
             "required": required,
             "content": { "application/json": { "schema": fields } },

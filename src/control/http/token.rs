@@ -89,8 +89,9 @@ fn cannot_open(path: &Path, error: &io::Error) -> Message {
         io::ErrorKind::PermissionDenied => Code::Denied,
         _ => Code::Failed,
     };
-    Message::new(code, format!("cannot read {}: {error}", path.display()))
-        .with_hint("the daemon makes it when it serves the web page; root and the control group may read it")
+    Message::new(code, format!("cannot read {}: {error}", path.display())).with_hint(
+        "the daemon makes it when it serves the web page; root and the control group may read it",
+    )
 }
 
 fn untrusted(path: &Path, why: &str) -> Message {
@@ -114,10 +115,16 @@ fn read(file: File, path: &Path) -> Result<Token, Message> {
         return Err(untrusted(path, "it is no file"));
     }
     if found.uid() != own && found.uid() != 0 && own == 0 {
-        return Err(untrusted(path, &format!("it belongs to user {}", found.uid())));
+        return Err(untrusted(
+            path,
+            &format!("it belongs to user {}", found.uid()),
+        ));
     }
     if found.mode() & 0o027 != 0 {
-        let why = format!("its permissions are {:o}, and 640 is the most", found.mode() & 0o777);
+        let why = format!(
+            "its permissions are {:o}, and 640 is the most",
+            found.mode() & 0o777
+        );
         return Err(untrusted(path, &why));
     }
     let mut text = String::new();
@@ -171,10 +178,8 @@ fn random_text() -> io::Result<String> {
     let mut bytes = [0_u8; RANDOM_BYTES];
     let mut filled = 0;
     while filled < bytes.len() {
-        filled += rustix::rand::getrandom(
-            &mut bytes[filled..],
-            rustix::rand::GetRandomFlags::empty(),
-        )?;
+        filled +=
+            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
     }
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -192,7 +197,9 @@ mod tests {
         let again = Token::of_directory(directory.path(), None).expect("read");
         assert_eq!(first.reveal(), again.reveal());
         assert_eq!(first.reveal().len(), 2 * RANDOM_BYTES);
-        let mode = std::fs::metadata(directory.path().join(TOKEN_FILE)).expect("there").mode();
+        let mode = std::fs::metadata(directory.path().join(TOKEN_FILE))
+            .expect("there")
+            .mode();
         assert_eq!(mode & 0o777, 0o640);
         let left = std::fs::read_dir(directory.path()).expect("read").count();
         assert_eq!(left, 1, "no temporary file is left");
@@ -225,8 +232,14 @@ mod tests {
     fn a_fifo_in_its_place_holds_nobody_up() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(TOKEN_FILE);
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0)
-            .expect("a FIFO");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .expect("a FIFO");
         assert!(Token::of_directory(directory.path(), None).is_err());
     }
 
@@ -234,7 +247,12 @@ mod tests {
     fn only_the_whole_token_matches() {
         let token = Token::new("0123456789abcdef");
         assert!(token.matches(b"0123456789abcdef"));
-        for wrong in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0"] {
+        for wrong in [
+            "",
+            "0123456789abcde",
+            "0123456789abcdeF",
+            "0123456789abcdef0",
+        ] {
             assert!(!token.matches(wrong.as_bytes()), "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "Token(..)");

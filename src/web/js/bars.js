@@ -74,6 +74,8 @@ function ruler(scale) {
   const step = STEPS.find((candidate) => all / candidate <= most) || 2048;
   const marks = [];
   for (let at = 0; at <= all; at += step) {
+    // The last mark needs the room.
+    if (at !== all && at + step * 0.75 > all) continue;
     const last = at === all ? "last" : "";
     marks.push(h("span", { "--x": `${(at / all) * 100}%`, class: last }, at + (at ? NB + "GiB" : "")));
   }
