@@ -138,7 +138,7 @@ impl Learned {
 
     /// Brings the shadows to the pools as they are now.
     fn follow(&mut self, tiers: &Tiers) {
-        if self.tiers.as_ref() == Some(tiers) {
+        if self.tiers.as_ref() == Some(tiers) && !self.contest.is_empty() {
             return;
         }
         let capacities = |tiers: &Tiers| -> Vec<_> {
@@ -488,6 +488,26 @@ mod tests {
             assert_eq!(heat(&restored), heat(&learned), "model {model}");
         }
         assert_eq!(restored.to_bytes(), learned.to_bytes());
+    }
+
+    /// Saved before its first load, it comes back knowing no pools and no experts; where there
+    /// are no pools either, nothing has changed since, and yet the experts are not there.
+    #[test]
+    fn what_was_saved_before_any_load_can_learn_without_pools() {
+        let mut learned = Learned::from_bytes(&Learned::new().to_bytes()).expect("is read");
+        let none = Tiers {
+            pools: vec![],
+            cold_bytes_per_sec: 1,
+        };
+        let load = Load {
+            model: ModelId(1),
+            bytes: 5,
+            family: 0,
+            resident_models: 0,
+        };
+        learned.observe(&Params::default(), &none, load);
+        assert_eq!(learned.loads(), 1);
+        assert_eq!(learned.leader(), EXPERTS[0].expert);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use speedloader::command::Command;
 use speedloader::control::Client;
@@ -73,8 +74,15 @@ impl Load {
     }
 
     /// Writes records through the mount, each durable before the next.
-    fn write(&self, mount: &Mount) {
-        let Ok(file) = File::create(mount.mounted(WRITTEN)) else {
+    ///
+    /// `root` is the root of the mount, opened while it was mounted: a daemon that ends in good order
+    /// unmounts, and by its path the file would then be made below the mountpoint.
+    fn write(&self, root: &File) {
+        let (flags, mode) = (
+            OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC,
+            0o644.into(),
+        );
+        let Ok(file) = rustix::fs::openat(root, WRITTEN, flags, mode).map(File::from) else {
             return;
         };
         let mut number = 0;
@@ -186,10 +194,12 @@ fn wait_for(moment: Moment, load: &Load, mount: &Mount) {
 fn live_and_die(mount: &mut Mount, moment: Moment) -> u64 {
     let load = Load::default();
     let pid = mount.pid();
+    let root = File::open(mount.mounted("")).unwrap();
     std::thread::scope(|scope| {
         let here: &Mount = mount;
         let load = &load;
-        scope.spawn(move || load.write(here));
+        let root = &root;
+        scope.spawn(move || load.write(root));
         scope.spawn(move || load.pin(here));
         scope.spawn(move || load.shuffle(here));
         wait_for(moment, load, here);

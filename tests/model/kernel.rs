@@ -274,21 +274,16 @@ impl Kernel {
                     .map(|()| Answer::Done)
             }
             Op::TruncateHandle { label, size } => self.truncate_handle(*label, *size),
-            Op::Truncate { path, size } => {
-                let node = self.walk(&path.0)?;
-                match self.kind(node) {
-                    Kind::Directory => fail(Errno::ISDIR),
-                    Kind::File => self.set(
-                        node,
-                        None,
-                        &SetAttr {
-                            size: Some(*size),
-                            ..SetAttr::default()
-                        },
-                    ),
-                    _ => fail(Errno::INVAL),
+            Op::Truncate { path, size } => match self.truncate_path(path, *size) {
+                Err(errno) if errno == Errno::STALE.raw_os_error() => {
+                    // The kernel looks the name up again, once.
+                    self.listen();
+                    let (parent, name) = self.parent(path)?;
+                    self.names.remove(&(parent, name.to_owned()));
+                    self.truncate_path(path, *size)
                 }
-            }
+                outcome => outcome,
+            },
             Op::Chmod { path, mode } => {
                 let node = self.walk(&path.0)?;
                 if self.kind(node) == Kind::Symlink {
@@ -409,6 +404,22 @@ impl Kernel {
         let request = OpenRequest::default();
         let done = self.fs.setattr(node, handle, set, &request);
         done.map(|_| Answer::Done).map_err(|e| errno(&e))
+    }
+
+    fn truncate_path(&mut self, path: &P, size: u64) -> Outcome {
+        let node = self.walk(&path.0)?;
+        match self.kind(node) {
+            Kind::Directory => fail(Errno::ISDIR),
+            Kind::File => self.set(
+                node,
+                None,
+                &SetAttr {
+                    size: Some(size),
+                    ..SetAttr::default()
+                },
+            ),
+            _ => fail(Errno::INVAL),
+        }
     }
 
     fn open(&mut self, path: &P, access: Access, flags: Flags, label: u32) -> Outcome {
