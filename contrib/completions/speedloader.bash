@@ -37,6 +37,9 @@ _speedloader() {
             speedloader,help)
                 cmd="speedloader__subcmd__help"
                 ;;
+            speedloader,history)
+                cmd="speedloader__subcmd__history"
+                ;;
             speedloader,man)
                 cmd="speedloader__subcmd__man"
                 ;;
@@ -45,6 +48,9 @@ _speedloader() {
                 ;;
             speedloader,mount)
                 cmd="speedloader__subcmd__mount"
+                ;;
+            speedloader,openapi)
+                cmd="speedloader__subcmd__openapi"
                 ;;
             speedloader,pin)
                 cmd="speedloader__subcmd__pin"
@@ -85,11 +91,17 @@ _speedloader() {
             speedloader,wait)
                 cmd="speedloader__subcmd__wait"
                 ;;
+            speedloader,web-url)
+                cmd="speedloader__subcmd__web__subcmd__url"
+                ;;
             speedloader,which)
                 cmd="speedloader__subcmd__which"
                 ;;
             speedloader__subcmd__config,check)
                 cmd="speedloader__subcmd__config__subcmd__check"
+                ;;
+            speedloader__subcmd__config,fields)
+                cmd="speedloader__subcmd__config__subcmd__fields"
                 ;;
             speedloader__subcmd__config,help)
                 cmd="speedloader__subcmd__config__subcmd__help"
@@ -100,11 +112,17 @@ _speedloader() {
             speedloader__subcmd__config,sample)
                 cmd="speedloader__subcmd__config__subcmd__sample"
                 ;;
+            speedloader__subcmd__config,set)
+                cmd="speedloader__subcmd__config__subcmd__set"
+                ;;
             speedloader__subcmd__config,show)
                 cmd="speedloader__subcmd__config__subcmd__show"
                 ;;
             speedloader__subcmd__config__subcmd__help,check)
                 cmd="speedloader__subcmd__config__subcmd__help__subcmd__check"
+                ;;
+            speedloader__subcmd__config__subcmd__help,fields)
+                cmd="speedloader__subcmd__config__subcmd__help__subcmd__fields"
                 ;;
             speedloader__subcmd__config__subcmd__help,help)
                 cmd="speedloader__subcmd__config__subcmd__help__subcmd__help"
@@ -114,6 +132,9 @@ _speedloader() {
                 ;;
             speedloader__subcmd__config__subcmd__help,sample)
                 cmd="speedloader__subcmd__config__subcmd__help__subcmd__sample"
+                ;;
+            speedloader__subcmd__config__subcmd__help,set)
+                cmd="speedloader__subcmd__config__subcmd__help__subcmd__set"
                 ;;
             speedloader__subcmd__config__subcmd__help,show)
                 cmd="speedloader__subcmd__config__subcmd__help__subcmd__show"
@@ -139,6 +160,9 @@ _speedloader() {
             speedloader__subcmd__help,help)
                 cmd="speedloader__subcmd__help__subcmd__help"
                 ;;
+            speedloader__subcmd__help,history)
+                cmd="speedloader__subcmd__help__subcmd__history"
+                ;;
             speedloader__subcmd__help,man)
                 cmd="speedloader__subcmd__help__subcmd__man"
                 ;;
@@ -147,6 +171,9 @@ _speedloader() {
                 ;;
             speedloader__subcmd__help,mount)
                 cmd="speedloader__subcmd__help__subcmd__mount"
+                ;;
+            speedloader__subcmd__help,openapi)
+                cmd="speedloader__subcmd__help__subcmd__openapi"
                 ;;
             speedloader__subcmd__help,pin)
                 cmd="speedloader__subcmd__help__subcmd__pin"
@@ -187,17 +214,26 @@ _speedloader() {
             speedloader__subcmd__help,wait)
                 cmd="speedloader__subcmd__help__subcmd__wait"
                 ;;
+            speedloader__subcmd__help,web-url)
+                cmd="speedloader__subcmd__help__subcmd__web__subcmd__url"
+                ;;
             speedloader__subcmd__help,which)
                 cmd="speedloader__subcmd__help__subcmd__which"
                 ;;
             speedloader__subcmd__help__subcmd__config,check)
                 cmd="speedloader__subcmd__help__subcmd__config__subcmd__check"
                 ;;
+            speedloader__subcmd__help__subcmd__config,fields)
+                cmd="speedloader__subcmd__help__subcmd__config__subcmd__fields"
+                ;;
             speedloader__subcmd__help__subcmd__config,reload)
                 cmd="speedloader__subcmd__help__subcmd__config__subcmd__reload"
                 ;;
             speedloader__subcmd__help__subcmd__config,sample)
                 cmd="speedloader__subcmd__help__subcmd__config__subcmd__sample"
+                ;;
+            speedloader__subcmd__help__subcmd__config,set)
+                cmd="speedloader__subcmd__help__subcmd__config__subcmd__set"
                 ;;
             speedloader__subcmd__help__subcmd__config,show)
                 cmd="speedloader__subcmd__help__subcmd__config__subcmd__show"
@@ -251,7 +287,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -295,7 +331,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__config)
-            opts="-v -q -h --config --socket --json --verbose --quiet --help check show sample reload help"
+            opts="-v -q -h --config --socket --json --verbose --quiet --help check show sample fields set reload help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -338,8 +374,30 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__config__subcmd__fields)
+            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__config__subcmd__help)
-            opts="check show sample reload help"
+            opts="check show sample fields set reload help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,6 +411,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__config__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__config__subcmd__help__subcmd__fields)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -408,6 +480,20 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__config__subcmd__help__subcmd__set)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__config__subcmd__help__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -446,6 +532,28 @@ _speedloader() {
             ;;
         speedloader__subcmd__config__subcmd__sample)
             opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__config__subcmd__set)
+            opts="-v -q -h --dry-run --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,7 +697,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help"
+            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -617,7 +725,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__config)
-            opts="check show sample reload"
+            opts="check show sample fields set reload"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -631,6 +739,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__config__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__config__subcmd__fields)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -659,6 +781,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__config__subcmd__sample)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__config__subcmd__set)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -756,6 +892,20 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__help__subcmd__man)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -785,6 +935,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__mount)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__openapi)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1036,6 +1200,20 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__help__subcmd__web__subcmd__url)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__help__subcmd__which)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1043,6 +1221,28 @@ _speedloader() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__history)
+            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1125,6 +1325,28 @@ _speedloader() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__openapi)
+            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1651,6 +1873,28 @@ _speedloader() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__web__subcmd__url)
+            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

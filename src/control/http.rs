@@ -7,10 +7,12 @@
 mod token;
 mod guard;
 mod routes;
-mod openapi;
 mod answer;
-mod api;
+mod openapi;
 mod live;
+mod api;
+mod streams;
+mod probes;
 mod pages;
 
 use std::net::SocketAddr;
@@ -187,12 +189,12 @@ fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
         );
     }
     router
-        .route(&format!("{PREFIX}/stream"), get(live::stream))
-        .route(&format!("{PREFIX}/events/stream"), get(live::events))
+        .route(&format!("{PREFIX}/stream"), get(streams::stream))
+        .route(&format!("{PREFIX}/events/stream"), get(streams::events))
         .route(&format!("{PREFIX}/openapi.json"), get(openapi::served))
-        .route("/health", get(answer::health))
-        .route("/readyz", get(answer::ready))
-        .route("/metrics", get(answer::metrics))
+        .route("/health", get(probes::health))
+        .route("/readyz", get(probes::ready))
+        .route("/metrics", get(probes::metrics))
         .fallback(pages::serve)
         .with_state(api)
         .layer(CompressionLayer::new())

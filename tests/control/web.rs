@@ -403,8 +403,8 @@ fn every_answer_has_the_headers_that_protect() {
     }
     let page: String = ASSETS.iter().map(|asset| asset.text).collect();
     for forbidden in [
-        "innerHTML",
-        "outerHTML",
+        ".innerHTML",
+        ".outerHTML",
         "document.write",
         "eval(",
         " style=\"",

@@ -1,26 +1,16 @@
 //! Live updates as server-sent events. However many pages are open, the daemon is asked once a period,
 //! and everyone is sent what has changed: never a list again for one changed row. Nobody watches: nothing is
-//! asked. A page that is too slow for its stream is told to ask for everything again.
+//! asked.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
+use axum::body::Bytes;
 use serde::Serialize;
-use tokio::sync::{Notify, broadcast, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{Notify, broadcast};
 
-use super::answer;
-use super::api::{Api, number_in_query};
 use crate::command::{Answer, Command};
 use crate::control::{Door, Executor, Peer};
 use crate::view::{EventView, ModelView, TransferView, View};
@@ -31,19 +21,13 @@ const PERIOD: Duration = Duration::from_millis(500);
 const PERIODS_BETWEEN_MODELS: u32 = 4;
 /// Messages that a slow page may be behind.
 const BEHIND_MAX: usize = 256;
-/// Messages on their way to one page.
-const UNSENT_MAX: usize = 16;
-/// A page that takes nothing for so long is given up.
-const SEND_PATIENCE: Duration = Duration::from_secs(30);
-/// Something is sent at least so often, so that both sides see a broken connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A message of the stream.
 #[derive(Clone)]
-struct Sent {
-    bytes: Bytes,
+pub(super) struct Sent {
+    pub(super) bytes: Bytes,
     /// The number of the event, if it is one.
-    seq: Option<u64>,
+    pub(super) seq: Option<u64>,
 }
 
 /// What all open streams share.
@@ -64,7 +48,8 @@ impl Live {
         live
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<Sent> {
+    /// What is sent from now on.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Sent> {
         let receiver = self.sender.subscribe();
         self.watched.notify_one();
         receiver
@@ -143,11 +128,11 @@ impl Picture {
             messages.extend(of_changes("transfers", &changes));
         }
         self.periods += 1;
-        if first || happened || self.periods.is_multiple_of(PERIODS_BETWEEN_MODELS) {
-            if let Answer::Ok(View::Models(view)) = ask(Command::Models { filter: None }) {
-                let changes = differences(&mut self.models, view.models, |row| row.name.clone());
-                messages.extend(of_changes("models", &changes).filter(|_| !first));
-            }
+        if (first || happened || self.periods.is_multiple_of(PERIODS_BETWEEN_MODELS))
+            && let Answer::Ok(View::Models(view)) = ask(Command::Models { filter: None })
+        {
+            let changes = differences(&mut self.models, view.models, |row| row.name.clone());
+            messages.extend(of_changes("models", &changes).filter(|_| !first));
         }
         messages
     }
@@ -176,7 +161,7 @@ fn of_changes<R: Serialize, K: Serialize>(kind: &str, changes: &Changes<R, K>) -
     any.then(|| message(kind, changes, None))
 }
 
-fn event_message(event: &EventView) -> Sent {
+pub(super) fn event_message(event: &EventView) -> Sent {
     message("event", event, Some(event.seq))
 }
 
@@ -188,109 +173,6 @@ fn message(kind: &str, data: &impl Serialize, seq: Option<u64>) -> Sent {
     Sent {
         bytes: Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n")),
         seq,
-    }
-}
-
-/// `GET /api/v1/stream`: everything that changes.
-pub(super) async fn stream(State(api): State<Arc<Api>>) -> Response {
-    let receiver = api.live.subscribe();
-    // The page asks for all it shows when it hears this: nothing that changes later is missed.
-    let hello = Sent {
-        bytes: Bytes::from_static(b"retry: 2000\nevent: hello\ndata: {}\n\n"),
-        seq: None,
-    };
-    respond(vec![hello], receiver, |_| true)
-}
-
-/// `GET /api/v1/events/stream`: events only, those after `since` (or `Last-Event-ID`) first.
-pub(super) async fn events(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let since = match number_in_query(query, "since") {
-        Ok(since) => since.or_else(|| last_event(request.headers())).unwrap_or(0),
-        Err((status, message)) => return answer::error(status, &message),
-    };
-    let receiver = api.live.subscribe();
-    let known = match api
-        .execute(Command::Events {
-            since,
-            follow: false,
-        })
-        .await
-    {
-        Answer::Ok(View::Events(view)) => view.events,
-        other => return answer::of(other),
-    };
-    let seen = known.last().map_or(since, |event| event.seq);
-    let first = known.iter().map(event_message).collect();
-    respond(first, receiver, move |sent: &Sent| {
-        sent.seq.is_some_and(|seq| seq > seen)
-    })
-}
-
-fn last_event(headers: &HeaderMap) -> Option<u64> {
-    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
-}
-
-fn respond(
-    first: Vec<Sent>,
-    receiver: broadcast::Receiver<Sent>,
-    wanted: impl Fn(&Sent) -> bool + Send + 'static,
-) -> Response {
-    let (sender, stream) = mpsc::channel(UNSENT_MAX);
-    tokio::spawn(async move {
-        for sent in first {
-            if !give(&sender, sent.bytes).await {
-                return;
-            }
-        }
-        forward(receiver, &sender, wanted).await;
-    });
-    let headers = [(header::CONTENT_TYPE, "text/event-stream")];
-    (headers, Body::new(Stream(stream))).into_response()
-}
-
-async fn forward(
-    mut receiver: broadcast::Receiver<Sent>,
-    sender: &mpsc::Sender<Bytes>,
-    wanted: impl Fn(&Sent) -> bool,
-) {
-    use broadcast::error::RecvError;
-    loop {
-        let received = tokio::select! {
-            received = timeout(KEEP_ALIVE, receiver.recv()) => received,
-            () = sender.closed() => return,
-        };
-        let bytes = match received {
-            Ok(Ok(sent)) if wanted(&sent) => sent.bytes,
-            Ok(Ok(_)) => continue,
-            Ok(Err(RecvError::Lagged(_))) => Bytes::from_static(b"event: hello\ndata: {}\n\n"),
-            Ok(Err(RecvError::Closed)) => return,
-            Err(_) => Bytes::from_static(b": still here\n\n"),
-        };
-        if !give(sender, bytes).await {
-            return;
-        }
-    }
-}
-
-/// False if the page is gone or takes nothing.
-async fn give(sender: &mpsc::Sender<Bytes>, bytes: Bytes) -> bool {
-    matches!(timeout(SEND_PATIENCE, sender.send(bytes)).await, Ok(Ok(())))
-}
-
-/// A body that is what comes through a channel.
-struct Stream(mpsc::Receiver<Bytes>);
-
-impl hyper::body::Body for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let received = self.0.poll_recv(context);
-        received.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

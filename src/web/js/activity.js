@@ -62,6 +62,7 @@ function transferRows(places) {
     const idle = $(".idle", places.transfers);
     if (running.length) idle?.remove();
     else if (!idle) places.transfers.append(h("tr", { class: "idle" }, h("td", { colspan: 8, class: "quiet" }, "Nothing is moving.")));
+    if (!running.length) stackable(places.transfers);
     const copying = running.filter((t) => t.state !== "queued");
     places["tr-sum"].textContent = `${copying.length} running, ${running.length - copying.length} queued, `
       + `${rate(sum(copying, (t) => t.rate_bytes_per_sec))} together`;

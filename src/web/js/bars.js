@@ -1,6 +1,6 @@
 // Memory bars: length is bytes, all pools of a view on one ruler. And the bar of one model.
 
-import { $, $$, bold, div, fill, h } from "./dom.js";
+import { $, $$, bold, fill, h, refill } from "./dom.js";
 import { NB, gib, percent, rate, size } from "./text.js";
 import { account, isResident, isUp, isWhole, on, poolOf, pools, poolsOf, transfersOf } from "./state.js";
 
@@ -114,8 +114,8 @@ export function memory(place) {
     }
     for (const pool of pools()) {
       const [bar, figure] = rows.get(pool.name);
-      fill(bar, poolBar(pool, scale));
-      fill(figure, figures(pool));
+      refill(bar, poolBar(pool, scale));
+      refill(figure, figures(pool));
     }
   };
   draw();

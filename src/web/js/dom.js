@@ -38,6 +38,37 @@ export const fill = (element, ...kids) => {
   return element;
 };
 
+// What can be pressed is never turned into something else: its listener is its own.
+const PRESSED = new Set(["BUTTON", "INPUT", "SELECT", "A", "SUMMARY"]);
+
+/** Makes `old` look like `fresh`, and leaves alone what does already: what is being pressed or focused stays. */
+function morph(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType !== 1 || old.nodeName !== fresh.nodeName || PRESSED.has(old.nodeName)) {
+    old.replaceWith(fresh);
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) {
+    // A style is set through the CSSOM, as the policy asks.
+    if (name === "style") for (const key of fresh.style) old.style.setProperty(key, fresh.style.getPropertyValue(key));
+    else if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  morphChildren(old, [...fresh.childNodes]);
+}
+
+function morphChildren(parent, fresh) {
+  const before = [...parent.childNodes];
+  fresh.forEach((kid, i) => (before[i] ? morph(before[i], kid) : parent.append(kid)));
+  for (const kid of before.slice(fresh.length)) kid.remove();
+}
+
+/** As `fill`, but only what differs is touched. Listeners must look up what they act on. */
+export function refill(element, ...kids) {
+  morphChildren(element, [...h("div", {}, kids).childNodes]);
+  return element;
+}
+
 const of = (tag, cls) => (...kids) => h(tag, { class: cls }, kids);
 export const para = of("p");
 export const quiet = of("p", "quiet");

@@ -1,6 +1,6 @@
 // One model, beside the list: its bytes, why it is where it is, its files, its history.
 
-import { $, $$, btn, div, faint, fill, h, h3, li, quiet, table } from "./dom.js";
+import { $, $$, btn, div, faint, fill, h, h3, li, quiet, refill, table } from "./dom.js";
 import { absolute, duration, engine, plural, size, when } from "./text.js";
 import { db, emit, isResident, on, transfersOf } from "./state.js";
 import { place, progress } from "./bars.js";
@@ -80,18 +80,16 @@ function fillTop(top, model) {
   where.bar.setAttribute("role", "img");
   where.bar.removeAttribute("aria-hidden");
   where.bar.setAttribute("aria-label", where.text);
-  const focused = document.activeElement;
-  const index = top.contains(focused) ? $$("button", top).indexOf(focused) : -1;
-  fill(top,
+  const now = (action) => () => action(db.models.get(model.name) || model);
+  refill(top,
     h("div", { class: "row-btns", role: "group", "aria-label": "Actions" },
-      transfersOf(model).length ? btn("Cancel transfer", () => stop(model))
-        : isResident(model) ? btn("Demote", () => demote(model)) : btn("Promote", () => promote(model), "main"),
-      btn(model.pinned ? "Unpin" : "Pin", () => pin(model)),
+      transfersOf(model).length ? btn("Cancel transfer", now(stop))
+        : isResident(model) ? btn("Demote", now(demote)) : btn("Promote", now(promote), "main"),
+      btn(model.pinned ? "Unpin" : "Pin", now(pin)),
       model.open > 0 && h("span", { class: "tag on" }, `open ${model.open}`),
       model.pinned && h("span", { class: "tag on" }, `pinned to ${model.pinned}`)),
     h("section", {}, h3("Where its bytes are"), where.bar,
       quiet(`${where.text}; ${size(model.resident_total_bytes)} of ${size(model.size_bytes)} resident`)));
-  if (index >= 0) $$("button", top)[index]?.focus({ preventScroll: true });
 }
 
 async function ask(model, why, files) {

@@ -1,6 +1,6 @@
 // The list of models: a windowed grid. Rows are keyed by model, and an event touches one row.
 
-import { $, $$, bold, btn, fact, faint, fill, h, h2, page, para, parts, row } from "./dom.js";
+import { $, $$, bold, btn, fact, faint, fill, h, h2, page, para, parts, refill, row } from "./dom.js";
 import { absolute, clockTime, engine, ENGINES, gib, n0, n1, NB, percent, plural, duration, when } from "./text.js";
 import { db, emit, isOffline, isResident, models, on, poolOf, poolsOf, sum, transfersOf } from "./state.js";
 import { legend, light, memory, place } from "./bars.js";
@@ -27,13 +27,19 @@ const COLUMNS = [
     m.pinned && [h("span", { class: "tag on" }, "pinned"), " "],
     transfersOf(m).length > 0 && h("span", { class: "tag" }, transfersOf(m)[0].state.replace("-", " "))]],
   ["act", "", "c-act", (m) => {
-    const act = (label, action) => btn(label, (event) => { event.stopPropagation(); action(m); }, "small",
+    const act = (label, action) => btn(label, (event) => { event.stopPropagation(); action(db.models.get(m.name) || m); }, "small",
       { tabindex: -1, "aria-label": `${label} ${m.name}` });
     return h("span", { class: "pair" }, transfersOf(m).length ? act("Cancel", stop) : [
       isResident(m) ? act("Demote", demote) : act("Promote", promote),
       act(m.pinned ? "Unpin" : "Pin", pin)]);
   }],
 ];
+
+function cellsOf(model, tabIndex) {
+  const cells = COLUMNS.map(([, , cls, cell]) => h("td", { class: cls, role: "gridcell" }, cell(model)));
+  for (const cell of cells) for (const control of $$("button, a, input", cell)) control.tabIndex = tabIndex;
+  return cells;
+}
 
 const SORTS = {
   name: (m) => m.name.toLowerCase(),
@@ -247,10 +253,6 @@ class Grid {
       btn("Show all models", reset)));
   }
 
-  paint(line, model) {
-    fill(line, COLUMNS.map(([, , cls, cell]) => h("td", { class: cls, role: "gridcell" }, cell(model))));
-  }
-
   rowFor(model) {
     let line = this.rows.get(model.name);
     if (line) return line;
@@ -262,7 +264,7 @@ class Grid {
       onmouseenter: () => light(model.name), onmouseleave: () => light(null),
       onfocusin: () => { this.setActive(model.name); light(model.name); }, onfocusout: () => light(null),
     });
-    this.paint(line, model);
+    fill(line, cellsOf(model, -1));
     this.rows.set(model.name, line);
     return line;
   }
@@ -275,9 +277,8 @@ class Grid {
     if (!line) return;
     const cell = document.activeElement?.closest("td");
     const index = cell && line.contains(cell) ? [...line.cells].indexOf(cell) : -1;
-    this.paint(line, model);
-    this.setActive(this.active);
-    if (index >= 0) $("button, a", line.cells[index])?.focus({ preventScroll: true });
+    refill(line, cellsOf(model, model.name === this.active ? 0 : -1));
+    if (index >= 0 && !line.contains(document.activeElement)) $("button, a", line.cells[index])?.focus({ preventScroll: true });
   }
 
   setActive(name) {

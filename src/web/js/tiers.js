@@ -1,8 +1,8 @@
 // Pools, homes, the memory of this host, and the placement strategy.
 
-import { $, bold, btn, div, fact, faint, fill, h, num, page, para, parts, quiet, stackable, table, td } from "./dom.js";
+import { $, bold, btn, div, fact, faint, fill, h, num, page, para, parts, quiet, refill, stackable, table, td } from "./dom.js";
 import { gib, n0, plural, rate, size, when } from "./text.js";
-import { account, db, isUp, on, pools, sum } from "./state.js";
+import { account, db, isUp, on, poolOf, pools, sum } from "./state.js";
 import { KINDS, poolBar, progress, segment, swatch } from "./bars.js";
 import { cancel, change, close, dialog, toast } from "./dialogs.js";
 import { connect, disconnect } from "./actions.js";
@@ -19,9 +19,7 @@ export function tiersPage(main) {
   main.append(page("tiers"));
   const places = parts(main);
   const drawPools = () => {
-    const focused = document.activeElement?.getAttribute("aria-label");
-    fill(places.pools, pools().map(poolPanel));
-    if (focused) $(`[aria-label="${CSS.escape(focused)}"]`, places.pools)?.focus({ preventScroll: true });
+    refill(places.pools, pools().map(poolPanel));
   };
   let before = "";
   const draw = () => {
@@ -44,7 +42,7 @@ export function tiersPage(main) {
 
 function poolPanel(pool) {
   const sums = account(pool);
-  const act = (label, action) => btn(label, () => action(pool), "small", { "aria-label": `${label} ${pool.name}` });
+  const act = (label, action) => btn(label, () => action(poolOf(pool.name) || pool), "small", { "aria-label": `${label} ${pool.name}` });
   const tone = { connected: "on", lost: "bad", connecting: "warn", draining: "warn" }[pool.state] || "";
   const kind = pool.kind === "remote" ? "Remote pool" : "Local pool";
   const drains = "Demoted models that somebody still reads; their memory comes back when the last reader closes them.";
@@ -67,7 +65,7 @@ function poolPanel(pool) {
 }
 
 function drawHomes(place) {
-  fill(place, (db.status?.homes || []).map((home) => {
+  refill(place, (db.status?.homes || []).map((home) => {
     const state = { ok: null, scanning: "being read", hung: "does not answer", failed: home.error }[home.state];
     const rule = home.role === "writable" ? "writable" : "never written";
     return h("tr", {}, h("td", { class: "mono name" }, home.path),
@@ -90,8 +88,8 @@ function drawHost(places) {
     ["free", "Available", free],
     ["reserve", "Reserve, left to others", reserve],
   ];
-  fill(places.hostnote, `${gib(memory.total_bytes)} GiB, as the kernel says`);
-  fill(places.host,
+  refill(places.hostnote, `${gib(memory.total_bytes)} GiB, as the kernel says`);
+  refill(places.host,
     h("div", { class: "bar large", role: "img", "aria-label": measured.map(([, label, bytes]) => `${label} ${size(bytes)}`).join(", ") },
       measured.map(([kind, , bytes]) => segment(kind, bytes / memory.total_bytes))),
     h("dl", { class: "facts" }, measured.map(([kind, label, bytes]) => fact([swatch(kind), label], size(bytes)))));

@@ -1,0 +1,250 @@
+// What a person does with the page, in a real browser against a real daemon, and what axe says of every page.
+
+import assert from "node:assert/strict";
+import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { CONSOLE_DURING_LOSS, Site, browser, gguf, tab, until } from "./site.mjs";
+
+const MIB = 2 ** 20;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+// What is there when a page has been drawn.
+const DRAWN = { models: "tr[data-model]", "models/small": "#drawer .sentence", tiers: ".facts", activity: "tbody tr", plan: "tbody tr", settings: ".field" };
+const flows = [];
+const flow = (name, run) => flows.push([name, run]);
+
+const row = (page, model) => page.locator(`tr[data-model="${model}"]`);
+const act = (page, model, label) => page.locator(`[aria-label="${label} ${model}"]`);
+const toast = (page, text) => page.locator("#toast", { hasText: text }).waitFor();
+const go = (page, name) => page.locator(".nav a", { hasText: name }).click();
+
+flow("models are listed with what the daemon knows", async ({ page, site }) => {
+  const { models } = await site.get("/models");
+  await page.locator(".count", { hasText: `${models.length}` }).waitFor();
+  for (const model of models) await row(page, model.name).getByText("home only").waitFor();
+});
+
+flow("the first change asks for the token, and takes no wrong one", async ({ page, site }) => {
+  await act(page, "small", "Promote").click();
+  await page.locator("#tok").fill("not the right token at all");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await page.locator("#tok-err", { hasText: "not the daemon’s" }).waitFor();
+  assert.equal((await site.get("/models?filter=small")).models[0].resident_percent, 0);
+  await page.locator("#tok").fill(site.token());
+  await page.getByRole("button", { name: "Use token" }).click();
+  await toast(page, "Promoting small to local");
+  await row(page, "small").locator(".place", { hasText: "local" }).waitFor();
+  await until("the daemon says so too", async () => (await site.get("/models?filter=small")).models[0].resident_percent === 100);
+});
+
+flow("a promotion is seen live, in the row, the bar and the other page", async ({ page, other }) => {
+  await go(other, "Activity");
+  await page.evaluate(() => {
+    window.seen = [];
+    const row = document.querySelector('tr[data-model="large"]');
+    new MutationObserver(() => window.seen.push(row.querySelector(".place").textContent)).observe(row, { childList: true, subtree: true });
+  });
+  await act(page, "large", "Promote").click();
+  await other.locator("progress[aria-label='Progress of large.gguf']").waitFor();
+  await row(page, "large").locator(".place span", { hasText: /^local$/ }).waitFor();
+  const seen = await page.evaluate(() => window.seen);
+  const shares = seen.map((text) => parseInt(text, 10)).filter((share) => !Number.isNaN(share));
+  assert.deepEqual(shares, [...shares].sort((a, b) => a - b), "progress never goes back");
+  assert.ok(!seen.includes("100 % to local"), "100 % is not shown before it serves");
+  await other.locator("td", { hasText: "Nothing is moving" }).waitFor();
+});
+
+flow("a copy is cancelled", async ({ page, site }) => {
+  await act(page, "large", "Demote").click();
+  await row(page, "large").getByText("home only").waitFor();
+  // Copies from one home run one by one, so the second one waits long enough to be caught.
+  await site.post("/models/promote", { names: ["large", "small2"] });
+  await act(page, "large", "Cancel").click();
+  await toast(page, "Cancelled");
+  await row(page, "small2").locator(".place span", { hasText: /^local$/ }).waitFor();
+  assert.equal((await site.get("/models?filter=large")).models[0].resident_percent, 0);
+});
+
+flow("a pin is seen in the other tab at once, and undone there", async ({ page, other }) => {
+  await go(other, "Models");
+  await act(page, "small", "Pin").click();
+  await row(other, "small").locator(".tag", { hasText: "pinned" }).waitFor();
+  await act(other, "small", "Unpin").click();
+  await act(page, "small", "Pin").waitFor();
+});
+
+flow("the drawer says why, and closes by Escape to where one was", async ({ page }) => {
+  await row(page, "small").locator(".open").click();
+  await page.locator("#drawer .sentence", { hasText: "resident in local" }).waitFor();
+  await page.locator("#drawer td", { hasText: "small.gguf" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("#drawer").waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => document.activeElement.closest("tr")?.dataset.model), "small");
+});
+
+flow("search, filter and keys", async ({ page }) => {
+  await page.keyboard.press("/");
+  await page.keyboard.type("small2");
+  await page.locator(".count", { hasText: "1 of" }).waitFor();
+  await page.locator("#q").fill("nothing like this");
+  await page.getByRole("button", { name: "Show all models" }).click();
+  await page.locator(".chip", { hasText: "In RAM" }).click();
+  assert.equal(await row(page, "large").count(), 0);
+  await page.locator(".chip", { hasText: "All" }).first().click();
+});
+
+flow("several models at once", async ({ page }) => {
+  for (const name of ["small", "small2"]) await row(page, name).locator(".pick").check();
+  await page.locator(".picked", { hasText: "2 models chosen" }).waitFor();
+  await page.getByRole("button", { name: "Demote 2" }).click();
+  for (const name of ["small", "small2"]) await row(page, name).getByText("home only").waitFor();
+  await page.getByRole("button", { name: "Clear choice" }).click();
+});
+
+flow("a pool is resized", async ({ page, site }) => {
+  await go(page, "Tiers");
+  await page.locator("[aria-label='Resize local']").click();
+  await page.locator("#cap").fill(String(768 * MIB));
+  await page.getByRole("button", { name: "Resize", exact: true }).last().click();
+  await toast(page, "may hold");
+  const { tiers } = await site.get("/tiers");
+  assert.equal(tiers[0].capacity_bytes, 768 * MIB);
+});
+
+flow("a pool is disconnected with an open model in it, and connected again", async ({ page, site }) => {
+  await site.post("/models/promote", { names: ["small"], wait: true });
+  const reader = openSync(site.path("mnt", "small.gguf"), "r");
+  try {
+    await until("the daemon sees the reader", async () => (await site.get("/models?filter=small")).models[0].open > 0);
+    await page.locator(".facts", { hasText: "Models" }).first().waitFor();
+    await until("the page sees the reader", async () => page.evaluate(() => !document.querySelector(".bar .seg.resident .cell") === false));
+    await page.locator("[aria-label='Disconnect local']").click();
+    await page.locator("dialog", { hasText: "1 model is open" }).waitFor();
+    await page.getByRole("button", { name: "and disconnect" }).click();
+    await page.locator(".panel .tag", { hasText: "disconnected" }).waitFor();
+  } finally {
+    closeSync(reader);
+  }
+  await until("its memory is free", async () => {
+    await site.post("/tiers/local/connect", {}).catch(() => null);
+    return (await site.get("/tiers")).tiers[0].state === "connected";
+  });
+  await page.locator("[aria-label='Disconnect local']").waitFor();
+});
+
+flow("a wrong setting is refused as it is typed, a right one is saved with the comments kept", async ({ page, site }) => {
+  await go(page, "Settings");
+  const field = page.locator("#f-policy-half_life");
+  await field.fill("0");
+  await page.locator("#f-policy-half_life-e", { hasText: "wanted 1 to 1000000" }).waitFor();
+  assert.equal(await field.getAttribute("aria-invalid"), "true");
+  assert.ok(await page.getByRole("button", { name: "Review and save" }).isDisabled());
+  await field.fill("20");
+  await page.locator("#f-log-format").selectOption("json");
+  await page.getByRole("button", { name: "Review and save" }).click();
+  await page.locator("dialog .add", { hasText: "half_life = 20" }).waitFor();
+  await page.locator("dialog", { hasText: "needs a restart" }).waitFor();
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await toast(page, "Saved");
+  const text = readFileSync(site.config, "utf8");
+  assert.match(text, /# A comment of its owner\./);
+  assert.match(text, /# as large as that/);
+  assert.match(text, /half_life = 20/);
+  const { settings } = await site.get("/config");
+  assert.equal(settings.find((one) => one.key === "policy.half_life").value, "20", "it counts at once");
+});
+
+flow("a daemon that is killed is missed, and found again", async ({ page, site }) => {
+  await go(page, "Models");
+  await site.end("SIGKILL");
+  await page.locator(".notice", { hasText: "No connection to the daemon" }).waitFor();
+  await act(page, "small", "Promote").click();
+  await toast(page, "Not sent");
+  await site.start();
+  await page.locator(".notice", { hasText: "No connection" }).waitFor({ state: "detached" });
+  await page.locator("#live", { hasText: "Live" }).waitFor();
+  await act(page, "small", "Promote").click();
+  await row(page, "small").locator(".place span", { hasText: /^local$/ }).waitFor();
+});
+
+flow("a link from web-url brings the token and hides it", async ({ instance, site }) => {
+  const link = new URL(site.cli("web-url").trim());
+  assert.equal(link.origin, site.base);
+  const page = await tab(instance, site, { link: link.hash });
+  await act(page, "small", "Pin").click();
+  await toast(page, "Pinned small");
+  assert.ok(!page.url().includes(site.token()));
+  site.cli("unpin", "small");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+flow("a hostile name is only text", async ({ page, site }) => {
+  const name = "<img src=x onerror=alert(1)> \"'&";
+  gguf(site.path("models", `${name}.gguf`), MIB);
+  site.cli("rescan");
+  await page.locator("tr[data-model] .open", { hasText: "<img src=x" }).waitFor();
+  await page.locator("tr[data-model] .open", { hasText: "<img src=x" }).click();
+  await page.locator("#drawer-title", { hasText: "<img src=x" }).waitFor();
+  assert.equal(await page.locator("main img, #drawer img").count(), 0);
+  await page.keyboard.press("Escape");
+});
+
+flow("no page has a serious accessibility fault, in light and dark, narrow and wide", async ({ instance, site }) => {
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [390, 1920]) {
+      const page = await tab(instance, site, { colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
+      await page.locator("tr[data-model]").first().waitFor();
+      await page.addScriptTag({ content: axe });
+      for (const name of ["models", "models/small", "tiers", "activity", "plan", "settings"]) {
+        await page.evaluate((hash) => { location.hash = hash; }, `#/${name}`);
+        await page.locator("main h1").first().waitFor({ state: "attached" });
+        await page.locator(DRAWN[name]).first().waitFor();
+        const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
+        const grave = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+        assert.deepEqual(grave.map((one) => [one.id, one.nodes.map((node) => node.html).slice(0, 3)]), [], `${name}, ${colorScheme}, ${width}`);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(wide <= 0, `${name} at ${width} scrolls sideways by ${wide}`);
+      }
+      await page.context().close();
+    }
+  }
+});
+
+const site = new Site();
+const instance = await browser();
+let failed = 0;
+try {
+  for (const [name, mib] of [["small", 24], ["small2", 32], ["large", 320]]) gguf(site.path("cold", `${name}.gguf`), mib * MIB);
+  mkdirSync(site.path("cold", "empty"));
+  await site.configure();
+  site.post = async (path, body) => {
+    const headers = { "content-type": "application/json", authorization: `Bearer ${site.token()}` };
+    const answer = await fetch(`${site.base}/api/v1${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+    const text = await answer.json();
+    if (!answer.ok) throw new Error(text.error.message);
+    return text;
+  };
+  await site.start();
+  const page = await tab(instance, site);
+  const other = await tab(instance, site, { link: `#token=${site.token()}` });
+  for (const [name, run] of flows) {
+    const began = performance.now();
+    try {
+      await run({ page, other, site, instance });
+      const complaints = [...page.complaints.splice(0), ...other.complaints.splice(0)];
+      const grave = complaints.filter((text) => !CONSOLE_DURING_LOSS.test(text) && !/401 \(Unauthorized\)/.test(text));
+      assert.deepEqual(grave, [], "the console complains");
+      console.log(`ok      ${name} (${Math.round(performance.now() - began)} ms)`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAILED  ${name}: ${error.stack}`);
+      const shot = `${process.env.SPEEDLOADER_SHOTS || site.root}/failed-${failed}.png`;
+      await page.screenshot({ path: shot }).catch(() => null);
+    }
+  }
+} finally {
+  await instance.close();
+  await site.finish();
+}
+console.log(`test result: ${failed ? "FAILED" : "ok"}. ${flows.length - failed} passed; ${failed} failed; 0 ignored`);
+process.exit(failed ? 1 : 0);
