@@ -15,6 +15,7 @@ mod demote;
 mod events;
 mod explain;
 mod history;
+mod health;
 mod models;
 mod pin;
 mod plan;
@@ -94,6 +95,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Rescan(arguments) => rescan::run(&arguments, context),
         Verb::Events(arguments) => events::run(&arguments, context),
         Verb::Config(arguments) => config::run(arguments, context),
+        Verb::Health(arguments) => health::run(&arguments, context),
         Verb::History(arguments) => history::run(&arguments, context),
         Verb::WebUrl(arguments) => web_url::run(&arguments, context),
         Verb::Openapi(arguments) => openapi::run(&arguments, context),

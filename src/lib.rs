@@ -7,6 +7,7 @@ pub mod models;
 pub mod view;
 pub mod command;
 pub mod control;
+pub mod health;
 pub mod coordinator;
 pub mod program;
 pub mod logging;

@@ -12,6 +12,7 @@ mod status;
 mod transfer;
 mod settings;
 mod history;
+mod health;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub use event::{
     ChangeView, ConfigView, EventView, EventsView, ExplainView, Level, ReloadView, ScanView,
     SettingView, VersionView,
 };
+pub use health::{FindingView, HealthView, Severity};
 pub use history::{HistoryView, HourView, LoadView};
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
 pub use settings::{
@@ -76,6 +78,8 @@ pub enum View {
     Draft(DraftView),
     /// What loads have been like.
     History(HistoryView),
+    /// What is wrong.
+    Health(HealthView),
     /// A request was carried out, and there is nothing to show but a sentence.
     Done(DoneView),
 }
@@ -124,6 +128,7 @@ impl View {
             Self::Settings(view) => table::render_or_none(&view.fields, "settings", now_ms, style),
             Self::Draft(view) => view.text(),
             Self::History(view) => table::render_or_none(&view.loads, "loads", now_ms, style),
+            Self::Health(view) => view.text(style),
             Self::Done(view) => format!("{}\n", view.text),
         }
     }

@@ -41,6 +41,10 @@ mod cli {
     mod wrong;
 }
 
+mod health {
+    mod faults;
+}
+
 mod mounted {
     mod reading;
     mod moving;

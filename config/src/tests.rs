@@ -67,6 +67,25 @@ fn is_generated(path: &str, generated: &str) {
 }
 
 #[test]
+fn other_machines_need_a_token() {
+    let load_with = |listen: &str, rest: &[(&str, &str)]| {
+        let mut options = vec![pair("models_dir", "/m"), pair("http.listen", listen)];
+        options.extend(rest.iter().map(|(key, value)| pair(key, value)));
+        load(&Sources {
+            options,
+            ..Sources::default()
+        })
+    };
+    let refused = load_with("0.0.0.0:5050", &[]).expect_err("no token");
+    assert_eq!(refused.faults[0].key, "http.listen");
+    for fine in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1"] {
+        assert!(load_with(fine, &[]).is_ok(), "{fine}");
+    }
+    assert!(load_with("10.0.0.9:1", &[("http.token", "0123456789abcdef")]).is_ok());
+    assert!(load_with("10.0.0.9:1", &[("http.enabled", "false")]).is_ok());
+}
+
+#[test]
 fn the_design_loads() {
     let config = loaded(&file(DESIGN));
     assert_eq!(config.models_dir, Path::new("/var/lib/speedloader/models"));

@@ -79,7 +79,7 @@ impl EventLog {
     pub fn since(&self, since: u64) -> EventsView {
         let ring = self.lock();
         let first = ring.events.front().map_or(ring.last + 1, |event| event.seq);
-        let lost = first.saturating_sub(since + 1);
+        let lost = first.saturating_sub(since.saturating_add(1));
         EventsView {
             events: after(&ring, since),
             lost,
@@ -120,5 +120,8 @@ mod tests {
         assert!(log.since(last).events.is_empty());
         assert_eq!(log.since(last - 1).events.len(), 1);
         assert_eq!(log.wait_after(last - 2, Duration::ZERO).len(), 2);
+        // Whatever a client asks for.
+        let none = log.since(u64::MAX);
+        assert_eq!((none.events.len(), none.lost), (0, 0));
     }
 }

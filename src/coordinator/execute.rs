@@ -417,6 +417,8 @@ impl Coordinator {
         match moved {
             Ok(moves) => {
                 self.save_pins()?;
+                let text = format!("to {}", pool.name());
+                self.events.add(Level::Info, "pinned", &subject.name, text);
                 Ok(View::Moves(MovesView { moves }))
             }
             Err(error) => {
@@ -439,6 +441,10 @@ impl Coordinator {
         let name = subject.map_or_else(|| name.to_owned(), |subject| subject.name);
         let removed = self.lock_moves().pins.remove(&name);
         self.save_pins()?;
+        if let Some(pool) = &removed {
+            let text = format!("from {pool}");
+            self.events.add(Level::Info, "unpinned", &name, text);
+        }
         let outcome = if removed.is_some() {
             Outcome::Done
         } else {

@@ -525,3 +525,22 @@ fn the_committed_description_is_the_programs() {
         "contrib/openapi.json differs; SPEEDLOADER_BLESS=1 cargo test writes it anew"
     );
 }
+
+#[test]
+fn dashboard_and_alerts_name_only_metrics_that_exist() {
+    let exposed = get(&Web::start(Arc::new(Fake::default())), "/metrics").body;
+    let known: std::collections::BTreeSet<&str> = exposed
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/monitoring");
+    for name in ["grafana.json", "alerts.yaml"] {
+        let text = std::fs::read_to_string(directory.join(name)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let named: Vec<&str> = words.filter(|word| word.starts_with("speedloader_")).collect();
+        assert!(named.len() > 5, "{name} names metrics");
+        for metric in named {
+            assert!(known.contains(metric), "{name} names {metric}, which is not exposed");
+        }
+    }
+}

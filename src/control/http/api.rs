@@ -63,16 +63,21 @@ impl Api {
         let peer = Peer::new(Door::Http);
         // Dropped with this future when the client leaves.
         let _leaving = Leaving(peer.gone());
-        if command.is_change() {
+        let is_change = command.is_change();
+        if is_change {
             tracing::info!(?command, "asked over HTTP");
         }
         let executor = Arc::clone(&self.executor);
         let task =
             tokio::task::spawn_blocking(move || executor.execute(&peer, command, &mut |_| ()));
-        task.await.unwrap_or_else(|_| {
+        let answer = task.await.unwrap_or_else(|_| {
             let text = "the command ended in a fault of the program; the daemon's log has more";
             Answer::Error(Message::new(Code::Internal, text))
-        })
+        });
+        if is_change {
+            self.live.hurry();
+        }
+        answer
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::timeout;
 
 use crate::command::{Answer, Command};
 use crate::control::{Door, Executor, Peer};
@@ -34,6 +35,7 @@ pub(super) struct Sent {
 pub(super) struct Live {
     sender: broadcast::Sender<Sent>,
     watched: Notify,
+    hurry: Notify,
 }
 
 impl Live {
@@ -43,9 +45,15 @@ impl Live {
         let live = Arc::new(Live {
             sender,
             watched: Notify::new(),
+            hurry: Notify::new(),
         });
         tokio::spawn(watch(Arc::downgrade(&live), executor));
         live
+    }
+
+    /// Something was changed: whoever watches wants to see it now.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// What is sent from now on.
@@ -77,8 +85,8 @@ async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
             // Whoever watched may have left.
             let _ = now.sender.send(message);
         }
-        drop(now);
-        tokio::time::sleep(PERIOD).await;
+        // In time or not is the same: it is looked again.
+        let _ = timeout(PERIOD, now.hurry.notified()).await;
     }
 }
 

@@ -120,7 +120,7 @@ function timesChart(figure, known) {
   const low = Math.log10(Math.min(...all)) - 0.1;
   const high = Math.max(Math.log10(Math.max(...all)) + 0.1, low + 1);
   const marks = [0.001, 0.01, 0.1, 1, 10, 100, 1000, 10000].filter((v) => Math.log10(v) >= low && Math.log10(v) <= high);
-  const words = tiers.filter(([, , list]) => list.length).map(([, name, list]) => `${name.toLowerCase()} ${duration(median(list))}`);
+  const words = tiers.filter(([, , list]) => list.length).map(([, name, list]) => `${name.replace("From", "from")} ${duration(median(list))}`);
   const basis = known.home_measured ? "" : " The home’s speed is assumed until a copy has measured it.";
   chart(figure, "Load times, last loads", `Median ${words.join(", ")}; computed from bytes and measured speeds.${basis}`, (width) => {
     const height = 190, left = 104, right = width - 16, base = height - 24;

@@ -3,7 +3,7 @@
 import { $, $$, bold, btn, fill, h, h3, para, row } from "./dom.js";
 import { NB, ago, plural, rate } from "./text.js";
 import { get, listen } from "./api.js";
-import { db, emit, forgetListeners, isOffline, on, sum, takeEvent, takeModels, takeTransfers, transfers } from "./state.js";
+import { db, emit, forgetListeners, isOffline, on, sum, takeAllTransfers, takeEvent, takeModels, takeTransfers, transfers } from "./state.js";
 import { light } from "./bars.js";
 import { close, dialog, isOpen, say, shout, toast } from "./dialogs.js";
 import { connect } from "./actions.js";
@@ -70,7 +70,7 @@ async function refresh() {
       ["/status", "/models", "/transfers", "/history", "/events"].map((path) => get(path)));
     db.status = status;
     db.models = new Map(models.models.map((model) => [model.name, model]));
-    db.transfers = new Map(moving.transfers.map((t) => [t.id, t]));
+    takeAllTransfers(moving.transfers);
     db.history = history;
     db.events = events.events.reverse();
     db.loaded = true;

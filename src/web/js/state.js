@@ -25,9 +25,23 @@ export const models = () => [...db.models.values()];
 export const pools = () => db.status?.pools || [];
 export const poolOf = (name) => pools().find((pool) => pool.name === name);
 export const isUp = (pool) => pool.state === "connected";
-export const transfers = () =>
-  [...db.transfers.values()].filter((t) => !["done", "failed", "cancelled"].includes(t.state));
-export const transfersOf = (model) => transfers().filter((t) => t.model === model.name);
+const ENDED = new Set(["done", "failed", "cancelled"]);
+// What runs or waits, in all and by model: asked for by every row, so it is sorted out once a change.
+let running = [];
+let runningOf = new Map();
+
+export function takeAllTransfers(list) {
+  db.transfers = new Map(list.map((t) => [t.id, t]));
+  sortOut();
+}
+
+function sortOut() {
+  running = [...db.transfers.values()].filter((t) => !ENDED.has(t.state));
+  runningOf = Map.groupBy ? Map.groupBy(running, (t) => t.model) : new Map(running.map((t) => [t.model, running.filter((other) => other.model === t.model)]));
+}
+
+export const transfers = () => running;
+export const transfersOf = (model) => runningOf.get(model.name) || [];
 export const sum = (list, of) => list.reduce((total, item) => total + of(item), 0);
 export const isResident = (model) => model.resident_total_bytes > 0;
 export const isWhole = (model) => model.resident_percent >= 100;
@@ -82,6 +96,7 @@ export function takeTransfers({ changed, gone }) {
     before.set(transfer.id, transfer);
     if (was && was.state !== transfer.state && ["done", "failed"].includes(transfer.state)) ended.push(transfer);
   }
+  sortOut();
   emit("transfers", changed);
   const touched = new Set(changed.map((t) => t.model));
   for (const name of touched) {

@@ -6,6 +6,7 @@ export const NB = "\u00a0";
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;
 const oneDigit = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const twoDigits = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 export const n0 = (value) => whole.format(value);
@@ -13,6 +14,7 @@ export const n1 = (value) => oneDigit.format(value);
 /** GiB without the unit, for tables that have it in the heading. */
 export function gib(bytes) {
   const value = bytes / GIB;
+  if (value > 0 && value < 0.095) return twoDigits.format(value);
   return value >= 999.95 ? n0(value) : n1(value);
 }
 export function size(bytes) {
@@ -27,6 +29,7 @@ export const percent = (part, all) => {
   return n0(share >= 1 ? 100 : Math.min(99, Math.floor(share * 100))) + NB + "%";
 };
 export function duration(seconds) {
+  if (seconds > 0 && seconds < 0.0995) return n0(seconds * 1000) + NB + "ms";
   if (seconds < 9.95) return n1(seconds) + NB + "s";
   if (seconds < 90) return n0(seconds) + NB + "s";
   if (seconds < 5400) return n0(seconds / 60) + NB + "min";

@@ -1,0 +1,109 @@
+//! `speedloader health`: looks from outside, with the daemon's answers where it gives any.
+
+use clap::Args;
+
+use super::context::Context;
+use super::settings::{Loaded, load_config};
+use crate::command::{Code, Command, Message};
+use crate::health::{Finding, Scene, examine, repair, view};
+use crate::view::{Severity, StatusView, View, WhichView};
+
+/// Find what is wrong: mounts, pools, homes, blobs, space, settings; and repair what is safe
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Homes are only read. Exit status: 0 nothing or only notices, 4 warnings, 1 errors.
+
+Examples:
+  speedloader health
+  speedloader health --repair
+  speedloader health --all --json | jq '.findings[].check'")]
+pub(super) struct Arguments {
+    /// Repair what can be repaired safely: left-over files, stale mounts, bad replicas; never a home
+    #[arg(long)]
+    repair: bool,
+
+    /// Hash every blob and compare every byte of every replica, rather than samples
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
+    let Loaded { config, path, .. } = load_config(
+        context.console,
+        context.global.config.as_deref(),
+        Vec::new(),
+    )?;
+    let status = status(context);
+    let scene = Scene {
+        resident: status.as_ref().map_or_else(Vec::new, |_| resident(context)),
+        status,
+        config,
+        config_file: path,
+        root: "/".into(),
+        all: arguments.all,
+        now_ms: (context.console.now_ms)(),
+    };
+    let mut findings = examine(&scene);
+    let mut shown = view(&findings);
+    if arguments.repair {
+        for (finding, row) in findings.iter().zip(&mut shown.findings) {
+            row.repaired = mend(finding, context);
+        }
+        // What was repaired is not counted any more.
+        findings.retain(|finding| {
+            let row = shown
+                .findings
+                .iter()
+                .find(|row| row.subject == finding.view().subject && row.check == finding.check());
+            row.is_none_or(|row| {
+                row.repaired
+                    .as_deref()
+                    .is_none_or(|done| done.starts_with("failed"))
+            })
+        });
+    }
+    context.show(&View::Health(shown))?;
+    match findings.iter().map(Finding::severity).max() {
+        Some(Severity::Error) => Err(Message::new(Code::Failed, "")),
+        Some(Severity::Warning) => Err(Message::new(Code::Unsupported, "")),
+        Some(Severity::Notice) | None => Ok(()),
+    }
+}
+
+fn status(context: &Context<'_>) -> Option<StatusView> {
+    match context.ask(Command::Status {}) {
+        Ok(View::Status(status)) => Some(*status),
+        // That no daemon answers is a finding, not a failure.
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn resident(context: &Context<'_>) -> Vec<WhichView> {
+    let Ok(View::Models(models)) = context.ask(Command::Models { filter: None }) else {
+        return Vec::new();
+    };
+    let resident = models
+        .models
+        .into_iter()
+        .filter(|model| model.resident_total_bytes > 0);
+    resident
+        .filter_map(
+            |model| match context.ask(Command::Which { name: model.name }) {
+                Ok(View::Which(which)) => Some(which),
+                Ok(_) | Err(_) => None,
+            },
+        )
+        .collect()
+}
+
+fn mend(finding: &Finding, context: &Context<'_>) -> Option<String> {
+    let mut demote = |name: &str| {
+        let names = vec![name.to_owned()];
+        context
+            .ask(Command::Demote { names })
+            .map(|_| ())
+            .map_err(|message| message.to_string())
+    };
+    let done = repair(finding, &mut demote)?;
+    Some(done.unwrap_or_else(|error| format!("failed: {error}")))
+}

@@ -1,0 +1,202 @@
+//! What is wrong with an installation, found from outside: with the daemon or without it. Each check looks at one
+//! thing and says what it found, what that means and what to do; a few say a repair that is safe. No repair ever
+//! touches a home, and no check waits for one that hangs.
+
+mod daemon;
+mod system;
+mod homes;
+mod replicas;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use speedloader_config::Config;
+
+use crate::view::{FindingView, HealthView, Severity, StatusView, WhichView};
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The configuration in effect.
+    pub config: Config,
+    /// The file it was read from.
+    pub config_file: Option<PathBuf>,
+    /// The daemon's state, if it answers.
+    pub status: Option<StatusView>,
+    /// Where the files of resident models are, if it answers.
+    pub resident: Vec<WhichView>,
+    /// Where `/proc`, `/sys` and `/dev` are found: `/` but in tests.
+    pub root: PathBuf,
+    /// Hash every blob and compare every byte, rather than samples.
+    pub all: bool,
+    /// Unix time in milliseconds.
+    pub now_ms: u64,
+}
+
+/// A repair that is safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Remove a file of ours that is of no use.
+    Remove(PathBuf),
+    /// Take away the permissions in the mask from a file of ours.
+    Restrict(PathBuf, u32),
+    /// Take away a mount whose daemon is gone.
+    Unmount(PathBuf),
+    /// Make an empty directory of ours.
+    MakeDirectory(PathBuf),
+    /// Drop the replicas of a model: only the daemon can.
+    Demote(String),
+}
+
+/// Something that was found.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    check: &'static str,
+    severity: Severity,
+    subject: String,
+    found: String,
+    meaning: &'static str,
+    remedy: String,
+    repair: Option<Repair>,
+}
+
+impl Finding {
+    fn new(
+        check: &'static str,
+        severity: Severity,
+        subject: impl ToString,
+        found: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            check,
+            severity,
+            subject: crate::view::human::escape(subject.to_string().as_bytes()),
+            found: found.into(),
+            meaning: "",
+            remedy: String::new(),
+            repair: None,
+        }
+    }
+
+    fn means(self, meaning: &'static str) -> Finding {
+        Finding { meaning, ..self }
+    }
+
+    fn remedy(self, remedy: impl Into<String>) -> Finding {
+        Finding {
+            remedy: remedy.into(),
+            ..self
+        }
+    }
+
+    fn repair(self, repair: Repair) -> Finding {
+        Finding {
+            repair: Some(repair),
+            ..self
+        }
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// The word for the sort of fault.
+    pub fn check(&self) -> &'static str {
+        self.check
+    }
+
+    /// As it is shown.
+    pub fn view(&self) -> FindingView {
+        FindingView {
+            check: self.check.to_owned(),
+            severity: self.severity,
+            subject: self.subject.clone(),
+            found: self.found.clone(),
+            meaning: self.meaning.to_owned(),
+            remedy: self.remedy.clone(),
+            repairable: self.repair.is_some(),
+            repaired: None,
+        }
+    }
+}
+
+/// Every sort of fault that is looked for.
+pub const CHECKS: &[&str] = &[
+    "daemon-silent",
+    "stale-mount",
+    "stale-socket",
+    "no-passthrough",
+    "pool-disconnected",
+    "pool-not-in-memory",
+    "home-hangs",
+    "home-missing",
+    "mountpoint-missing",
+    "no-fuse",
+    "kernel-old",
+    "huge-pages-off",
+    "low-space",
+    "clock-wrong",
+    "secret-readable",
+    "token-untrusted",
+    "left-over",
+    "set-aside",
+    "digest-differs",
+    "dangling-manifest",
+    "missing-part",
+    "replica-differs",
+];
+
+/// Makes all checks; the worst findings come first.
+pub fn examine(scene: &Scene) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    daemon::check(scene, &mut findings);
+    system::check(scene, &mut findings);
+    homes::check(scene, &mut findings);
+    replicas::check(scene, &mut findings);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+/// What was found, as it is shown.
+pub fn view(findings: &[Finding]) -> HealthView {
+    HealthView {
+        checked: CHECKS.iter().map(|check| (*check).to_owned()).collect(),
+        findings: findings.iter().map(Finding::view).collect(),
+    }
+}
+
+/// Carries out what a finding says it can; `demote` asks the daemon. `None` if there is nothing it can do.
+///
+/// # Errors
+/// A sentence: why it could not.
+pub fn repair(
+    finding: &Finding,
+    demote: &mut dyn FnMut(&str) -> Result<(), String>,
+) -> Option<Result<String, String>> {
+    let repair = finding.repair.as_ref()?;
+    let failed =
+        |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    Some(match repair {
+        Repair::Remove(path) => fs::remove_file(path)
+            .map(|()| format!("removed {}", path.display()))
+            .map_err(|error| failed(path, &error)),
+        Repair::Restrict(path, mask) => restrict(path, *mask)
+            .map(|mode| format!("the permissions are {mode:o} now"))
+            .map_err(|error| failed(path, &error)),
+        Repair::Unmount(path) => rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH)
+            .map(|()| format!("unmounted {}; mount it again", path.display()))
+            .map_err(|error| failed(path, &error)),
+        Repair::MakeDirectory(path) => fs::create_dir_all(path)
+            .map(|()| format!("made {}", path.display()))
+            .map_err(|error| failed(path, &error)),
+        Repair::Demote(model) => demote(model).map(|()| format!("{model} was demoted")),
+    })
+}
+
+fn restrict(path: &Path, mask: u32) -> std::io::Result<u32> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let mode = fs::symlink_metadata(path)?.mode() & 0o7777 & !mask;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(mode)
+}

@@ -1,0 +1,145 @@
+//! The daemon, its mount, its socket, and what it says of itself.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::{Finding, Repair, Scene};
+use crate::view::{HomeState, Severity, TierState};
+
+pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
+    mount(scene, findings);
+    match &scene.status {
+        None => silent(scene, findings),
+        Some(_) => pools(scene, findings),
+    }
+}
+
+fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
+    let Some(mountpoint) = &scene.config.mountpoint else {
+        return;
+    };
+    match std::fs::metadata(mountpoint) {
+        Err(error) if speedloader_fs::errno::is_stale_mount(&error) => findings.push(
+            Finding::new(
+                "stale-mount",
+                Severity::Error,
+                mountpoint.display(),
+                "a mount whose daemon is gone",
+            )
+            .means("Whoever opens a model there gets an error.")
+            .remedy(format!(
+                "umount -l '{}', then mount again",
+                mountpoint.display()
+            ))
+            .repair(Repair::Unmount(mountpoint.clone())),
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.push(
+            Finding::new(
+                "mountpoint-missing",
+                Severity::Error,
+                mountpoint.display(),
+                "no directory",
+            )
+            .means("Nothing can be mounted there.")
+            .remedy(format!("mkdir -p '{}'", mountpoint.display()))
+            .repair(Repair::MakeDirectory(mountpoint.clone())),
+        ),
+        Ok(_) | Err(_) => {}
+    }
+}
+
+fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
+    let socket = &scene.config.control.socket;
+    findings.push(
+        Finding::new(
+            "daemon-silent",
+            Severity::Error,
+            socket.display(),
+            "no daemon answers",
+        )
+        .means("Nothing is mounted, or nobody can steer it.")
+        .remedy("speedloader mount, or systemctl start speedloader"),
+    );
+    if is_stale(socket) {
+        findings.push(
+            Finding::new(
+                "stale-socket",
+                Severity::Notice,
+                socket.display(),
+                "a socket that nobody serves",
+            )
+            .means("A daemon was killed; the next one replaces it.")
+            .remedy(format!("rm '{}'", socket.display()))
+            .repair(Repair::Remove(socket.clone())),
+        );
+    }
+}
+
+fn is_stale(socket: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket =
+        std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(socket)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
+    let Some(status) = &scene.status else { return };
+    if !status.passthrough.active {
+        findings.push(
+            Finding::new(
+                "no-passthrough",
+                Severity::Warning,
+                &status.mountpoint,
+                status.passthrough.why.clone(),
+            )
+            .means("Reads go through the daemon: slower, and they take its processor time.")
+            .remedy("Linux 6.9 or newer, as root, with cache.passthrough = \"auto\""),
+        );
+    }
+    for pool in &status.pools {
+        if pool.state != TierState::Connected {
+            findings.push(
+                Finding::new(
+                    "pool-disconnected",
+                    Severity::Warning,
+                    &pool.name,
+                    "configured, and not in use",
+                )
+                .means("No model is promoted into it.")
+                .remedy(format!("speedloader tiers connect {}", pool.name)),
+            );
+        }
+    }
+    for warning in status
+        .warnings
+        .iter()
+        .filter(|text| text.contains("is not in memory"))
+    {
+        findings.push(
+            Finding::new(
+                "pool-not-in-memory",
+                Severity::Warning,
+                &status.mountpoint,
+                warning.clone(),
+            )
+            .means("Copies in it are no faster than its disk.")
+            .remedy("set pool.path to a directory of a tmpfs, or pool.mount = true"),
+        );
+    }
+    for home in &status.homes {
+        let found = match &home.state {
+            HomeState::Hung { .. } => "it does not answer".to_owned(),
+            HomeState::Failed { error } => error.clone(),
+            HomeState::Ok | HomeState::Scanning => continue,
+        };
+        findings.push(
+            Finding::new("home-hangs", Severity::Error, &home.path, found)
+                .means("What lives there and is not resident cannot be read now.")
+                .remedy(
+                    "see to the server or network it is on; speedloader goes on when it answers",
+                ),
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! The machine and our own files: kernel, memory settings, space, clock, permissions, what is left over.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::{Finding, Repair, Scene};
+use crate::control::http::{TOKEN_FILE, Token};
+use crate::view::Severity;
+
+/// The first kernel with FUSE passthrough.
+const PASSTHROUGH: (u32, u32) = (6, 9);
+/// Less of a file system free is little, in percent.
+const FREE_PERCENT_MIN: u64 = 5;
+/// Files from so far in the future mean that a clock was wrong, milliseconds.
+const FUTURE_MS: u64 = 3_600_000;
+/// Nothing of ours takes so long to write, milliseconds.
+const UNFINISHED_MS: u64 = 60_000;
+
+pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
+    kernel(scene, findings);
+    space(scene, findings);
+    permissions(scene, findings);
+    state(scene, findings);
+}
+
+fn kernel(scene: &Scene, findings: &mut Vec<Finding>) {
+    let release =
+        fs::read_to_string(scene.root.join("proc/sys/kernel/osrelease")).unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok());
+    if let (Some(major), Some(minor)) = (numbers.next(), numbers.next())
+        && (major, minor) < PASSTHROUGH
+    {
+        findings.push(
+            Finding::new(
+                "kernel-old",
+                Severity::Warning,
+                "kernel",
+                format!("Linux {}", release.trim()),
+            )
+            .means("FUSE passthrough came with Linux 6.9: reads go through the daemon.")
+            .remedy("a newer kernel; all else works"),
+        );
+    }
+    if !scene.root.join("dev/fuse").exists() {
+        findings.push(
+            Finding::new("no-fuse", Severity::Error, "/dev/fuse", "nothing")
+                .means("Nothing can be mounted.")
+                .remedy("modprobe fuse; in a container, --device /dev/fuse"),
+        );
+    }
+    let pages = scene
+        .root
+        .join("sys/kernel/mm/transparent_hugepage/shmem_enabled");
+    let setting = fs::read_to_string(&pages).unwrap_or_default();
+    if setting.contains("[deny]") {
+        findings.push(
+            Finding::new("huge-pages-off", Severity::Warning, pages.display(), "deny")
+                .means("Pools have small pages: mapped models are read 2 to 20 times slower.")
+                .remedy("echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+        );
+    }
+}
+
+fn space(scene: &Scene, findings: &mut Vec<Finding>) {
+    let models = &scene.config.models_dir;
+    if !models.is_dir() {
+        findings.push(
+            Finding::new("home-missing", Severity::Error, models.display(), "no directory")
+                .means("The models directory is where every new file goes; the daemon does not start without.")
+                .remedy(format!("mkdir -p '{}', or correct models_dir", models.display())),
+        );
+    }
+    for (what, path) in [
+        ("models_dir", models),
+        ("state_dir", &scene.config.state_dir),
+    ] {
+        let Ok(found) = rustix::fs::statvfs(path) else {
+            continue;
+        };
+        let percent = found.f_bavail.saturating_mul(100) / found.f_blocks.max(1);
+        if found.f_blocks > 0 && percent < FREE_PERCENT_MIN {
+            findings.push(
+                Finding::new("low-space", Severity::Warning, path.display(), format!("{percent} % of the file system of {what} are free"))
+                    .means("Pulls through the mount, or what is remembered across restarts, may soon fail.")
+                    .remedy("remove models that are no longer used"),
+            );
+        }
+    }
+}
+
+fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
+    if let (Some(path), Some(_)) = (&scene.config_file, &scene.config.http.token)
+        && fs::metadata(path).is_ok_and(|found| found.mode() & 0o004 != 0)
+    {
+        findings.push(
+            Finding::new(
+                "secret-readable",
+                Severity::Error,
+                path.display(),
+                "http.token in a file that everybody may read",
+            )
+            .means("Whoever has an account here can change everything over HTTP.")
+            .remedy(format!("chmod o= '{}'", path.display()))
+            .repair(Repair::Restrict(path.clone(), 0o007)),
+        );
+    }
+    let token = scene.config.state_dir.join(TOKEN_FILE);
+    let there = fs::symlink_metadata(&token).is_ok();
+    if there && let Err(message) = Token::read_from(&scene.config.state_dir) {
+        findings.push(
+            Finding::new(
+                "token-untrusted",
+                Severity::Error,
+                token.display(),
+                message.text,
+            )
+            .means("The web page is not served with it.")
+            .remedy("remove it; the daemon makes a new one at its start")
+            .repair(Repair::Remove(token)),
+        );
+    }
+}
+
+fn state(scene: &Scene, findings: &mut Vec<Finding>) {
+    for entry in fs::read_dir(&scene.config.state_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if !found.is_file() {
+            continue;
+        }
+        if is_left_over(&name) && is_old(scene, &path) {
+            findings.push(
+                Finding::new(
+                    "left-over",
+                    Severity::Notice,
+                    path.display(),
+                    "a file that was never finished",
+                )
+                .means("The daemon ended in the middle of writing; nothing is lost.")
+                .remedy(format!("rm '{}'", path.display()))
+                .repair(Repair::Remove(path.clone())),
+            );
+        }
+        if name.contains(".bad") {
+            findings.push(
+                Finding::new(
+                    "set-aside",
+                    Severity::Notice,
+                    path.display(),
+                    "a file that could not be read at a start",
+                )
+                .means("What was learned in it is lost; learning goes on.")
+                .remedy(format!("rm '{}'", path.display()))
+                .repair(Repair::Remove(path.clone())),
+            );
+        }
+        clock(scene, &path, findings);
+    }
+}
+
+/// A file that is replaced by rename is written under its name and our process's number first.
+fn is_left_over(name: &str) -> bool {
+    let numbered = name
+        .strip_prefix(TOKEN_FILE)
+        .and_then(|rest| rest.strip_prefix('.'))
+        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    numbered || name.ends_with(".tmp") || name.ends_with(".new")
+}
+
+/// The daemon may be at it just now.
+fn is_old(scene: &Scene, path: &Path) -> bool {
+    changed_ms(path).saturating_add(UNFINISHED_MS) < scene.now_ms
+}
+
+fn changed_ms(path: &Path) -> u64 {
+    let changed = fs::metadata(path).and_then(|found| found.modified());
+    let since = changed
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+fn clock(scene: &Scene, path: &Path, findings: &mut Vec<Finding>) {
+    if changed_ms(path) > scene.now_ms.saturating_add(FUTURE_MS) {
+        findings.push(
+            Finding::new(
+                "clock-wrong",
+                Severity::Warning,
+                path.display(),
+                "a file from the future",
+            )
+            .means("The clock was or is wrong; times of loads are not to be relied on.")
+            .remedy("timedatectl, and see to the time synchronisation"),
+        );
+    }
+}

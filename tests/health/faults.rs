@@ -1,0 +1,368 @@
+//! Every sort of fault, seeded: `health` finds it, repairs what it says it can, and changes no home.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use speedloader::health::{CHECKS, Finding, Scene, examine, repair};
+use speedloader::view::{
+    HomeState, HomeView, PassthroughView, PlaceView, ReplicaState, ReplicaView, StatusView,
+    TierState, TierView, WhichView,
+};
+use speedloader_config::{Config, Sources, load};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A healthy installation in a temporary directory.
+struct Place {
+    _directory: tempfile::TempDir,
+    root: PathBuf,
+    scene: Scene,
+}
+
+fn config(root: &Path, more: &[(&str, &str)]) -> Config {
+    let path = |name: &str| root.join(name).display().to_string();
+    let mut options = vec![
+        ("models_dir".to_owned(), path("models")),
+        ("mountpoint".to_owned(), path("mnt")),
+        ("state_dir".to_owned(), path("state")),
+        ("cold".to_owned(), path("cold")),
+        ("control.socket".to_owned(), path("sock")),
+    ];
+    options.extend(
+        more.iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+    );
+    load(&Sources {
+        options,
+        ..Sources::default()
+    })
+    .unwrap()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+impl Place {
+    fn new() -> Place {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        for name in [
+            "models",
+            "mnt",
+            "state",
+            "cold",
+            "dev",
+            "proc/sys/kernel",
+            "sys/kernel/mm/transparent_hugepage",
+        ] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        fs::write(root.join("dev/fuse"), "").unwrap();
+        fs::write(root.join("proc/sys/kernel/osrelease"), "6.18.0-1-generic\n").unwrap();
+        fs::write(
+            root.join("sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+            "always within_size [advise] never deny force\n",
+        )
+        .unwrap();
+        let status = StatusView {
+            passthrough: PassthroughView {
+                active: true,
+                why: "FUSE passthrough".to_owned(),
+            },
+            ..StatusView::default()
+        };
+        let scene = Scene {
+            config: config(&root, &[]),
+            config_file: None,
+            status: Some(status),
+            resident: Vec::new(),
+            root: root.clone(),
+            all: false,
+            // Files of the test itself count as old.
+            now_ms: now_ms() + 600_000,
+        };
+        Place {
+            _directory: directory,
+            root,
+            scene,
+        }
+    }
+
+    fn status(&mut self) -> &mut StatusView {
+        self.scene.status.as_mut().unwrap()
+    }
+
+    fn found(&self) -> Vec<Finding> {
+        // How full the disk of the test machine is says nothing.
+        examine(&self.scene)
+            .into_iter()
+            .filter(|finding| finding.check() != "low-space")
+            .collect()
+    }
+
+    fn words(&self) -> BTreeSet<&'static str> {
+        self.found().iter().map(Finding::check).collect()
+    }
+}
+
+/// Names, sizes, times and contents of a tree.
+fn picture(root: &Path) -> BTreeSet<(PathBuf, u64, i64, Vec<u8>)> {
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(root).unwrap().flatten() {
+        let found = entry.metadata().unwrap();
+        if found.is_dir() {
+            seen.extend(picture(&entry.path()));
+        } else {
+            seen.insert((
+                entry.path(),
+                found.len(),
+                found.mtime_nsec(),
+                fs::read(entry.path()).unwrap_or_default(),
+            ));
+        }
+    }
+    seen
+}
+
+fn write(path: PathBuf, contents: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, contents).unwrap();
+}
+
+fn blob(contents: &str, digest: &str) -> (String, String) {
+    (format!("cold/blobs/sha256-{digest}"), contents.to_owned())
+}
+
+/// sha256 of "right".
+const RIGHT: &str = "27042f4e6eca7d0b2a7ee4026df2ecfa51d3339e6d122aa099118ecd8563bad9";
+
+type Seed = fn(&mut Place);
+
+const SEEDS: &[(&str, Seed)] = &[
+    ("daemon-silent", |place| place.scene.status = None),
+    ("stale-socket", |place| {
+        place.scene.status = None;
+        drop(UnixListener::bind(place.root.join("sock")).unwrap());
+    }),
+    ("no-passthrough", |place| {
+        place.status().passthrough.active = false
+    }),
+    ("pool-disconnected", |place| {
+        place.status().pools.push(TierView {
+            name: "p".to_owned(),
+            state: TierState::Disconnected,
+            ..TierView::default()
+        });
+    }),
+    ("pool-not-in-memory", |place| {
+        place
+            .status()
+            .warnings
+            .push("pool p is not in memory".to_owned())
+    }),
+    ("home-hangs", |place| {
+        place.status().homes.push(HomeView {
+            path: "/mnt/nas".to_owned(),
+            state: HomeState::Hung { since_ms: 1 },
+            ..HomeView::default()
+        });
+    }),
+    ("home-missing", |place| {
+        fs::remove_dir(place.root.join("models")).unwrap()
+    }),
+    ("mountpoint-missing", |place| {
+        fs::remove_dir(place.root.join("mnt")).unwrap()
+    }),
+    ("no-fuse", |place| {
+        fs::remove_file(place.root.join("dev/fuse")).unwrap()
+    }),
+    ("kernel-old", |place| {
+        write(
+            place.root.join("proc/sys/kernel/osrelease"),
+            "6.1.0-18-amd64\n",
+        )
+    }),
+    ("huge-pages-off", |place| {
+        write(
+            place
+                .root
+                .join("sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+            "always never [deny] force\n",
+        )
+    }),
+    ("clock-wrong", |place| {
+        write(place.root.join("state/learned.bin"), "x");
+        let file = fs::File::options()
+            .write(true)
+            .open(place.root.join("state/learned.bin"))
+            .unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(86_400))
+            .unwrap();
+    }),
+    ("secret-readable", |place| {
+        let file = place.root.join("config.toml");
+        write(file.clone(), "");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        place.scene.config = config(&place.root, &[("http.token", TOKEN)]);
+        place.scene.config_file = Some(file);
+    }),
+    ("token-untrusted", |place| {
+        write(place.root.join("elsewhere"), TOKEN);
+        symlink(
+            place.root.join("elsewhere"),
+            place.root.join("state/http-token"),
+        )
+        .unwrap();
+    }),
+    ("left-over", |place| {
+        write(place.root.join("state/pins.json.new"), "{")
+    }),
+    ("set-aside", |place| {
+        write(place.root.join("state/learned.bin.bad"), "garbage")
+    }),
+    ("digest-differs", |place| {
+        let (path, contents) = blob("damaged", RIGHT);
+        write(place.root.join(path), &contents);
+    }),
+    ("dangling-manifest", |place| {
+        let text = format!(
+            r#"{{"config":{{"digest":"sha256:{RIGHT}"}},"layers":[{{"digest":"sha256:{}"}}]}}"#,
+            "0".repeat(64)
+        );
+        write(
+            place
+                .root
+                .join("cold/manifests/registry.ollama.ai/library/m/latest"),
+            &text,
+        );
+    }),
+    ("missing-part", |place| {
+        write(place.root.join("cold/m-00001-of-00002.gguf"), "GGUF")
+    }),
+    ("replica-differs", |place| {
+        write(place.root.join("cold/m.gguf"), "right");
+        write(place.root.join("replica"), "wrong");
+        let display = |name: &str| place.root.join(name).display().to_string();
+        let replica = ReplicaView {
+            pool: "p".to_owned(),
+            path: display("replica"),
+            state: ReplicaState::Serving,
+        };
+        let file = PlaceView {
+            home: display("cold/m.gguf"),
+            replicas: vec![replica],
+            ..PlaceView::default()
+        };
+        place.scene.resident = vec![WhichView {
+            name: "m".to_owned(),
+            files: vec![file],
+        }];
+    }),
+];
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() {
+    let mut place = Place::new();
+    let (path, contents) = blob("right", RIGHT);
+    write(place.root.join(path), &contents);
+    for part in ["cold/m-00001-of-00002.gguf", "cold/m-00002-of-00002.gguf"] {
+        write(place.root.join(part), "GGUF");
+    }
+    write(
+        place.root.join("cold/hf/model.safetensors.index.json"),
+        r#"{"weight_map":{"a":"one.safetensors"}}"#,
+    );
+    write(place.root.join("cold/hf/one.safetensors"), "x");
+    place.scene.all = true;
+    assert_eq!(place.words(), BTreeSet::new());
+}
+
+#[test]
+fn every_seeded_fault_is_found_and_what_can_be_repaired_is() {
+    let mut seeded = BTreeSet::new();
+    for (word, seed) in SEEDS {
+        let mut place = Place::new();
+        seed(&mut place);
+        let homes = || {
+            ["models", "cold"]
+                .map(|home| place.root.join(home))
+                .into_iter()
+                .filter(|home| home.exists())
+                .map(|home| picture(&home))
+                .collect::<Vec<_>>()
+        };
+        let before = homes();
+        assert!(
+            place.words().contains(word),
+            "{word} is not found, but {:?}",
+            place.words()
+        );
+        let mut demoted = Vec::new();
+        for finding in place.found() {
+            let view = finding.view();
+            assert!(CHECKS.contains(&finding.check()), "{word} is documented");
+            assert!(
+                !view.meaning.is_empty() && !view.remedy.is_empty(),
+                "{word} says what to do"
+            );
+            let done = repair(&finding, &mut |model| {
+                demoted.push(model.to_owned());
+                Ok(())
+            });
+            assert_eq!(done.is_some(), view.repairable);
+            if let Some(done) = done {
+                assert!(done.is_ok(), "{word}: {done:?}");
+                let again = place.words();
+                assert!(
+                    finding.check() == "replica-differs" || !again.contains(finding.check()),
+                    "{word} is there after its repair: {again:?}"
+                );
+            }
+        }
+        assert_eq!(demoted.is_empty(), *word != "replica-differs");
+        assert_eq!(before, homes(), "{word}: a home was changed");
+        seeded.insert(*word);
+    }
+    assert!(seeded.len() >= 15);
+    let rest: Vec<&&str> = CHECKS
+        .iter()
+        .filter(|check| !seeded.contains(**check))
+        .collect();
+    // One needs a daemon that was killed, the other a full disk.
+    assert_eq!(rest, [&"stale-mount", &"low-space"]);
+}
+
+#[test]
+fn hostile_homes_hold_nobody_up() {
+    let place = Place::new();
+    symlink("/", place.root.join("cold/root")).unwrap();
+    symlink("loop", place.root.join("cold/loop")).unwrap();
+    write(
+        place.root.join("cold/manifests/x"),
+        r#"{"layers":[{"digest":"sha256:../../etc/passwd"},{"digest":7},7]}"#,
+    );
+    write(place.root.join("cold/manifests/y"), "{");
+    write(
+        place.root.join("cold/model.safetensors.index.json"),
+        r#"{"weight_map":{"a":"../../../etc/shadow","b":7}}"#,
+    );
+    write(place.root.join("cold/m-00001-of-99999.gguf"), "");
+    write(place.root.join("cold/m-00009-of-00002.gguf"), "");
+    let fifo = place.root.join(format!("cold/blobs/sha256-{RIGHT}"));
+    fs::create_dir_all(fifo.parent().unwrap()).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    assert_eq!(place.words(), BTreeSet::new());
+}
