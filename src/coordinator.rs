@@ -22,6 +22,7 @@ use speedloader_fs::replica::Drainer;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
+use crate::load_log::LoadLog;
 use crate::machine;
 use crate::view::{DaemonState, Level};
 
@@ -30,6 +31,7 @@ mod world;
 mod loads;
 mod pools;
 mod moves;
+mod explanation;
 mod host;
 mod views;
 mod execute;
@@ -119,6 +121,7 @@ pub struct Coordinator {
     events: EventLog,
     totals: Totals,
     journal: Journal,
+    load_log: LoadLog,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
     state: Mutex<DaemonState>,
@@ -158,6 +161,7 @@ impl Coordinator {
             .collect();
         pins.extend(journal.pins());
         let learned = journal.learned();
+        let load_log = LoadLog::new(&config.state_dir);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
             sources,
@@ -176,6 +180,7 @@ impl Coordinator {
             events: EventLog::default(),
             totals: Totals::default(),
             journal,
+            load_log,
             mountpoint,
             passthrough: OnceLock::new(),
             state: Mutex::new(DaemonState::Starting),

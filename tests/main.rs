@@ -36,6 +36,7 @@ mod cli {
     mod arguments;
     mod answers;
     mod process;
+    mod simulate;
     mod wrong;
 }
 

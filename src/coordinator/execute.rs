@@ -16,8 +16,8 @@ use crate::control::{Executor, Peer};
 use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, ExplainView, ModelsView, MoveView, MovesView,
-    Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
+    ChangeView, ConfigView, DoneView, EventsView, ModelsView, MoveView, MovesView, Outcome,
+    PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
     TransfersView, VersionView, View, WhichView,
 };
 
@@ -774,17 +774,8 @@ impl Coordinator {
 
     fn explain(&self, name: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
-        let view = self.model_view(&subject);
-        let mut reasons = vec![match view.resident_percent {
-            100 => format!("it is resident in {}", keys(&view)),
-            0 => "it is in its home only".to_owned(),
-            percent => format!("{percent} % of it are resident in {}", keys(&view)),
-        }];
-        reasons.extend(self.explanation(&subject)?);
-        Ok(View::Explain(ExplainView {
-            name: view.name,
-            reasons,
-        }))
+        let shown = self.model_view(&subject);
+        Ok(View::Explain(self.explain_view(&subject, shown)?))
     }
 
     fn plan_view(&self) -> Result<View, Message> {
@@ -807,12 +798,4 @@ impl Coordinator {
             moves: plan.moves.iter().map(row).collect(),
         }))
     }
-}
-
-fn keys(view: &crate::view::ModelView) -> String {
-    view.resident_bytes
-        .keys()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
