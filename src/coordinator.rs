@@ -31,6 +31,7 @@ mod loads;
 mod pools;
 mod moves;
 mod host;
+mod first_load;
 mod views;
 mod execute;
 mod journal;
@@ -132,6 +133,8 @@ pub struct Coordinator {
 pub enum Wakeup {
     /// A transfer ended.
     Ended(TransferState),
+    /// A process loads a file that is not in a pool.
+    FirstLoad(Arc<HomeFile>, u32),
     /// The catalog or a pool changed: think again.
     Think,
     /// End.
@@ -300,6 +303,7 @@ impl Coordinator {
                 },
                 recv(wakeups) -> wakeup => match wakeup {
                     Ok(Wakeup::Ended(transfer)) => self.transfer_ended(&transfer),
+                    Ok(Wakeup::FirstLoad(file, process)) => self.first_load(&file, process),
                     Ok(Wakeup::Think) => self.plan_freely(),
                     Ok(Wakeup::Stop) | Err(_) => return,
                 },
@@ -342,6 +346,7 @@ impl Coordinator {
                 handle,
                 pid,
                 write,
+                looks,
                 ..
             } => {
                 if write {
@@ -350,7 +355,7 @@ impl Coordinator {
                     }
                     return;
                 }
-                if self.may_be_loaded(&file) {
+                if !looks && self.may_be_loaded(&file) {
                     let mut loads = self.lock_loads();
                     loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
                 }

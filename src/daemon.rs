@@ -112,6 +112,8 @@ impl Running {
         let (coordinator, wakeups) = Coordinator::new(parts);
         files.set(&coordinator);
         let socket = start_socket(&config, &coordinator)?;
+        fs.first_loads()
+            .set_host(Arc::new(Host(Arc::downgrade(&coordinator))));
         fs.start().map_err(|error| io("start a thread", &error))?;
         let mover = start_mover(&config, &coordinator)?;
         coordinator.set_mover(mover);
@@ -251,6 +253,7 @@ fn fs_settings(config: &Config) -> FsSettings {
         models_dir: config.models_dir.clone(),
         cold: config.cold.iter().map(cold).collect(),
         passthrough: config.cache.passthrough == Passthrough::Auto,
+        max_wait: config.policy.max_wait,
         read_only: config.mount.read_only,
         entry_timeout: config.cache.entry_timeout,
         attr_timeout: config.cache.attr_timeout,

@@ -24,6 +24,7 @@ pub mod virtual_file;
 pub mod home;
 pub mod settings;
 pub mod union;
+pub mod first_load;
 pub mod node;
 pub mod handle;
 pub mod residency;
