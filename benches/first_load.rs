@@ -215,7 +215,10 @@ impl Bench {
                 store = Some(std::cell::RefCell::new(far));
             }
         }
-        site.start(bytes + bytes / 8 + (64 << 20), &["policy.enabled=true"])?;
+        site.start(
+            bytes + bytes / 8 + (64 << 20),
+            &["policy.enabled=true", "cache.cold_read_ahead=0B"],
+        )?;
         site.run(&["models"])?;
         Ok(Bench {
             home: cold.join(NAME),

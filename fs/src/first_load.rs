@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use state::{Answer, FirstLoad, Resume};
+pub use state::{Answer, FirstLoad, HeldOpen};
 
 use crate::copy::CopyControl;
 use crate::file::{HomeFile, lock};
@@ -193,11 +193,11 @@ impl FirstLoads {
     }
 
     /// Keeps an open until the file is resident, the copy ends otherwise, or it has been kept long
-    /// enough; then `resume` is called, by a thread that must not be kept.
-    pub fn hold(self: &Arc<Self>, load: &Arc<FirstLoad>, node: NodeId, resume: Resume) {
+    /// enough; then it is resumed.
+    pub fn hold(self: &Arc<Self>, load: &Arc<FirstLoad>, node: NodeId, open: Box<dyn HeldOpen>) {
         count(&self.stats.opens_held);
-        if let Some(resume) = load.hold(node, resume) {
-            return resume();
+        if let Some(open) = load.hold(node, open) {
+            return open.resume();
         }
         self.watch_over();
     }

@@ -19,6 +19,7 @@ use fuser::{
 use crate::attr::Kind;
 use crate::errno::{INTERRUPTED, NOT_IMPLEMENTED, to_errno};
 use crate::error::{ErrorKind, FsError};
+use crate::first_load::HeldOpen;
 use crate::ids::{HandleId, HomeId, NodeId};
 use crate::node::Token;
 use crate::tiered_fs::{
@@ -181,13 +182,14 @@ impl Adapter {
 
     /// Reads from a copy on its way: at once what is there, else as it comes.
     fn read_arriving(&self, read: FirstRead, pid: u32, offset: u64, size: u32, reply: ReplyData) {
-        if let Some(result) = self.fs.read_at_once(&read, offset, size) {
-            return answer_bytes(reply, result);
+        if let Some(file) = self.fs.ready_to_read(&read, offset, size) {
+            let sink = |result: Result<&[u8], FsError>| answer_bytes(reply, result);
+            return self.fs.read_range(&file, offset, size, sink);
         }
         let slot = self.held.hold(pid, reply, |reply: ReplyData, number| {
             reply.error(Errno::from_i32(number));
         });
-        let sink = move |result| {
+        let sink = move |result: Result<&[u8], FsError>| {
             if let Some(reply) = slot.take() {
                 answer_bytes(reply, result);
             }
@@ -250,8 +252,7 @@ impl WaitingOpen {
         match self.fs.open(self.node, &self.request, &register, patience) {
             Ok(OpenReply::Held(load)) => {
                 let (fs, node) = (Arc::clone(&self.fs), self.node);
-                let resume = Box::new(move || self.run(Patience::HomeOnly));
-                fs.first_loads().hold(&load, node, resume);
+                fs.first_loads().hold(&load, node, Box::new(self));
             }
             result => match (self.slot.take(), result) {
                 (Some(reply), result) => answer_open(reply, result),
@@ -259,6 +260,16 @@ impl WaitingOpen {
                 (None, _) => {}
             },
         }
+    }
+}
+
+impl HeldOpen for WaitingOpen {
+    fn is_answered(&self) -> bool {
+        self.slot.is_answered()
+    }
+
+    fn resume(self: Box<Self>) {
+        self.run(Patience::HomeOnly);
     }
 }
 
@@ -288,9 +299,9 @@ fn answer_write(reply: ReplyWrite, result: Result<usize, FsError>) {
     }
 }
 
-fn answer_bytes(reply: ReplyData, result: Result<Vec<u8>, FsError>) {
+fn answer_bytes(reply: ReplyData, result: Result<&[u8], FsError>) {
     match result {
-        Ok(bytes) => reply.data(&bytes),
+        Ok(bytes) => reply.data(bytes),
         Err(error) => reply.error(errno(&error)),
     }
 }

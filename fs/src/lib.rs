@@ -21,6 +21,7 @@ pub mod file;
 pub mod event;
 pub mod stats;
 pub mod virtual_file;
+pub mod read_ahead;
 pub mod home;
 pub mod settings;
 pub mod union;

@@ -3,7 +3,7 @@
 //! nobody kept who does not want to be.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 use speedloader::command::Command;
 use speedloader::models::synthetic::write_gguf;
-use speedloader::view::{ReplicaState, TransferState, View};
+use speedloader::view::{ReplicaState, View};
 
 use crate::harness::store::{Speed, Store};
 use crate::harness::{Mount, Site, child, mapping, mount_table};
@@ -277,22 +277,26 @@ fn four_readers_are_served_by_one_copy() {
 /// A copy that does not get on: its reader is held until it is killed.
 #[test]
 fn whoever_waits_for_a_copy_can_be_killed() {
-    let Some(far) = far(&["m.gguf"], FAST, |site| site) else {
-        return;
-    };
-    far.store.hang_from(Some(8 * MIB));
-    let path = far.mount.mounted("m.gguf");
     for signal in [Signal::TERM, Signal::KILL] {
+        let Some(far) = far(&["m.gguf"], FAST, |site| site) else {
+            return;
+        };
+        far.store.hang_from(Some(8 * MIB));
+        let path = far.mount.mounted("m.gguf");
         let mut reader = child::start("load", None, std::slice::from_ref(&path));
         reader.expect("looked");
+        let before = far.mount.status().totals.opens_held;
         reader.say("load");
+        far.mount.until("its open is held", || {
+            far.mount.status().totals.opens_held > before
+        });
         let start = Instant::now();
         reader.end_by(signal);
         assert!(start.elapsed() < PATIENCE);
+        far.store.hang_from(None);
+        far.until_resident("m.gguf");
+        far.mount.finish();
     }
-    far.store.hang_from(None);
-    far.until_resident("m.gguf");
-    far.mount.finish();
 }
 
 #[test]
@@ -305,14 +309,8 @@ fn whoever_waits_for_a_copy_is_answered_at_the_end() {
     let mut reader = child::start("load", None, &[path]);
     reader.expect("looked");
     reader.say("load");
-    far.mount.until("it is being copied", || {
-        let View::Transfers(transfers) = far.mount.call(Command::Transfers {}) else {
-            return false;
-        };
-        transfers
-            .transfers
-            .iter()
-            .any(|transfer| transfer.state == TransferState::Copying)
+    far.mount.until("its open is held", || {
+        far.mount.status().totals.opens_held > 0
     });
     far.mount.signal(Signal::INT);
     // The copy still hangs.
@@ -380,6 +378,71 @@ fn a_file_that_changes_on_its_way_is_read_as_it_is() {
     let file = File::open(&path).unwrap();
     assert!(mapping::shared(&file).unwrap()[..] == changed);
     far.mount.finish();
+}
+
+#[test]
+fn the_other_files_of_a_model_follow_in_order() {
+    let site = Site::new().unguarded().option("policy.enabled=true");
+    let backing = site.root().join("backing");
+    fs::create_dir(&backing).unwrap();
+    let written = write_gguf(&backing.join("set.gguf"), 2 * LEN, 3, 5).unwrap();
+    let Ok(store) = Store::start(&backing, &site.cold(0, ""), SLOW) else {
+        return;
+    };
+    let Some(mount) = site.start() else { return };
+    mount.call(Command::Models { filter: None });
+    let names: Vec<String> = written
+        .files
+        .iter()
+        .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let before = store.counts().bytes;
+    for name in &names {
+        let path = mount.mounted(name);
+        read_header(&path);
+        let file = File::open(&path).unwrap();
+        let wanted = fs::read(backing.join(name)).unwrap();
+        assert!(mapping::shared(&file).unwrap()[..] == wanted);
+    }
+    let read = store.counts().bytes - before;
+    assert!(read <= written.size_bytes + written.size_bytes / 50 + MIB);
+    let View::Transfers(transfers) = mount.call(Command::Transfers {}) else {
+        panic!("no transfers");
+    };
+    let mut by_age = transfers.transfers;
+    by_age.sort_by_key(|transfer| transfer.id);
+    let copied: Vec<String> = by_age.into_iter().map(|transfer| transfer.file).collect();
+    assert_eq!(copied, names);
+    assert_eq!(mount.status().totals.loads, 1);
+    mount.finish();
+    drop(store);
+}
+
+/// What is not promoted is read by the kernel, which reads further ahead than it would; at the end
+/// everything is as it was.
+#[test]
+fn far_storage_is_read_further_ahead_until_the_end() {
+    let site = Site::new().unguarded();
+    let backing = site.root().join("backing");
+    fs::create_dir(&backing).unwrap();
+    let Ok(_store) = Store::start(&backing, &site.cold(0, ""), FAST) else {
+        return;
+    };
+    let dev = fs::metadata(site.cold(0, "")).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+    let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    let figure = || fs::read_to_string(&path).unwrap_or_default();
+    let before = figure();
+    let Some(mut mount) = site.start() else {
+        return;
+    };
+    if mount.status().passthrough.active {
+        assert_eq!(figure().trim(), "8192", "was {before}");
+        let told = |event: &speedloader::view::EventView| event.text.contains("ahead");
+        assert!(mount.events().iter().any(told));
+    }
+    mount.end(Signal::INT);
+    assert_eq!(figure(), before);
 }
 
 /// With the policy off, what somebody asked for is on its way.

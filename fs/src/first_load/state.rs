@@ -27,8 +27,14 @@ const LOOK_EXPIRES: Duration = Duration::from_secs(20);
 /// Processes that are remembered to have looked at a file.
 const LOOKERS_MAX: usize = 64;
 
-/// Called once an open is to be tried again.
-pub type Resume = Box<dyn FnOnce() + Send>;
+/// An open whose reply is held.
+pub trait HeldOpen: Send {
+    /// Whether it was answered otherwise: whoever opened was killed.
+    fn is_answered(&self) -> bool;
+
+    /// It is to be tried again, by another thread than this.
+    fn resume(self: Box<Self>);
+}
 /// Called with where a range is to be read: a descriptor that has it, or `None`: the home.
 pub type Answer = Box<dyn FnOnce(Option<Arc<File>>) + Send>;
 
@@ -54,7 +60,7 @@ struct KeptRead {
 struct KeptOpen {
     node: NodeId,
     since: Instant,
-    resume: Resume,
+    open: Box<dyn HeldOpen>,
 }
 
 struct State {
@@ -112,7 +118,8 @@ impl FirstLoad {
             state.phase = Phase::Wanted;
             begins = true;
         }
-        let others_wait = state.opens.iter().any(|kept| kept.node == opening.node);
+        let others_wait =
+            (state.opens.iter()).any(|kept| kept.node == opening.node && !kept.open.is_answered());
         let verdict = match &state.phase {
             Phase::Complete(_) | Phase::Ended => Verdict::Ordinary,
             Phase::Looked => Verdict::Serve(Arc::clone(self)),
@@ -160,20 +167,16 @@ impl FirstLoad {
     }
 
     /// Keeps an open; gives it back when there is nothing to wait for.
-    pub(super) fn hold(&self, node: NodeId, resume: Resume) -> Option<Resume> {
+    pub(super) fn hold(&self, node: NodeId, open: Box<dyn HeldOpen>) -> Option<Box<dyn HeldOpen>> {
         let mut state = lock(&self.state);
         if !matches!(state.phase, Phase::Wanted | Phase::Copying(..)) {
-            return Some(resume);
+            return Some(open);
         }
         if let Phase::Copying(_, control) = &state.phase {
             control.urge();
         }
         let since = Instant::now();
-        state.opens.push(KeptOpen {
-            node,
-            since,
-            resume,
-        });
+        state.opens.push(KeptOpen { node, since, open });
         None
     }
 
@@ -266,7 +269,7 @@ impl FirstLoad {
             (kept.answer)(file.clone());
         }
         for kept in opens {
-            (kept.resume)();
+            kept.open.resume();
         }
     }
 
@@ -282,14 +285,14 @@ impl FirstLoad {
         if state.has_stalled() {
             state.stalled = true;
         }
-        let (stalled, is_slow) = (state.stalled, state.left_at_this_rate());
+        let (stalled, left) = (state.stalled, state.left_at_this_rate().unwrap_or_default());
         let reads = state.reads.extract_if(.., |kept| {
             stalled || now.saturating_duration_since(kept.since) >= STALLED_AFTER
         });
         let reads: Vec<KeptRead> = reads.collect();
         let opens = state.opens.extract_if(.., |kept| {
             let kept_for = now.saturating_duration_since(kept.since);
-            stalled || kept_for + is_slow.unwrap_or_default() >= max_wait
+            stalled || kept_for + left >= max_wait || kept.open.is_answered()
         });
         let opens: Vec<KeptOpen> = opens.collect();
         drop(state);
@@ -297,7 +300,7 @@ impl FirstLoad {
             (kept.answer)(None);
         }
         for kept in opens {
-            (kept.resume)();
+            kept.open.resume();
         }
     }
 }

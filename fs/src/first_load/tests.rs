@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::*;
 use crate::attr::{Attr, Kind};
@@ -37,7 +37,24 @@ impl FirstLoadHost for Host {
     }
 }
 
+struct Held {
+    sender: Sender<()>,
+    killed: Arc<AtomicBool>,
+}
+
+impl HeldOpen for Held {
+    fn is_answered(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    fn resume(self: Box<Self>) {
+        self.sender.send(()).unwrap();
+    }
+}
+
 struct Bench {
+    /// Whoever is held is killed.
+    killed: Arc<AtomicBool>,
     loads: Arc<FirstLoads>,
     host: Arc<Host>,
     file: Arc<HomeFile>,
@@ -66,6 +83,7 @@ fn bench() -> Bench {
     let asked: Arc<dyn FirstLoadHost> = host.clone();
     loads.set_host(asked);
     Bench {
+        killed: Arc::default(),
         loads,
         host,
         file: Arc::new(HomeFile::new(FileId(1), HomeId(1), 2, attr, None)),
@@ -130,8 +148,11 @@ fn read(bench: &Bench, load: &Arc<FirstLoad>, range: Range<u64>) -> Receiver<Opt
 
 fn held(bench: &Bench, load: &Arc<FirstLoad>) -> Receiver<()> {
     let (sender, receiver) = unbounded();
-    let resume = move || sender.send(()).unwrap();
-    bench.loads.hold(load, NODE, Box::new(resume));
+    let open = Held {
+        sender,
+        killed: Arc::clone(&bench.killed),
+    };
+    bench.loads.hold(load, NODE, Box::new(open));
     receiver
 }
 
@@ -213,6 +234,22 @@ fn a_copy_that_ends_lets_everybody_go() {
     };
     let verdict = bench.loads.open(&bench.file, &again);
     assert!(matches!(verdict, Verdict::Ordinary));
+}
+
+/// Whoever looks at the header where somebody is held waits too, since it would make the daemon serve
+/// both; but not behind the dead.
+#[test]
+fn who_was_killed_keeps_nobody_waiting() {
+    let bench = bench();
+    let load = bench.served(own(), false);
+    assert!(bench.is_held(own()));
+    let opened = held(&bench, &load);
+    assert!(bench.is_held(parent()));
+    let stranger = 1;
+    assert!(bench.is_held(stranger));
+    bench.killed.store(true, Ordering::SeqCst);
+    bench.served(stranger, false);
+    assert_eq!(opened.recv(), Ok(()), "it is given up");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The file system's side of a first load: opens that the daemon serves while the copy comes, and
 //! where their reads are answered from.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,7 +21,12 @@ use crate::ids::HandleId;
 use crate::node::{Bound, Node, OpenState, Place};
 
 /// Takes what was read. Called once, by a thread that should not be kept.
-pub type Sink = Box<dyn FnOnce(FsResult<Vec<u8>>) + Send>;
+pub type Sink = Box<dyn FnOnce(FsResult<&[u8]>) + Send>;
+
+thread_local! {
+    /// A fresh one for each read would be paid for by page faults.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A read of a handle that a first load serves.
 pub struct FirstRead {
@@ -111,24 +117,15 @@ impl TieredFs {
         Some(FirstRead { load, home, open })
     }
 
-    /// The bytes, when they can be had at once. Called once a read.
-    ///
-    /// # Errors
-    /// The kernel's answer, with the offset.
-    pub fn read_at_once(
-        &self,
-        read: &FirstRead,
-        offset: u64,
-        size: u32,
-    ) -> Option<FsResult<Vec<u8>>> {
+    /// Where the bytes can be had at once, if they can. Called once a read.
+    pub fn ready_to_read(&self, read: &FirstRead, offset: u64, size: u32) -> Option<Arc<File>> {
         let before = read
             .open
             .read_bytes
             .fetch_add(u64::from(size), Ordering::Relaxed);
         self.first_loads
             .note_read(&read.load, before, before + u64::from(size), read.open.tid);
-        let file = read.load.ready(offset..offset + u64::from(size))?;
-        Some(self.read_range(&file, offset, size))
+        read.load.ready(offset..offset + u64::from(size))
     }
 
     /// Gives the bytes to `sink` once they are there: from the copy as it comes, or from the home.
@@ -136,7 +133,7 @@ impl TieredFs {
         let FirstRead { load, home, .. } = read;
         let (fs, of, home_id) = (Arc::clone(self), Arc::clone(&load), load.file().home);
         let answer = move |found: Option<Arc<File>>| match found {
-            Some(file) => sink(fs.read_range(&file, offset, size)),
+            Some(file) => fs.read_range(&file, offset, size, sink),
             None => {
                 let by = Arc::clone(&fs);
                 let job = move || {
@@ -148,7 +145,7 @@ impl TieredFs {
                             .into_iter()
                             .for_each(|block| read_block(&home, block));
                     }
-                    sink(by.read_range(&home, offset, size));
+                    by.read_range(&home, offset, size, sink);
                 };
                 fs.offload(home_id).run(Box::new(job));
             }
@@ -157,24 +154,44 @@ impl TieredFs {
             .read(&load, offset..offset + u64::from(size), Box::new(answer));
     }
 
-    fn read_range(&self, file: &File, offset: u64, size: u32) -> FsResult<Vec<u8>> {
-        let failed = |error| FsError::new("read", ErrorKind::Io(error)).at_offset(offset);
-        let mut bytes = vec![0; size as usize];
-        let mut length = 0;
-        while length < bytes.len() {
-            match file.read_at(&mut bytes[length..], offset + length as u64) {
-                Ok(0) => break,
-                Ok(number) => length += number,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+    /// Reads a range of a descriptor into this thread's buffer, for `sink`.
+    pub fn read_range(
+        &self,
+        file: &File,
+        offset: u64,
+        size: u32,
+        sink: impl FnOnce(FsResult<&[u8]>),
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(buffer.len().max(size as usize), 0);
+            match fill(file, offset, &mut buffer[..size as usize]) {
+                Ok(length) => {
+                    self.stats
+                        .daemon_read_bytes
+                        .fetch_add(length as u64, Ordering::Relaxed);
+                    sink(Ok(&buffer[..length]));
+                }
+                Err(error) => {
+                    let error = FsError::new("read", ErrorKind::Io(error));
+                    sink(Err(error.at_offset(offset)));
+                }
             }
-        }
-        bytes.truncate(length);
-        self.stats
-            .daemon_read_bytes
-            .fetch_add(length as u64, Ordering::Relaxed);
-        Ok(bytes)
+        });
     }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], offset + length as u64) {
+            Ok(0) => break,
+            Ok(number) => length += number,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 /// Has the kernel read a block of a header and keep it.
