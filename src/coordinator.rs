@@ -22,6 +22,7 @@ use speedloader_fs::replica::Drainer;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
+use crate::load_log::LoadLog;
 use crate::machine;
 use crate::view::{DaemonState, Level};
 
@@ -31,7 +32,9 @@ mod world;
 mod loads;
 mod pools;
 mod moves;
+mod explanation;
 mod host;
+mod first_load;
 mod views;
 mod settings;
 mod execute;
@@ -122,6 +125,7 @@ pub struct Coordinator {
     totals: Totals,
     history: history::History,
     journal: Journal,
+    load_log: LoadLog,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
     /// Why the web page is not served.
@@ -137,6 +141,8 @@ pub struct Coordinator {
 pub enum Wakeup {
     /// A transfer ended.
     Ended(TransferState),
+    /// A process loads a file that is not in a pool.
+    FirstLoad(Arc<HomeFile>, u32),
     /// The catalog or a pool changed: think again.
     Think,
     /// End.
@@ -163,6 +169,7 @@ impl Coordinator {
             .collect();
         pins.extend(journal.pins());
         let learned = journal.learned();
+        let load_log = LoadLog::new(&config.state_dir);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
             sources,
@@ -182,6 +189,7 @@ impl Coordinator {
             totals: Totals::default(),
             history: history::History::new(events::now_ms()),
             journal,
+            load_log,
             mountpoint,
             passthrough: OnceLock::new(),
             web_fault: OnceLock::new(),
@@ -315,6 +323,7 @@ impl Coordinator {
                 },
                 recv(wakeups) -> wakeup => match wakeup {
                     Ok(Wakeup::Ended(transfer)) => self.transfer_ended(&transfer),
+                    Ok(Wakeup::FirstLoad(file, process)) => self.first_load(&file, process),
                     Ok(Wakeup::Think) => self.plan_freely(),
                     Ok(Wakeup::Stop) | Err(_) => return,
                 },
@@ -357,6 +366,7 @@ impl Coordinator {
                 handle,
                 pid,
                 write,
+                looks,
                 ..
             } => {
                 if write {
@@ -365,7 +375,7 @@ impl Coordinator {
                     }
                     return;
                 }
-                if self.may_be_loaded(&file) {
+                if !looks && self.may_be_loaded(&file) {
                     let mut loads = self.lock_loads();
                     loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
                 }

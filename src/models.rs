@@ -14,6 +14,7 @@
 pub mod tree;
 pub mod format;
 pub mod model;
+mod family;
 pub mod gguf;
 pub mod safetensors;
 pub mod huggingface;
@@ -26,6 +27,7 @@ pub mod resolve;
 pub mod synthetic;
 
 pub use catalog::Catalog;
+pub use family::family;
 pub use model::{Details, Kind, Model, ModelFile, ModelIndex, ModelRef, Role};
 pub use resolve::NoMatch;
 pub use tree::{DirTree, FileKind, Tree, TreeFile};

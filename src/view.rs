@@ -6,6 +6,7 @@
 pub mod human;
 pub mod table;
 mod event;
+mod explain;
 mod model;
 mod tier;
 mod status;
@@ -18,9 +19,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use event::{
-    ChangeView, ConfigView, EventView, EventsView, ExplainView, Level, ReloadView, ScanView,
-    SettingView, VersionView,
+    ChangeView, ConfigView, EventView, EventsView, Level, ReloadView, ScanView, SettingView,
+    VersionView,
 };
+pub use explain::{ExplainView, IfLoaded, StandingView};
 pub use health::{FindingView, HealthView, Severity};
 pub use history::{HistoryView, HourView, LoadView};
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
@@ -117,11 +119,7 @@ impl View {
             Self::Config(view) => view.toml.clone(),
             Self::Reload(view) => table::render_or_none(&view.changes, "changes", now_ms, style),
             Self::Version(view) => view.text(),
-            Self::Explain(view) => view
-                .reasons
-                .iter()
-                .map(|reason| format!("{}: {reason}\n", view.name))
-                .collect(),
+            Self::Explain(view) => view.text(),
             Self::Plan(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Moves(view) => table::render_or_none(&view.moves, "moves", now_ms, style),
             Self::Scan(view) => view.text(),

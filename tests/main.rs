@@ -16,6 +16,7 @@ mod harness {
     pub mod site;
     pub mod mount;
     pub mod child;
+    pub mod store;
 
     pub use mount::Mount;
     pub use site::{Site, in_both_modes};
@@ -38,6 +39,7 @@ mod cli {
     mod arguments;
     mod answers;
     mod process;
+    mod simulate;
     mod wrong;
 }
 
@@ -55,6 +57,7 @@ mod mounted {
     mod behind;
     mod names;
     mod control_files;
+    pub mod first_load;
     pub mod hung;
     mod starting;
 }

@@ -155,6 +155,9 @@ section! {
              baloo_file_extractor"), Live;
         /// How long the first open of a model that is on its way may wait for it; then it reads from the copy as it comes.
         pub max_wait: Duration = Value("30s"), Live, from "0s" to "1h";
+        /// How much is kept of the log of loads, which `speedloader simulate` replays: times, names and sizes, in the
+        /// state directory; 0B: it is not written.
+        pub load_log: Bytes = Value("16MiB"), Live, from "0B" to "1GiB";
         /// Models that win over others when there is not room for all, the first before the second; names, paths or
         /// patterns with `*`.
         pub priorities: Vec<String> = Value(""), Live;
@@ -194,6 +197,9 @@ section! {
         pub fuse_threads: u32 = Value("4"), Remount, from "1" to "64";
         /// How much the kernel reads ahead where it does not read the real files itself.
         pub read_ahead: Bytes = Value("1MiB"), Remount, from "0B" to "64MiB";
+        /// How much the kernel reads ahead in cold directories of other file systems than local disks: raised to
+        /// this where we may and it is less, and put back at the end; 0B leaves it alone.
+        pub cold_read_ahead: Bytes = Value("8MiB"), Remount, from "0B" to "64MiB";
     }
 }
 

@@ -90,7 +90,8 @@ impl BaselineKind {
         self == Self::Belady
     }
 
-    fn start(self, capacity_bytes: u64, trace: &Trace) -> Box<dyn Baseline> {
+    /// Empty, for pools of so many bytes together and in the largest of them.
+    fn start(self, capacity_bytes: u64, largest_bytes: u64, trace: &Trace) -> Box<dyn Baseline> {
         match self {
             Self::Lru => Box::new(priority::lru(capacity_bytes)),
             Self::Lfu => Box::new(priority::lfu(capacity_bytes)),
@@ -100,7 +101,11 @@ impl BaselineKind {
             Self::Sieve => Box::new(sieve::Sieve::new(capacity_bytes)),
             Self::WTinyLfu => Box::new(tiny_lfu::TinyLfu::new(capacity_bytes, false)),
             Self::WTinyLfuBytes => Box::new(tiny_lfu::TinyLfu::new(capacity_bytes, true)),
-            Self::Autotier => Box::new(autotier::Autotier::new(capacity_bytes, trace)),
+            Self::Autotier => Box::new(autotier::Autotier::new(
+                capacity_bytes,
+                largest_bytes,
+                trace,
+            )),
             Self::Belady => Box::new(belady::Belady::new(capacity_bytes, trace)),
         }
     }

@@ -39,12 +39,46 @@ struct FileOnBoard {
     moved: bool,
     /// Tried on paper to let go, as a leftover.
     released: bool,
-    users: Vec<usize>,
 }
 
-struct ModelOnBoard {
-    files: Vec<usize>,
-    holds: bool,
+/// Lists of positions, one for each of many things, in one piece of memory.
+#[derive(Default)]
+struct Lists {
+    ends: Vec<usize>,
+    items: Vec<usize>,
+}
+
+impl Lists {
+    /// The list at `at`.
+    fn of(&self, at: usize) -> &[usize] {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.items[start..self.ends[at]]
+    }
+
+    /// One list more.
+    fn add(&mut self, list: impl Iterator<Item = usize>) {
+        self.items.extend(list);
+        self.ends.push(self.items.len());
+    }
+
+    /// For each of `count` items, the positions of the lists it is in.
+    fn turned(&self, count: usize) -> Self {
+        let mut ends = vec![0; count];
+        self.items.iter().for_each(|&item| ends[item] += 1);
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += std::mem::replace(end, sum);
+        }
+        // Until all are filled in, each of `ends` is where its next one goes.
+        let mut items = vec![0; self.items.len()];
+        for list in 0..self.ends.len() {
+            for &item in self.of(list) {
+                items[ends[item]] = list;
+                ends[item] += 1;
+            }
+        }
+        Self { ends, items }
+    }
 }
 
 /// An `f64` that orders.
@@ -72,7 +106,10 @@ pub struct Board<'a> {
     pub configured: Vec<usize>,
     free: Vec<u64>,
     files: Vec<FileOnBoard>,
-    models: Vec<ModelOnBoard>,
+    /// Files by model, models by file, and which models count as resident.
+    files_of: Lists,
+    users_of: Lists,
+    holds: Vec<bool>,
     model_at: Lookup<ModelId>,
     /// Files moved so far.
     moved: Vec<usize>,
@@ -98,7 +135,9 @@ impl<'a> Board<'a> {
             configured: vec![0; tiers.pools.len()],
             free: vec![0; tiers.pools.len()],
             files: Vec::with_capacity(snapshot.files.len()),
-            models: Vec::with_capacity(snapshot.models.len()),
+            files_of: Lists::default(),
+            users_of: Lists::default(),
+            holds: vec![false; snapshot.models.len()],
             model_at: Lookup::new(snapshot.models.iter().map(|m| m.id)),
             moved: Vec::new(),
             moves: Vec::new(),
@@ -125,24 +164,14 @@ impl<'a> Board<'a> {
                 holders: 0,
                 moved: false,
                 released: false,
-                users: Vec::new(),
             });
         }
-        for (at, model) in snapshot.models.iter().enumerate() {
-            let files: Vec<usize> = model
-                .files
-                .iter()
-                .filter_map(|&id| file_at.get(id))
-                .collect();
-            for &file in &files {
-                board.files[file].users.push(at);
-            }
-            board.models.push(ModelOnBoard {
-                files,
-                holds: false,
-            });
+        for model in &snapshot.models {
+            let files = model.files.iter().filter_map(|&id| file_at.get(id));
+            board.files_of.add(files);
         }
-        for at in 0..board.models.len() {
+        board.users_of = board.files_of.turned(board.files.len());
+        for at in 0..board.models() {
             let moving = snapshot.models[at].moving_to.map(rank_of);
             if let Some(rank) = moving {
                 let missing = board.need_bytes(Piece::Model(at), rank);
@@ -167,7 +196,7 @@ impl<'a> Board<'a> {
 
     /// How many models are there.
     pub fn models(&self) -> usize {
-        self.models.len()
+        self.holds.len()
     }
 
     /// Moves so far, and whom they displaced since the last call.
@@ -190,7 +219,7 @@ impl<'a> Board<'a> {
     /// (all bytes, bytes in pools) of a model.
     pub fn bytes_of(&self, at: usize) -> (u64, u64) {
         let sum = |resident: bool| {
-            let files = self.models[at].files.iter().map(|&f| &self.files[f]);
+            let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
             files
                 .filter(|f| !resident || f.place.is_some())
                 .map(|f| f.bytes)
@@ -201,7 +230,7 @@ impl<'a> Board<'a> {
 
     /// Positions of a model's files.
     pub fn files_of(&self, at: usize) -> &[usize] {
-        &self.models[at].files
+        self.files_of.of(at)
     }
 
     /// Bytes of the file at `file`.
@@ -212,7 +241,7 @@ impl<'a> Board<'a> {
     /// A file of the model that would have to move to reach `rank` but must not, or is moved by
     /// this plan already.
     pub fn busy_file(&self, at: usize, rank: usize) -> Option<FileRef> {
-        let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        let mut files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
         files
             .find(|f| (f.busy || f.moved) && f.place.is_none_or(|p| p > rank))
             .map(|f| f.id)
@@ -220,13 +249,13 @@ impl<'a> Board<'a> {
 
     /// Whether any replica of the model is open or must not move.
     pub fn in_use(&self, at: usize) -> bool {
-        let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        let mut files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
         files.any(|f| f.place.is_some() && (f.open || f.busy || f.moved))
     }
 
     /// A file of the model in a pool that must not move.
     pub fn busy_replica(&self, at: usize) -> Option<FileRef> {
-        let mut files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        let mut files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
         files
             .find(|f| (f.busy || f.moved) && f.place.is_some())
             .map(|f| f.id)
@@ -234,26 +263,26 @@ impl<'a> Board<'a> {
 
     /// Whether the model counts as resident.
     pub fn is_held(&self, at: usize) -> bool {
-        self.models[at].holds
+        self.holds[at]
     }
 
     /// Bytes of the model's files in pools faster than `rank`: all of them, or those only it holds.
     pub fn bytes_above(&self, at: usize, rank: usize, all: bool) -> u64 {
-        let files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
         let above = files.filter(|f| (all || f.holders <= 1) && f.place.is_some_and(|p| p < rank));
         above.map(|f| f.bytes).sum()
     }
 
     /// How many models are held whose slowest file is at `rank`.
     pub fn models_at(&self, rank: usize) -> usize {
-        let held = (0..self.models.len()).filter(|&at| self.models[at].holds);
+        let held = (0..self.models()).filter(|&at| self.holds[at]);
         held.filter(|&at| self.place(Piece::Model(at)) == Some(rank))
             .count()
     }
 
     /// How many models are resident as a whole.
     pub fn resident(&self) -> u64 {
-        self.models.iter().filter(|m| m.holds).count() as u64
+        self.holds.iter().filter(|&&holds| holds).count() as u64
     }
 
     /// Keeps the model's files while it is considered.
@@ -269,16 +298,16 @@ impl<'a> Board<'a> {
     }
 
     fn hold(&mut self, at: usize) {
-        if !std::mem::replace(&mut self.models[at].holds, true) {
-            for &file in &self.models[at].files {
+        if !std::mem::replace(&mut self.holds[at], true) {
+            for &file in self.files_of.of(at) {
                 self.files[file].holders += 1;
             }
         }
     }
 
     fn let_go(&mut self, at: usize) {
-        if std::mem::replace(&mut self.models[at].holds, false) {
-            for &file in &self.models[at].files {
+        if std::mem::replace(&mut self.holds[at], false) {
+            for &file in self.files_of.of(at) {
                 self.files[file].holders -= 1;
             }
         }
@@ -319,19 +348,19 @@ impl<'a> Board<'a> {
         let here = |file: &FileOnBoard| file.place == Some(rank);
         let mut heap = BinaryHeap::new();
         for (at, file) in self.files.iter().enumerate() {
-            if here(file) && file.holders == 0 && !file.users.is_empty() {
+            if here(file) && file.holders == 0 && !self.users_of.of(at).is_empty() {
                 heap.push(Reverse((i32::MIN, Worth(0.0), Piece::Leftover(at))));
             }
         }
-        for (at, model) in self.models.iter().enumerate() {
+        for at in 0..self.models() {
             let state = self.state(at);
-            let stays = !model.holds
+            let stays = !self.holds[at]
                 || Some(at) == keep
                 || state.pin.is_some()
                 || state.rule == ModelRule::Always
                 || state.moving_to.is_some()
                 || state.priority > priority_max;
-            if !stays && model.files.iter().any(|&f| here(&self.files[f])) {
+            if !stays && self.files_of.of(at).iter().any(|&f| here(&self.files[f])) {
                 let worth = Worth(self.learned.index(state.id, index));
                 heap.push(Reverse((state.priority, worth, Piece::Model(at))));
             }
@@ -393,7 +422,7 @@ impl<'a> Board<'a> {
     /// or home.
     pub fn send_down(&mut self, at: usize, to: Option<usize>, reason: Reason) {
         self.let_go(at);
-        for file in self.models[at].files.clone() {
+        for file in self.files_of.of(at).to_vec() {
             let f = &self.files[file];
             let down = f.place.is_some_and(|rank| to.is_none_or(|to| rank < to));
             if f.holders == 0 && down && !f.busy {
@@ -406,7 +435,7 @@ impl<'a> Board<'a> {
     pub fn settle(&mut self) {
         let mut users: Vec<usize> = Vec::new();
         for &file in &self.moved {
-            users.extend(&self.files[file].users);
+            users.extend(self.users_of.of(file));
         }
         users.sort_unstable();
         users.dedup();
@@ -445,11 +474,11 @@ impl Yard for Board<'_> {
                 let stays = |f: &FileOnBoard| {
                     f.holders == 1 && f.place.is_some() && (f.open || f.busy || f.moved)
                 };
-                if self.models[at].files.iter().any(|&f| stays(&self.files[f])) {
+                if self.files_of.of(at).iter().any(|&f| stays(&self.files[f])) {
                     return None;
                 }
                 let mut bytes = 0;
-                for &file in &self.models[at].files {
+                for &file in self.files_of.of(at) {
                     let f = &mut self.files[file];
                     f.holders -= 1;
                     if f.holders == 0 && f.place == Some(yard) {
@@ -469,7 +498,7 @@ impl Yard for Board<'_> {
             }
             Piece::Model(at) => {
                 let mut bytes = 0;
-                for &file in &self.models[at].files {
+                for &file in self.files_of.of(at) {
                     let f = &mut self.files[file];
                     f.holders += 1;
                     if f.holders == 1 && f.place == Some(self.yard) {
@@ -496,7 +525,7 @@ impl Pools for Board<'_> {
     fn place(&self, piece: Piece) -> Option<usize> {
         let Piece::Model(at) = piece else { return None };
         let mut slowest = None;
-        for &file in &self.models[at].files {
+        for &file in self.files_of.of(at) {
             slowest = slowest.max(Some(self.files[file].place?));
         }
         slowest
@@ -504,7 +533,7 @@ impl Pools for Board<'_> {
 
     fn need_bytes(&self, piece: Piece, rank: usize) -> u64 {
         let Piece::Model(at) = piece else { return 0 };
-        let files = self.models[at].files.iter().map(|&f| &self.files[f]);
+        let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
         files
             .filter(|f| f.place.is_none_or(|p| p > rank))
             .map(|f| f.bytes)
@@ -531,8 +560,9 @@ impl Pools for Board<'_> {
     /// the two would be torn apart, or the other slowed down.
     fn keep_bytes(&self, piece: Piece, rank: usize) -> Option<u64> {
         let Piece::Model(at) = piece else { return None };
-        let shared = self.models[at]
-            .files
+        let shared = self
+            .files_of
+            .of(at)
             .iter()
             .any(|&f| self.files[f].holders > 1);
         let bytes = self.bytes_above(at, rank, false);
@@ -563,7 +593,7 @@ impl Pools for Board<'_> {
     fn demote(&mut self, piece: Piece, _from: usize, to: Option<usize>) {
         match piece {
             Piece::Leftover(file) => {
-                if let Some(&model) = self.files[file].users.first() {
+                if let Some(&model) = self.users_of.of(file).first() {
                     self.move_file(file, None, model, Reason::Leftover);
                 }
             }
@@ -578,7 +608,7 @@ impl Pools for Board<'_> {
 
     fn put(&mut self, piece: Piece, rank: usize) {
         let Piece::Model(at) = piece else { return };
-        for file in self.models[at].files.clone() {
+        for file in self.files_of.of(at).to_vec() {
             if self.files[file].place.is_none_or(|p| p > rank) {
                 self.move_file(file, Some(rank), at, self.reason);
             }

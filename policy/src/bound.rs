@@ -5,17 +5,21 @@
 //! and takes size x time of a pool's capacity; choosing what to hold is a linear programme, and
 //! any prices of capacity give an upper bound on the saving (its dual):
 //! capacity x sum of prices + sum over intervals of size x max(0, gain - price of the interval).
-//! Prices are per block of loads, found by multiplicative steps; every step's bound is valid, the
-//! best is kept. One price for all time is the weaker PFOO-L, where the steps start. With several
-//! pools each has its prices. Moves are free here, which only lowers the bound.
+//! Prices are per load, found by multiplicative steps; every step's bound is valid, the best is
+//! kept. One price for all time is the weaker PFOO-L, where the steps start. With several pools each
+//! has its prices. What is larger than the largest pool is never held. Moves are free here, which only
+//! lowers the bound.
 
 use crate::snapshot::Tiers;
 use crate::trace::Trace;
 
-const BLOCK_LOADS: usize = 5;
 const STEPS: usize = 800;
-/// First step of the logarithm of a price; later ones are smaller.
-const STEP_FIRST: f64 = 0.3;
+/// For traces of millions of loads fewer steps do: so many together, and so many at least.
+const LOADS_STEPPED: usize = 200_000_000;
+const STEPS_MIN: usize = 50;
+/// First step of the logarithm of a price; after so many steps they are smaller by a root of two.
+const STEP_FIRST: f64 = 1.0;
+const STEPS_LARGE: f64 = 30.0;
 
 /// From one load of an object to the next.
 struct Interval {
@@ -25,8 +29,8 @@ struct Interval {
 }
 
 struct Prices {
-    /// By block, seconds per byte and load of anything.
-    by_block: Vec<f64>,
+    /// By load, seconds per byte.
+    by_load: Vec<f64>,
     /// Sum of the prices of all loads before this one.
     before: Vec<f64>,
     /// Bytes that want to be held: changes by load.
@@ -39,9 +43,12 @@ struct Prices {
 impl Prices {
     fn sum_up(&mut self) {
         let mut sum = 0.0;
-        for (at, before) in self.before.iter_mut().enumerate() {
+        for (before, price) in self.before.iter_mut().zip(&self.by_load) {
             *before = sum;
-            sum += self.by_block.get(at / BLOCK_LOADS).copied().unwrap_or(0.0);
+            sum += price;
+        }
+        if let Some(all) = self.before.last_mut() {
+            *all = sum;
         }
         self.wanted.fill(0.0);
     }
@@ -54,17 +61,9 @@ impl Prices {
 
     fn step(&mut self, by: f64) {
         let mut wanted = 0.0;
-        for (price, changes) in self
-            .by_block
-            .iter_mut()
-            .zip(self.wanted.chunks(BLOCK_LOADS))
-        {
-            let mut sum = 0.0;
-            for change in changes {
-                wanted += change;
-                sum += wanted;
-            }
-            let excess = sum / (self.capacity * changes.len() as f64) - 1.0;
+        for (price, change) in self.by_load.iter_mut().zip(&self.wanted) {
+            wanted += change;
+            let excess = wanted / self.capacity - 1.0;
             *price *= (by * excess.clamp(-1.0, 1.0)).exp();
         }
     }
@@ -83,14 +82,13 @@ pub fn load_time_bound_secs(tiers: &Tiers, trace: &Trace) -> f64 {
     if intervals.is_empty() {
         return all_cold;
     }
-    let blocks = loads.div_ceil(BLOCK_LOADS);
     let mut pools: Vec<Prices> = tiers
         .pools
         .iter()
         .enumerate()
         .filter(|(_, pool)| pool.2 > 0)
         .map(|(rank, &(_, _, capacity))| Prices {
-            by_block: vec![0.0; blocks],
+            by_load: vec![0.0; loads],
             before: vec![0.0; loads + 1],
             wanted: vec![0.0; loads + 1],
             gain: (cold - tiers.secs_per_byte(Some(rank))).max(0.0),
@@ -99,9 +97,10 @@ pub fn load_time_bound_secs(tiers: &Tiers, trace: &Trace) -> f64 {
         .collect();
     start_constant(&mut pools, &intervals);
     let mut best = f64::INFINITY;
-    for step in 0..STEPS {
+    let steps = (LOADS_STEPPED / loads.max(1)).clamp(STEPS_MIN, STEPS);
+    for step in 0..steps {
         best = best.min(saving(&mut pools, &intervals, loads));
-        let by = STEP_FIRST / (1.0 + step as f64 / 5.0).sqrt();
+        let by = STEP_FIRST / (1.0 + step as f64 / STEPS_LARGE).sqrt();
         pools.iter_mut().for_each(|pool| pool.step(by));
     }
     all_cold - best
@@ -114,11 +113,13 @@ fn intervals(tiers: &Tiers, trace: &Trace) -> Vec<Interval> {
         .map(|&(_, _, capacity)| capacity)
         .max()
         .unwrap_or(0);
-    let mut last: Vec<Option<usize>> = vec![None; trace.sizes.len()];
+    let mut last: Vec<Option<(usize, u64)>> = vec![None; trace.sizes.len()];
     let mut intervals = Vec::new();
     for (to, load) in trace.loads.iter().enumerate() {
-        if let Some(from) = last[load.object as usize].replace(to)
-            && load.bytes <= largest
+        // What has another size than before is another content: it cannot have been held.
+        if let Some((from, bytes)) = last[load.object as usize].replace((to, load.bytes))
+            && bytes == load.bytes
+            && bytes <= largest
         {
             intervals.push(Interval {
                 from,
@@ -150,7 +151,7 @@ fn start_constant(pools: &mut [Prices], intervals: &[Interval]) {
             longest = length;
             shortest.next();
         }
-        pool.by_block.fill(pool.gain / longest);
+        pool.by_load.fill(pool.gain / longest);
     }
 }
 

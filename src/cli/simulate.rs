@@ -1,17 +1,20 @@
 //! `speedloader simulate`: what policies and pool sizes would have made of a trace of loads.
 //!
-//! The policy's own code replays it; nothing is asked of a daemon and nothing is moved.
+//! The policy's own code replays it; nothing is moved, and of a daemon nothing is asked but where it
+//! keeps its log of loads.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+mod source;
+mod plot;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use speedloader_config::Bytes;
 use speedloader_policy::{
-    BASELINES, BaselineKind, Moves, Params, TierId, Tiers, Totals, Trace, TraceReader,
-    load_time_bound_secs, replay, replay_baseline,
+    BASELINES, BaselineKind, Moves, Params, TierId, Tiers, Totals, load_time_bound_secs, replay,
+    replay_baseline,
 };
 
 use super::context::Context;
@@ -19,33 +22,36 @@ use crate::command::{Code, Message};
 use crate::view::human::size;
 use crate::view::table::{self, Align, Cell, Column, Row, Tone};
 
-/// No honest trace has longer lines.
-const LINE_BYTES_MAX: usize = 64 << 10;
 /// Sizes of pools that one run compares at most.
 const SIZES_MAX: usize = 64;
 /// The policies that are compared where none is named.
 const USUAL: &str = "auto,lru,lfu,gdsf,s3-fifo,sieve,w-tinylfu,lfuda,autotier,belady";
 
-/// Replay a trace of loads: what would more RAM, or another policy, have brought?
+/// Replay loads: what would more RAM, or another policy, have brought?
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A trace is CSV, also compressed by gzip, with the columns ts_s,load,group,object,size_bytes: one line
+Without --trace the daemon's own log of loads is replayed (policy.load_log). A trace is CSV, also compressed by gzip, with the columns ts_s,load,group,object,size_bytes: one line
 a load of an object. Sizes in % are of all its distinct objects together. Load time is the sum of
 size / bandwidth of the tier that serves each load, and of what moves cost; the bound is what no
 policy can go below, also one that knows the future.
 
 Examples:
-  speedloader simulate --trace loads.csv.gz
+  speedloader simulate --pool 64GiB --more 256GB
+  speedloader simulate --trace loads.csv.gz --plot loads.svg
   speedloader simulate --trace loads.csv --pool 64GiB,128GiB,256GiB --policy auto,lru
   speedloader simulate --trace loads.csv --pool 10% --remote 20% --json")]
 pub(super) struct Arguments {
-    /// The trace
+    /// The trace [default: what the daemon has logged]
     #[arg(long, value_name = "FILE")]
-    trace: PathBuf,
+    trace: Option<PathBuf>,
 
     /// Sizes of the pool in local RAM, to be compared
     #[arg(long, value_name = "SIZE|%,..", default_value = "5%,10%,20%,40%")]
     pool: String,
+
+    /// Compare each size also with so much more: what would it buy?
+    #[arg(long, value_name = "SIZE|%,..")]
+    more: Option<String>,
 
     /// Size of a pool in another host's RAM beside it
     #[arg(long, value_name = "SIZE|%")]
@@ -66,6 +72,10 @@ pub(super) struct Arguments {
     /// Whether a promotion happens while the load reads anyway, or is a copy of its own
     #[arg(long, default_value = "while-reading", value_parser = ["while-reading", "copy"])]
     moves: String,
+
+    /// Draw load time and the RAM that a byte not read cold costs, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// What one policy made of one size.
@@ -129,9 +139,14 @@ enum Policy {
 pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     let policies = policies(&arguments.policy)?;
     let speeds = Speeds::parse(&arguments.bandwidth)?;
-    let trace = read_trace(&arguments.trace)?;
+    let trace = source::loads(arguments.trace.as_deref(), context)?;
     let footprint = trace.footprint_bytes();
-    let sizes = sizes(&arguments.pool, "--pool", footprint)?;
+    let wanted = sizes(&arguments.pool, "--pool", footprint)?;
+    let more = match &arguments.more {
+        Some(text) => sizes(text, "--more", footprint)?,
+        None => Vec::new(),
+    };
+    let sizes = compared(&wanted, &more)?;
     let remote = match &arguments.remote {
         Some(text) => one_size(text, "--remote", footprint)?,
         None => 0,
@@ -153,16 +168,90 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
             outcomes.push(outcome(*policy, pool, remote, &totals, bound_s));
         }
     }
+    if let Some(path) = &arguments.plot {
+        let loaded_bytes = trace.loads.iter().map(|load| load.bytes as f64).sum();
+        draw(path, &outcomes, loaded_bytes)?;
+    }
     let text = if context.global.json {
         format!("{}\n", serde_json::json!({ "results": outcomes }))
     } else {
-        table::render(&outcomes, 0, context.console.style)
+        let bought = bought(&outcomes, &wanted, &more);
+        table::render(&outcomes, 0, context.console.style) + &bought
     };
     context
         .console
         .out
         .write_all(text.as_bytes())
         .map_err(|error| Message::new(Code::Failed, format!("printing: {error}")))
+}
+
+/// Every size, and every size with more, in order and each once.
+fn compared(wanted: &[u64], more: &[u64]) -> Result<Vec<u64>, Message> {
+    let mut sizes = wanted.to_vec();
+    for size in wanted {
+        for more in more {
+            let sum = size.checked_add(*more);
+            sizes.push(sum.ok_or_else(|| usage("--more: no pool can be so large".to_owned()))?);
+        }
+    }
+    // Without `--more` what was asked for is shown as it was asked for.
+    if !more.is_empty() {
+        sizes.sort_unstable();
+        sizes.dedup();
+    }
+    match sizes.len() {
+        0..=SIZES_MAX => Ok(sizes),
+        count => Err(usage(format!(
+            "--more: {count} sizes; {SIZES_MAX} can be compared"
+        ))),
+    }
+}
+
+/// What more RAM would buy by the first of the policies, a sentence for each comparison.
+fn bought(outcomes: &[Outcome], wanted: &[u64], more: &[u64]) -> String {
+    let secs = |pool: u64| {
+        let found = outcomes.iter().find(|outcome| outcome.pool_bytes == pool);
+        found.map(|outcome| (outcome.policy, outcome.load_time_s))
+    };
+    let mut text = String::new();
+    for pool in wanted {
+        for more in more {
+            let (Some((policy, before)), Some((_, after))) = (secs(*pool), secs(pool + more))
+            else {
+                continue;
+            };
+            let saved = before - after;
+            text.push_str(&format!(
+                "{} more than {}: {before:.1} s become {after:.1} s by {policy}, {:.1} % less, {:.2} s a GB\n",
+                size(*more),
+                size(*pool),
+                100.0 * saved / before.max(f64::MIN_POSITIVE),
+                saved / (*more as f64 / 1e9),
+            ));
+        }
+    }
+    text
+}
+
+fn draw(path: &Path, outcomes: &[Outcome], loaded_bytes: f64) -> Result<(), Message> {
+    let points: Vec<plot::Point> = outcomes
+        .iter()
+        .map(|outcome| {
+            let pools = (outcome.pool_bytes + outcome.remote_bytes) as f64;
+            let saved = outcome.byte_hit_ratio * loaded_bytes;
+            plot::Point {
+                policy: outcome.policy,
+                pool_bytes: outcome.pool_bytes as f64,
+                load_time_s: outcome.load_time_s,
+                bound_s: outcome.bound_s,
+                ram_per_byte_saved: (saved > 0.0).then(|| pools / saved),
+            }
+        })
+        .collect();
+    std::fs::write(path, plot::svg(&points, AUTO)).map_err(|error| {
+        let text = format!("--plot: {}: {error}", path.display());
+        Message::new(Code::Failed, text)
+    })
 }
 
 fn outcome(policy: Policy, pool: u64, remote: u64, totals: &Totals, bound_s: f64) -> Outcome {
@@ -223,8 +312,10 @@ fn one_size(text: &str, option: &str, footprint: u64) -> Result<u64, Message> {
             if !(percent > 0.0 && percent <= 1000.0) {
                 return Err(wanted_percent(option, text));
             }
-            // Far below the precision of a 64-bit float for any sum of file sizes.
-            (footprint as f64 * percent / 100.0) as u64
+            // In whole millionths of a percent, so that no size depends on how floats are rounded.
+            let millionths = (percent * 1e6).round() as u128;
+            let bytes = u128::from(footprint) * millionths / 100_000_000;
+            u64::try_from(bytes).map_err(|_| wanted_percent(option, text))?
         }
         None => Bytes::parse(text).map_err(wrong)?.0,
     };
@@ -287,42 +378,6 @@ impl Speeds {
             cold_bytes_per_sec: self.cold,
         }
     }
-}
-
-fn read_trace(path: &Path) -> Result<Trace, Message> {
-    let failed = |what: &dyn std::fmt::Display| {
-        Message::new(Code::Failed, format!("--trace: {}: {what}", path.display()))
-    };
-    let file = File::open(path).map_err(|error| failed(&error))?;
-    let mut file = BufReader::new(file);
-    let compressed = file
-        .fill_buf()
-        .is_ok_and(|start| start.starts_with(&[0x1f, 0x8b]));
-    let plain: Box<dyn Read> = match compressed {
-        true => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        false => Box::new(file),
-    };
-    let mut lines = BufReader::new(plain);
-    let (mut reader, mut line, mut number) = (TraceReader::new(), Vec::new(), 0);
-    loop {
-        line.clear();
-        number += 1;
-        let mut limited = (&mut lines).take(LINE_BYTES_MAX as u64);
-        match limited.read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(LINE_BYTES_MAX) => {
-                return Err(failed(&format!(
-                    "line {number} is longer than {LINE_BYTES_MAX} bytes"
-                )));
-            }
-            Ok(_) => {}
-            Err(error) => return Err(failed(&format!("line {number}: {error}"))),
-        }
-        let text = std::str::from_utf8(&line)
-            .map_err(|_| failed(&format!("line {number} is no UTF-8")))?;
-        reader.line(text).map_err(|fault| failed(&fault))?;
-    }
-    reader.finish().map_err(|fault| failed(&fault))
 }
 
 #[cfg(test)]

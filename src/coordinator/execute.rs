@@ -9,7 +9,7 @@ use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
+use super::moves::{COLD_BYTES_PER_SEC, Carried, REQUEST, SINGLE_FILE, Subject};
 use super::settings::is_live;
 use super::{Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
@@ -17,9 +17,9 @@ use crate::control::{Executor, Peer};
 use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, ExplainView, Level, ModelsView, MoveView,
-    MovesView, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView,
-    TransferState, TransfersView, VersionView, View, WhichView,
+    ChangeView, ConfigView, DoneView, EventsView, Level, ModelsView, MoveView, MovesView, Outcome,
+    PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
+    TransfersView, VersionView, View, WhichView,
 };
 
 /// How often a waiting command looks whether its client is still there.
@@ -169,7 +169,7 @@ impl Coordinator {
             kind: WantKind::Promote { pool: target },
         };
         let wants = subjects.iter().map(want).collect();
-        let carried = self.plan_and_move(&subjects, wants, "request")?;
+        let carried = self.plan_and_move(&subjects, wants, REQUEST)?;
         let moves = self.moves_of(&subjects, &carried)?;
         if wait {
             self.wait_resident(peer, &subjects, None, progress)?;
@@ -373,7 +373,7 @@ impl Coordinator {
         };
         if !models.is_empty() {
             let wants = models.iter().map(want).collect();
-            let carried = self.plan_and_move(&models, wants, "request")?;
+            let carried = self.plan_and_move(&models, wants, REQUEST)?;
             moves.extend(self.moves_of(&models, &carried)?);
         }
         self.drainer.check_now();
@@ -755,6 +755,7 @@ impl Coordinator {
         let mut merged = (*old).clone();
         // Sections whose every key takes effect at once.
         merged.policy = new.policy.clone();
+        self.fs.first_loads().set_max_wait(new.policy.max_wait);
         merged.placement = new.placement.clone();
         merged.pins = new.pins.clone();
         self.apply_capacities(&mut merged, &new);
@@ -805,17 +806,8 @@ impl Coordinator {
 
     fn explain(&self, name: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
-        let view = self.model_view(&subject);
-        let mut reasons = vec![match view.resident_percent {
-            100 => format!("it is resident in {}", keys(&view)),
-            0 => "it is in its home only".to_owned(),
-            percent => format!("{percent} % of it are resident in {}", keys(&view)),
-        }];
-        reasons.extend(self.explanation(&subject)?);
-        Ok(View::Explain(ExplainView {
-            name: view.name,
-            reasons,
-        }))
+        let shown = self.model_view(&subject);
+        Ok(View::Explain(self.explain_view(&subject, shown)?))
     }
 
     fn plan_view(&self) -> Result<View, Message> {
@@ -838,12 +830,4 @@ impl Coordinator {
             moves: plan.moves.iter().map(row).collect(),
         }))
     }
-}
-
-fn keys(view: &crate::view::ModelView) -> String {
-    view.resident_bytes
-        .keys()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
 }

@@ -12,19 +12,28 @@ use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::Job;
 use speedloader_fs::replica::Digest;
 use speedloader_policy::{
-    FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome, Params, Plan,
-    PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain, plan,
+    Expert, Explanation, FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome,
+    Params, Plan, PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check,
+    explain, plan,
 };
 
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, chain, events};
 use crate::command::{Code, Message};
+use crate::load_log::Entry;
 use crate::machine;
-use crate::models::ModelRef;
+use crate::models::{ModelRef, family};
 use crate::view::Level;
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
 pub(super) const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
+
+/// Why a model is moved: it was loaded.
+pub(super) const LOAD: &str = "load";
+/// It is being loaded, and somebody may wait for it.
+pub(super) const FIRST_LOAD: &str = "first load";
+/// Somebody asked for it.
+pub(super) const REQUEST: &str = "request";
 
 /// The kind of a single file that was asked for by its path.
 pub(super) const SINGLE_FILE: &str = "file";
@@ -58,6 +67,20 @@ pub(super) fn model_id(name: &str) -> ModelId {
     ModelId(name.bytes().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
+/// All that is known of one model and the policy.
+pub(super) struct Explained {
+    /// What the policy says.
+    pub found: Explanation,
+    /// Every expert with what it cost lately, seconds.
+    pub standings: Vec<(Expert, f64)>,
+    /// What the user said.
+    pub rule: ModelRule,
+    /// The pool it is pinned to.
+    pub pin: Option<String>,
+    /// Names of all models.
+    pub names: BTreeMap<ModelId, String>,
+}
+
 /// A snapshot and what its numbers mean.
 struct Scene {
     snapshot: Snapshot,
@@ -81,7 +104,7 @@ impl Coordinator {
         Ok(subjects.collect())
     }
 
-    fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
+    pub(super) fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
         let model = known.catalog.model(reference)?;
         let mut files: Vec<Arc<HomeFile>> = Vec::with_capacity(model.files.len());
         for part in &model.files {
@@ -343,50 +366,24 @@ impl Coordinator {
         Ok((self.checked_plan(&moves, &scene)?, scene.names))
     }
 
-    /// What the policy has to say of one model, in sentences.
-    pub(super) fn explanation(&self, subject: &Subject) -> Result<Vec<String>, Message> {
+    /// What the policy has to say of one model, what its experts cost lately, and what names mean.
+    pub(super) fn explained(&self, subject: &Subject) -> Result<Explained, Message> {
         let known = self.world.fresh();
         let everything = self.everything(&known, std::slice::from_ref(subject));
         let moves = self.lock_moves();
         let scene = self.scene(&moves, everything, Vec::new());
         let params = Coordinator::params(&self.config());
         let found = explain(&params, &moves.learned, &scene.snapshot, subject.id)
-            .map_err(|fault| Message::new(Code::Internal, fault.to_string()))?;
-        let Some(found) = found else {
-            return Ok(Vec::new());
-        };
-        let mut reasons = vec![format!(
-            "heat {:.2}, rank {} of {} models (rule {:?})",
-            found.heat, found.rank, found.models, found.expert
-        )];
-        reasons.push(match found.loads_since {
-            None => "no load of it is remembered".to_owned(),
-            Some(0) => "it was the last model to be loaded".to_owned(),
-            Some(loads) => format!("{loads} loads of other models since its last one"),
-        });
-        reasons.push(match &found.if_loaded {
-            Outcome::Stays { .. } => "if it were loaded now it would stay where it is".to_owned(),
-            Outcome::Promoted { pool, displaces } => {
-                let name = |id: &ModelId| scene.names.get(id).cloned().unwrap_or_default();
-                let displaced: Vec<String> = displaces.iter().map(name).collect();
-                let pool = self.pool_name(PoolId(pool.0));
-                match displaced.is_empty() {
-                    true => format!("if it were loaded now it would go to {pool}: there is room"),
-                    false => format!(
-                        "if it were loaded now it would go to {pool} instead of {}",
-                        displaced.join(", ")
-                    ),
-                }
-            }
-            Outcome::Demoted { .. } => "if it were loaded now it would be demoted".to_owned(),
-            Outcome::Refused(refusal) => {
-                format!("if it were loaded now it would not move: {refusal}")
-            }
-        });
-        if let Some(loads) = found.loads_needed.filter(|loads| *loads > 1) {
-            reasons.push(format!("{loads} loads in a row would make it resident"));
-        }
-        Ok(reasons)
+            .map_err(|fault| Message::new(Code::Internal, fault.to_string()))?
+            .ok_or_else(|| Message::new(Code::NoMatch, format!("{} is gone", subject.name)))?;
+        let state = scene.snapshot.models.iter().find(|m| m.id == subject.id);
+        Ok(Explained {
+            found,
+            standings: moves.learned.standings(),
+            rule: state.map(|state| state.rule).unwrap_or_default(),
+            pin: moves.pins.get(&subject.name).cloned(),
+            names: scene.names,
+        })
     }
 
     fn carry_out(&self, moves: &mut Moves, scene: &Scene, plan: Plan, why: &str) -> Carried {
@@ -459,7 +456,7 @@ impl Coordinator {
             size_bytes: file.attr().identity.size,
             pool,
             expected: expected.map(Digest::sha256),
-            priority: i32::from(why == "request"),
+            priority: priority_of_reason(why),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
@@ -490,12 +487,13 @@ impl Coordinator {
                 .then(|| self.subject(&known, ModelRef::Model(*index)))
                 .flatten()
             {
-                self.load(&known, subject);
+                self.load(&known, subject, LOAD);
             }
         }
     }
 
-    fn load(&self, known: &Known, subject: Subject) {
+    /// A load of a model begins; `why` it is moved, if it is.
+    pub(super) fn load(&self, known: &Known, subject: Subject, why: &str) {
         let bytes = subject.bytes();
         let resident = subject.files.iter().all(|file| file.is_resident());
         self.totals.loads.fetch_add(1, Ordering::Relaxed);
@@ -504,7 +502,8 @@ impl Coordinator {
         }
         self.remember_load(&subject);
         let resident_models = self.resident_models(known);
-        {
+        let family = family(subject.kind, &subject.name);
+        let number = {
             let mut moves = self.lock_moves();
             let count = moves.counts.entry(subject.id).or_default();
             count.loads += 1;
@@ -517,12 +516,23 @@ impl Coordinator {
             let load = Load {
                 model: subject.id,
                 bytes,
-                family: 0,
+                family: model_id(&family).0,
                 resident_models,
             };
             let params = Coordinator::params(&self.config());
             moves.learned.observe(&params, &tiers, load);
             moves.learned_changed = true;
+            moves.learned.loads()
+        };
+        let logged = Entry {
+            at_secs: events::now_ms() / 1000,
+            number,
+            family: &family,
+            name: &subject.name,
+            bytes,
+        };
+        if let Err(error) = self.load_log.add(self.config().policy.load_log.0, &logged) {
+            tracing::warn!(%error, "a load is not logged");
         }
         let from = if resident {
             "from a pool"
@@ -538,7 +548,7 @@ impl Coordinator {
             model: subject.id,
             kind: WantKind::Loaded,
         }];
-        if let Err(error) = self.plan_and_move(&[subject], wants, "load") {
+        if let Err(error) = self.plan_and_move(&[subject], wants, why) {
             tracing::warn!(%error, "nothing was planned for a load");
         }
     }
@@ -584,7 +594,11 @@ pub(super) fn is_weights(known: &Known, file: u64) -> bool {
 }
 
 /// Whether reading this file is loading the model: it has tensors, or the model has none at all.
-fn counts_as_weights(known: &Known, index: crate::models::ModelIndex, file: u64) -> bool {
+pub(super) fn counts_as_weights(
+    known: &Known,
+    index: crate::models::ModelIndex,
+    file: u64,
+) -> bool {
     let (mut any, mut this) = (false, false);
     for (other, _, role) in known.catalog.files(index) {
         any |= role.is_tensors();
@@ -600,6 +614,15 @@ fn rule_of(config: &Config, name: &str) -> ModelRule {
         ModelRule::Always
     } else {
         ModelRule::Normal
+    }
+}
+
+/// What somebody waits for comes first.
+fn priority_of_reason(why: &str) -> i32 {
+    match why {
+        FIRST_LOAD => 2,
+        REQUEST => 1,
+        _ => 0,
     }
 }
 

@@ -224,15 +224,6 @@ impl Row for ChangeView {
     }
 }
 
-/// Why a model is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct ExplainView {
-    /// The model.
-    pub name: String,
-    /// A sentence for each reason.
-    pub reasons: Vec<String>,
-}
-
 /// What a rescan found.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ScanView {

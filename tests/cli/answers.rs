@@ -58,6 +58,7 @@ fn answers_as_json_are_documents() {
         &["promote", "llama3.2:3b", "--wait"],
         &["config", "show", "--running"],
         &["plan"],
+        &["explain", "llama3.2:3b"],
     ] {
         let outcome = at(&served.socket(), &[arguments, &["--json"]].concat());
         assert_eq!(outcome.status, 0, "{outcome:?}");

@@ -174,13 +174,7 @@ impl Fake {
             Command::Config {} => View::Config(config()),
             Command::Reload {} => View::Reload(ReloadView { changes: changes() }),
             Command::Version {} => View::Version(version()),
-            Command::Explain { name } => View::Explain(ExplainView {
-                name: known(&name)?,
-                reasons: vec![
-                    "loaded 12 times in the last week".to_owned(),
-                    "fits into `local`".to_owned(),
-                ],
-            }),
+            Command::Explain { name } => View::Explain(explanation(known(&name)?)),
             Command::Plan {} => View::Plan(PlanView { moves: planned() }),
             Command::History {} => View::History(HistoryView {
                 since_ms: NOW_MS - 3_600_000,
@@ -234,6 +228,38 @@ fn draft(changes: &[SettingChange], saved: bool) -> DraftView {
         saved,
         ..DraftView::default()
     }
+}
+
+/// What a model that is not worth its place is told.
+fn explanation(name: String) -> ExplainView {
+    let standing = |expert: &str, cost_s| StandingView {
+        expert: expert.to_owned(),
+        cost_s,
+    };
+    ExplainView {
+        name,
+        pools: vec!["local".to_owned()],
+        size_bytes: 2_019_393_189,
+        resident_bytes: 5_600,
+        pinned: None,
+        rule: None,
+        heat: 1.25,
+        rank: 3,
+        models: 5,
+        loads_since: Some(12),
+        expert: "C (learned reuse)".to_owned(),
+        standings: vec![
+            standing("C (learned reuse)", 410.5),
+            standing("A (heat)", 433.0),
+        ],
+        if_loaded: IfLoaded::Refused {
+            why: "it is worth 0.71 of what it would displace in local".to_owned(),
+            remedy: Some("promote it by hand, pin it, or make the pool larger".to_owned()),
+        },
+        loads_needed: Some(2),
+        reasons: Vec::new(),
+    }
+    .with_reasons()
 }
 
 fn known(name: &str) -> Result<String, Message> {

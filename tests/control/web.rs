@@ -537,10 +537,15 @@ fn dashboard_and_alerts_name_only_metrics_that_exist() {
     for name in ["grafana.json", "alerts.yaml"] {
         let text = std::fs::read_to_string(directory.join(name)).unwrap();
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let named: Vec<&str> = words.filter(|word| word.starts_with("speedloader_")).collect();
+        let named: Vec<&str> = words
+            .filter(|word| word.starts_with("speedloader_"))
+            .collect();
         assert!(named.len() > 5, "{name} names metrics");
         for metric in named {
-            assert!(known.contains(metric), "{name} names {metric}, which is not exposed");
+            assert!(
+                known.contains(metric),
+                "{name} names {metric}, which is not exposed"
+            );
         }
     }
 }

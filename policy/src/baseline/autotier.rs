@@ -1,7 +1,6 @@
 //! 45Drives autotier (github.com/45Drives/autotier, `popularityCalc.hpp` and `tiering.cpp`): every
 //! period each file's popularity moves towards its rate of use, slowly (damping 1,000,000 s), all
-//! files are sorted by it, and the tiers are filled in that order, each until the first file that
-//! does not fit. Period 1000 s; all files exist from the start, old enough for full damping.
+//! files are sorted by it, and each in that order goes to the first tier where it still fits. Period 1000 s; all files exist from the start, old enough for full damping.
 
 use super::{Baseline, Room};
 use crate::trace::{Trace, TraceLoad};
@@ -23,6 +22,8 @@ struct File {
 /// See the module.
 pub struct Autotier {
     room: Room,
+    /// Larger files fit into no tier.
+    largest_bytes: u64,
     files: Vec<File>,
     tiered_at: u64,
     /// Belongs into the pool.
@@ -31,11 +32,12 @@ pub struct Autotier {
 
 impl Autotier {
     /// Empty.
-    pub fn new(capacity_bytes: u64, trace: &Trace) -> Self {
+    pub fn new(capacity_bytes: u64, largest_bytes: u64, trace: &Trace) -> Self {
         let popularity = MULTIPLIER * AVERAGE_USAGE;
         let files = trace.sizes.iter();
         Self {
             room: Room::new(capacity_bytes),
+            largest_bytes,
             files: files
                 .map(|&bytes| File {
                     bytes,
@@ -68,7 +70,11 @@ impl Autotier {
         let mut held = vec![false; self.files.len()];
         let mut free = self.room.capacity_bytes;
         for object in order {
-            let Some(rest) = free.checked_sub(file(object).bytes) else {
+            let bytes = file(object).bytes;
+            let Some(rest) = free
+                .checked_sub(bytes)
+                .filter(|_| bytes <= self.largest_bytes)
+            else {
                 continue;
             };
             free = rest;

@@ -2,7 +2,8 @@
 //!
 //! One instance decides what is held at all, with the bytes of all pools together; one for each
 //! faster part (the fastest pool, the two fastest, ...) decides what of it is in there. What leaves
-//! a faster part and is still held is demoted, which costs a copy to the next pool.
+//! a faster part and is still held is demoted, which costs a copy to the next pool. What is
+//! larger than each pool of a part is shown to it as too large to be held: nothing lies across two.
 
 use super::{Baseline, BaselineKind};
 use crate::learned::Served;
@@ -12,11 +13,13 @@ use crate::trace::Trace;
 
 /// Replays a whole trace.
 pub fn replay_baseline(kind: BaselineKind, tiers: &Tiers, moves: Moves, trace: &Trace) -> Totals {
-    let mut sum = 0u64;
+    let (mut sum, mut largest) = (0u64, Vec::<u64>::new());
     let mut parts: Vec<Box<dyn Baseline>> = Vec::new();
     for &(_, _, capacity) in &tiers.pools {
         sum = sum.saturating_add(capacity);
-        parts.push(kind.start(sum, trace));
+        let most = largest.last().map_or(capacity, |&most| capacity.max(most));
+        parts.push(kind.start(sum, most, trace));
+        largest.push(most);
     }
     let place = |parts: &[Box<dyn Baseline>], object: u32| {
         let held = parts.last().is_some_and(|all| all.holds(object));
@@ -27,15 +30,22 @@ pub fn replay_baseline(kind: BaselineKind, tiers: &Tiers, moves: Moves, trace: &
     };
     let mut totals = Totals::default();
     let mut gone = Vec::new();
+    let mut last_bytes: Vec<Option<u64>> = vec![None; trace.sizes.len()];
     for load in &trace.loads {
-        let rank = place(&parts, load.object);
+        // What has another size than before is another content: nobody holds it.
+        let known = last_bytes[load.object as usize].replace(load.bytes);
+        let rank = place(&parts, load.object).filter(|_| known == Some(load.bytes));
         let mut served = Served {
             rank,
             ..Served::default()
         };
         for at in (0..parts.len()).rev() {
             gone.clear();
-            parts[at].load(load, &mut gone);
+            let mut shown = *load;
+            if load.bytes > largest[at] {
+                shown.bytes = u64::MAX;
+            }
+            parts[at].load(&shown, &mut gone);
             let Some(all) = parts.last().filter(|_| at + 1 < parts.len()) else {
                 continue;
             };
