@@ -16,6 +16,7 @@ mod events;
 mod explain;
 mod history;
 mod health;
+mod forecast;
 mod models;
 mod pin;
 mod plan;
@@ -95,6 +96,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Rescan(arguments) => rescan::run(&arguments, context),
         Verb::Events(arguments) => events::run(&arguments, context),
         Verb::Config(arguments) => config::run(arguments, context),
+        Verb::Forecast(arguments) => forecast::run(&arguments, context),
         Verb::Health(arguments) => health::run(&arguments, context),
         Verb::History(arguments) => history::run(&arguments, context),
         Verb::WebUrl(arguments) => web_url::run(&arguments, context),

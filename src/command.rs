@@ -140,6 +140,8 @@ pub enum Command {
     Plan {},
     /// What loads have been like: [`View::History`].
     History {},
+    /// What other pool sizes would have meant for the loads that are logged: [`View::Forecast`].
+    Forecast {},
     /// Every field of the configuration, for a form: [`View::Settings`].
     Settings {},
     /// What changes of the configuration file would mean: [`View::Draft`].
@@ -206,6 +208,7 @@ impl Command {
             Self::Status {}
             | Self::History {}
             | Self::Settings {}
+            | Self::Forecast {}
             | Self::Models { filter: None }
             | Self::Tiers {}
             | Self::Transfers {}
@@ -247,6 +250,7 @@ impl Command {
                 | Self::Wait { .. }
                 | Self::Events { follow: true, .. }
                 | Self::Rescan {}
+                | Self::Forecast {}
                 | Self::TierConnect { .. }
                 | Self::TierDisconnect { .. }
                 | Self::TierResize { .. }

@@ -37,6 +37,7 @@ mod host;
 mod first_load;
 mod views;
 mod settings;
+mod forecast;
 mod execute;
 mod journal;
 
@@ -124,6 +125,8 @@ pub struct Coordinator {
     events: EventLog,
     totals: Totals,
     history: history::History,
+    /// Held by whoever makes a forecast.
+    forecasting: Mutex<()>,
     journal: Journal,
     load_log: LoadLog,
     mountpoint: PathBuf,
@@ -188,6 +191,7 @@ impl Coordinator {
             events: EventLog::default(),
             totals: Totals::default(),
             history: history::History::new(events::now_ms()),
+            forecasting: Mutex::default(),
             journal,
             load_log,
             mountpoint,

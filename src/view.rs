@@ -14,6 +14,7 @@ mod transfer;
 mod settings;
 mod history;
 mod health;
+mod forecast;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ pub use event::{
     VersionView,
 };
 pub use explain::{ExplainView, IfLoaded, StandingView};
+pub use forecast::{ForecastPoint, ForecastView};
 pub use health::{FindingView, HealthView, Severity};
 pub use history::{HistoryView, HourView, LoadView};
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
@@ -67,7 +69,7 @@ pub enum View {
     /// Which version runs.
     Version(VersionView),
     /// Why a model is where it is.
-    Explain(ExplainView),
+    Explain(Box<ExplainView>),
     /// What the policy would do.
     Plan(PlanView),
     /// What became of a request.
@@ -80,6 +82,8 @@ pub enum View {
     Draft(DraftView),
     /// What loads have been like.
     History(HistoryView),
+    /// What other pool sizes would have meant.
+    Forecast(ForecastView),
     /// What is wrong.
     Health(HealthView),
     /// A request was carried out, and there is nothing to show but a sentence.
@@ -126,6 +130,9 @@ impl View {
             Self::Settings(view) => table::render_or_none(&view.fields, "settings", now_ms, style),
             Self::Draft(view) => view.text(),
             Self::History(view) => table::render_or_none(&view.loads, "loads", now_ms, style),
+            Self::Forecast(view) => {
+                table::render_or_none(&view.points, "loads logged", now_ms, style)
+            }
             Self::Health(view) => view.text(style),
             Self::Done(view) => format!("{}\n", view.text),
         }

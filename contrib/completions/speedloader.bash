@@ -34,6 +34,12 @@ _speedloader() {
             speedloader,explain)
                 cmd="speedloader__subcmd__explain"
                 ;;
+            speedloader,forecast)
+                cmd="speedloader__subcmd__forecast"
+                ;;
+            speedloader,health)
+                cmd="speedloader__subcmd__health"
+                ;;
             speedloader,help)
                 cmd="speedloader__subcmd__help"
                 ;;
@@ -156,6 +162,12 @@ _speedloader() {
                 ;;
             speedloader__subcmd__help,explain)
                 cmd="speedloader__subcmd__help__subcmd__explain"
+                ;;
+            speedloader__subcmd__help,forecast)
+                cmd="speedloader__subcmd__help__subcmd__forecast"
+                ;;
+            speedloader__subcmd__help,health)
+                cmd="speedloader__subcmd__help__subcmd__health"
                 ;;
             speedloader__subcmd__help,help)
                 cmd="speedloader__subcmd__help__subcmd__help"
@@ -287,7 +299,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history config web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -696,8 +708,52 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__forecast)
+            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__health)
+            opts="-v -q -h --repair --all --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__help)
-            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history config web-url openapi version demo completions man help"
+            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -865,6 +921,34 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__forecast)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__health)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1497,7 +1581,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__simulate)
-            opts="-v -q -h --trace --pool --remote --policy --bandwidth --moves --config --socket --json --verbose --quiet --help"
+            opts="-v -q -h --trace --pool --more --remote --policy --bandwidth --moves --plot --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1508,6 +1592,10 @@ _speedloader() {
                     return 0
                     ;;
                 --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --more)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1525,6 +1613,10 @@ _speedloader() {
                     ;;
                 --moves)
                     COMPREPLY=($(compgen -W "while-reading copy" -- "${cur}"))
+                    return 0
+                    ;;
+                --plot)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use super::context::Global;
 use super::{
-    completions, config, demo, demote, events, explain, health, history, man, models, mount,
-    openapi, pin, plan, promote, rescan, serve, simulate, status, tiers, transfers, umount,
+    completions, config, demo, demote, events, explain, forecast, health, history, man, models,
+    mount, openapi, pin, plan, promote, rescan, serve, simulate, status, tiers, transfers, umount,
     version, wait, web_url, which,
 };
 
@@ -62,6 +62,7 @@ pub(super) enum Verb {
     Rescan(rescan::Arguments),
     Events(events::Arguments),
     History(history::Arguments),
+    Forecast(forecast::Arguments),
     Health(health::Arguments),
     Config(config::Arguments),
     WebUrl(web_url::Arguments),

@@ -27,6 +27,7 @@ const VERBS: &[(&str, &str)] = &[
     ("explain", "explain NAME"),
     ("plan", "plan"),
     ("history", "history"),
+    ("forecast", "forecast"),
     ("settings", "settings"),
     ("check", "check KEY [VALUE]"),
     ("set", "set KEY [VALUE]"),
@@ -108,6 +109,7 @@ fn parse_words(verb: &str, arguments: &[&str]) -> Result<Command, Message> {
         ("version", []) => Command::Version {},
         ("explain", [name]) => Command::Explain { name: own(name) },
         ("plan", []) => Command::Plan {},
+        ("forecast", []) => Command::Forecast {},
         ("history", []) => Command::History {},
         ("settings", []) => Command::Settings {},
         ("check", [key]) => Command::CheckSettings {

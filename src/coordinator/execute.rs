@@ -83,6 +83,7 @@ impl Coordinator {
             Command::Explain { name } => self.explain(&name),
             Command::Plan {} => self.plan_view(),
             Command::History {} => Ok(View::History(self.history.view(COLD_BYTES_PER_SEC))),
+            Command::Forecast {} => self.forecast().map(View::Forecast),
             Command::Settings {} => Ok(View::Settings(self.settings())),
             Command::CheckSettings { changes } => self.check_settings(&changes).map(View::Draft),
             Command::SaveSettings { changes } => self.save_settings(&changes).map(View::Draft),
@@ -807,7 +808,7 @@ impl Coordinator {
     fn explain(&self, name: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
         let shown = self.model_view(&subject);
-        Ok(View::Explain(self.explain_view(&subject, shown)?))
+        Ok(View::Explain(Box::new(self.explain_view(&subject, shown)?)))
     }
 
     fn plan_view(&self) -> Result<View, Message> {

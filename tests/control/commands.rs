@@ -37,6 +37,7 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Plan {}),
         Just(Command::History {}),
         Just(Command::Settings {}),
+        Just(Command::Forecast {}),
         (name(), proptest::option::of(name())).prop_map(|(key, value)| Command::SaveSettings {
             changes: vec![SettingChange { key, value }],
         }),

@@ -194,6 +194,14 @@ fn cases() -> Vec<Case> {
             None,
         ),
         case(
+            "forecast",
+            &["forecast"],
+            Some("forecast"),
+            "GET",
+            "/forecast",
+            None,
+        ),
+        case(
             "settings",
             &["config", "fields"],
             Some("settings"),

@@ -174,7 +174,7 @@ impl Fake {
             Command::Config {} => View::Config(config()),
             Command::Reload {} => View::Reload(ReloadView { changes: changes() }),
             Command::Version {} => View::Version(version()),
-            Command::Explain { name } => View::Explain(explanation(known(&name)?)),
+            Command::Explain { name } => View::Explain(Box::new(explanation(known(&name)?))),
             Command::Plan {} => View::Plan(PlanView { moves: planned() }),
             Command::History {} => View::History(HistoryView {
                 since_ms: NOW_MS - 3_600_000,
@@ -188,6 +188,15 @@ impl Fake {
                     saved_ms: 5_600,
                 }],
                 ..HistoryView::default()
+            }),
+            Command::Forecast {} => View::Forecast(ForecastView {
+                loads: 12,
+                points: vec![ForecastPoint {
+                    pool_bytes: 64 << 30,
+                    load_time_s: 410.5,
+                    byte_hit_ratio: 0.87,
+                }],
+                ..ForecastView::default()
             }),
             Command::Settings {} => View::Settings(SettingsView {
                 path: Some("/etc/speedloader/config.toml".to_owned()),

@@ -309,5 +309,12 @@ pub const ROUTES: &[Route] = &[
         NONE,
         "Change the configuration file, if nothing is wrong with it, and apply what can be.",
     ),
+    get(
+        "/forecast",
+        "forecast",
+        "forecast",
+        NONE,
+        "What other pool sizes would have meant for the loads that are logged.",
+    ),
     post("/shutdown", "shutdown", "done", NONE, "Unmount and end."),
 ];
