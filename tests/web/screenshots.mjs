@@ -41,7 +41,7 @@ try {
       await page.locator("tr[data-model]").first().waitFor();
       for (const name of ["models", `models/${MODELS[HOT[0]][0]}`, "tiers", "activity", "plan", "settings"]) {
         await page.evaluate((hash) => { location.hash = hash; }, `#/${name}`);
-        await page.locator({ tiers: ".facts", activity: "tbody tr", plan: "tbody tr", settings: ".field" }[name] || (name === "models" ? "tr[data-model]" : "#drawer .sentence")).first().waitFor();
+        await page.locator({ tiers: ".facts", activity: "tbody tr", plan: ".chart svg", settings: ".field" }[name] || (name === "models" ? "tr[data-model]" : "#drawer .sentence")).first().waitFor();
         await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
         await page.screenshot({ path: join(out, `${name.split("/").length > 1 ? "model" : name}-${width}-${colorScheme}.png`) });
       }
