@@ -33,6 +33,7 @@ mod pools;
 mod moves;
 mod explanation;
 mod host;
+mod first_load;
 mod views;
 mod execute;
 mod journal;
@@ -135,6 +136,8 @@ pub struct Coordinator {
 pub enum Wakeup {
     /// A transfer ended.
     Ended(TransferState),
+    /// A process loads a file that is not in a pool.
+    FirstLoad(Arc<HomeFile>, u32),
     /// The catalog or a pool changed: think again.
     Think,
     /// End.
@@ -305,6 +308,7 @@ impl Coordinator {
                 },
                 recv(wakeups) -> wakeup => match wakeup {
                     Ok(Wakeup::Ended(transfer)) => self.transfer_ended(&transfer),
+                    Ok(Wakeup::FirstLoad(file, process)) => self.first_load(&file, process),
                     Ok(Wakeup::Think) => self.plan_freely(),
                     Ok(Wakeup::Stop) | Err(_) => return,
                 },
@@ -347,6 +351,7 @@ impl Coordinator {
                 handle,
                 pid,
                 write,
+                looks,
                 ..
             } => {
                 if write {
@@ -355,7 +360,7 @@ impl Coordinator {
                     }
                     return;
                 }
-                if self.may_be_loaded(&file) {
+                if !looks && self.may_be_loaded(&file) {
                     let mut loads = self.lock_loads();
                     loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
                 }

@@ -15,6 +15,7 @@ use speedloader_config::{Checksum, Cold, ColdKind, Config, Passthrough};
 use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
 use speedloader_fs::home::Watch;
 use speedloader_fs::mover::{Mover, MoverSettings};
+use speedloader_fs::read_ahead::ReadAhead;
 use speedloader_fs::replica::{DigestKind, Drainer};
 use speedloader_fs::seam::Seam;
 use speedloader_fs::settings::{ColdSettings, FsSettings};
@@ -26,6 +27,8 @@ use crate::control::control_files::FILES;
 use crate::control::{ControlFiles, Door, Peer, SocketServer, SocketSettings, socket};
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
 use crate::program::{Ready, Start};
+use crate::view::Level;
+use crate::view::human::size;
 
 /// Events of the file system that may wait for the coordinator.
 const EVENTS_MAX: usize = 65_536;
@@ -74,6 +77,8 @@ pub struct Running {
     socket: Option<SocketServer>,
     thread: std::thread::JoinHandle<()>,
     asked: Receiver<()>,
+    // Put back at the end.
+    _read_ahead: Vec<ReadAhead>,
 }
 
 impl Running {
@@ -112,6 +117,8 @@ impl Running {
         let (coordinator, wakeups) = Coordinator::new(parts);
         files.set(&coordinator);
         let socket = start_socket(&config, &coordinator)?;
+        fs.first_loads()
+            .set_host(Arc::new(Host(Arc::downgrade(&coordinator))));
         fs.start().map_err(|error| io("start a thread", &error))?;
         let mover = start_mover(&config, &coordinator)?;
         coordinator.set_mover(mover);
@@ -123,6 +130,7 @@ impl Running {
             .name("coordinator".to_owned())
             .spawn(move || heard.run(&fs_events, &wakeups))
             .map_err(|error| io("start a thread", &error))?;
+        let read_ahead = raise_read_ahead(&config, &fs, &coordinator);
         coordinator.set_ready(mounted.passthrough());
         Ok(Running {
             fs,
@@ -131,6 +139,7 @@ impl Running {
             socket: Some(socket),
             thread,
             asked,
+            _read_ahead: read_ahead,
         })
     }
 
@@ -251,12 +260,36 @@ fn fs_settings(config: &Config) -> FsSettings {
         models_dir: config.models_dir.clone(),
         cold: config.cold.iter().map(cold).collect(),
         passthrough: config.cache.passthrough == Passthrough::Auto,
+        max_wait: config.policy.max_wait,
         read_only: config.mount.read_only,
         entry_timeout: config.cache.entry_timeout,
         attr_timeout: config.cache.attr_timeout,
         scan_wait: config.union.scan_wait,
         ..FsSettings::default()
     }
+}
+
+/// Cold files that are not promoted are read by the kernel: from far away, with more under way at once.
+fn raise_read_ahead(config: &Config, fs: &TieredFs, coordinator: &Coordinator) -> Vec<ReadAhead> {
+    let bytes = config.cache.cold_read_ahead.0;
+    let mut all_raised = Vec::new();
+    for home in fs.homes().iter().filter(|home| !home.is_models()) {
+        let path = home.path().display().to_string();
+        let raised = home.device().map(|dev| ReadAhead::raise(dev, bytes));
+        match raised {
+            Ok(Ok(Some(raised))) => {
+                let (before, now) = (size(raised.before_bytes()), size(bytes));
+                let text =
+                    format!("the kernel reads {now} ahead, not {before}, until speedloader ends");
+                coordinator.events().add(Level::Info, "home", &path, text);
+                all_raised.push(raised);
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, path, "the kernel reads ahead as it likes"),
+            Err(error) => tracing::debug!(%error, path, "the kernel reads ahead as it likes"),
+        }
+    }
+    all_raised
 }
 
 /// Inotify sees what this machine does: enough for a local file system only.
@@ -301,6 +334,7 @@ fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {
     MountSettings {
         mountpoint: mountpoint.to_owned(),
         threads: usize::try_from(config.cache.fuse_threads).unwrap_or(1),
+        read_ahead_bytes: config.cache.read_ahead.0,
         allow_other: config.mount.allow_other,
         allow_suid_dev: false,
     }

@@ -16,6 +16,7 @@ mod harness {
     pub mod site;
     pub mod mount;
     pub mod child;
+    pub mod store;
 
     pub use mount::Mount;
     pub use site::{Site, in_both_modes};
@@ -50,6 +51,7 @@ mod mounted {
     mod behind;
     mod names;
     mod control_files;
+    pub mod first_load;
     pub mod hung;
     mod starting;
 }

@@ -152,6 +152,11 @@ impl Site {
         Ok(path)
     }
 
+    /// Something is about to be mounted there, and is to be gone at the end.
+    pub fn is_mounted(&self, path: &Path) {
+        self.leftovers().mounts.push(path.to_owned());
+    }
+
     /// Starts the daemon with a pool of so many bytes; gives the time until its mount answered.
     ///
     /// # Errors

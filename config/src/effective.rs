@@ -197,6 +197,9 @@ section! {
         pub fuse_threads: u32 = Value("4"), Remount, from "1" to "64";
         /// How much the kernel reads ahead where it does not read the real files itself.
         pub read_ahead: Bytes = Value("1MiB"), Remount, from "0B" to "64MiB";
+        /// How much the kernel reads ahead in cold directories of other file systems than local disks: raised to
+        /// this where we may and it is less, and put back at the end; 0B leaves it alone.
+        pub cold_read_ahead: Bytes = Value("8MiB"), Remount, from "0B" to "64MiB";
     }
 }
 

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use control::{CopyControl, Pace, Progress};
-pub use source::{FileSource, Source};
+pub use source::{FileSource, KEPT_BLOCK_BYTES, Source};
 
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};

@@ -21,6 +21,8 @@ pub enum FsEvent {
         write: bool,
         /// The pool that serves it; `None`: its home.
         pool: Option<PoolId>,
+        /// It may only look at a header: that it loads the file is told otherwise.
+        looks: bool,
     },
     /// The last descriptor of a handle was closed; mappings may live on.
     Closed {

@@ -17,20 +17,21 @@ use fuser::{
 };
 
 use crate::attr::Kind;
-use crate::errno::{NOT_IMPLEMENTED, to_errno};
+use crate::errno::{INTERRUPTED, NOT_IMPLEMENTED, to_errno};
 use crate::error::{ErrorKind, FsError};
-use crate::ids::{HandleId, NodeId};
+use crate::first_load::HeldOpen;
+use crate::ids::{HandleId, HomeId, NodeId};
 use crate::node::Token;
 use crate::tiered_fs::{
-    CreateRequest, OpenReply, OpenRequest, Opened, RenameMode, Served, SetAttr, Shown, TieredFs,
-    Time,
+    CreateRequest, FirstRead, OpenReply, OpenRequest, Opened, Patience, RenameMode, Served,
+    SetAttr, Shown, TieredFs, Time,
 };
 
 mod held;
 mod notify;
 pub mod session;
 
-use held::HeldReplies;
+use held::{HeldReplies, HeldReply};
 
 /// What the kernel said about passthrough when the mount was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,37 +164,42 @@ impl Adapter {
     }
 
     /// Opens on a thread that may wait for the home; the caller may be killed meanwhile.
-    fn open_waiting(
-        &self,
-        home: crate::ids::HomeId,
-        node: NodeId,
-        request: OpenRequest,
-        reply: ReplyOpen,
-    ) {
+    fn open_waiting(&self, home: HomeId, node: NodeId, request: OpenRequest, reply: ReplyOpen) {
         let slot = self
             .held
             .hold(request.pid, reply, |reply: ReplyOpen, number| {
                 reply.error(Errno::from_i32(number));
             });
-        let fs = Arc::clone(&self.fs);
-        let job = move || {
-            let register = |file: &File| {
-                slot.with(|reply| reply.open_backing(file))
-                    .and_then(|id| Ok(Arc::new(id?) as Token))
-            };
-            let result = fs.open(node, &request, &register, true);
-            match (slot.take(), result) {
-                (Some(reply), result) => answer_open(reply, result),
-                (None, Ok(OpenReply::Ready(opened))) => fs.release(opened.handle),
-                (None, _) => {}
+        let waiting = WaitingOpen {
+            fs: Arc::clone(&self.fs),
+            slot,
+            home,
+            node,
+            request,
+        };
+        waiting.run(Patience::Home);
+    }
+
+    /// Reads from a copy on its way: at once what is there, else as it comes.
+    fn read_arriving(&self, read: FirstRead, pid: u32, offset: u64, size: u32, reply: ReplyData) {
+        if let Some(file) = self.fs.ready_to_read(&read, offset, size) {
+            let sink = |result: Result<&[u8], FsError>| answer_bytes(reply, result);
+            return self.fs.read_range(&file, offset, size, sink);
+        }
+        let slot = self.held.hold(pid, reply, |reply: ReplyData, number| {
+            reply.error(Errno::from_i32(number));
+        });
+        let sink = move |result: Result<&[u8], FsError>| {
+            if let Some(reply) = slot.take() {
+                answer_bytes(reply, result);
             }
         };
-        self.fs.offload(home).run(Box::new(job));
+        self.fs.read_arriving(read, offset, size, Box::new(sink));
     }
 
     fn read_waiting(
         &self,
-        home: crate::ids::HomeId,
+        home: HomeId,
         request: &Request,
         handle: HandleId,
         offset: u64,
@@ -217,6 +223,56 @@ impl Adapter {
     }
 }
 
+/// An open whose reply is held.
+struct WaitingOpen {
+    fs: Arc<TieredFs>,
+    slot: Arc<HeldReply<ReplyOpen>>,
+    home: HomeId,
+    node: NodeId,
+    request: OpenRequest,
+}
+
+impl WaitingOpen {
+    /// Opens on one of the home's threads.
+    fn run(self, patience: Patience) {
+        let fs = Arc::clone(&self.fs);
+        fs.offload(self.home)
+            .run(Box::new(move || self.open(patience)));
+    }
+
+    fn open(self, patience: Patience) {
+        if self.slot.is_answered() {
+            return;
+        }
+        let register = |file: &File| {
+            self.slot
+                .with(|reply| reply.open_backing(file))
+                .and_then(|id| Ok(Arc::new(id?) as Token))
+        };
+        match self.fs.open(self.node, &self.request, &register, patience) {
+            Ok(OpenReply::Held(load)) => {
+                let (fs, node) = (Arc::clone(&self.fs), self.node);
+                fs.first_loads().hold(&load, node, Box::new(self));
+            }
+            result => match (self.slot.take(), result) {
+                (Some(reply), result) => answer_open(reply, result),
+                (None, Ok(OpenReply::Ready(opened))) => self.fs.release(opened.handle),
+                (None, _) => {}
+            },
+        }
+    }
+}
+
+impl HeldOpen for WaitingOpen {
+    fn is_answered(&self) -> bool {
+        self.slot.is_answered()
+    }
+
+    fn resume(self: Box<Self>) {
+        self.run(Patience::HomeOnly);
+    }
+}
+
 fn answer_open(reply: ReplyOpen, result: Result<OpenReply, FsError>) {
     match result {
         Ok(OpenReply::Ready(Opened { handle, served })) => {
@@ -228,7 +284,9 @@ fn answer_open(reply: ReplyOpen, result: Result<OpenReply, FsError>) {
                 _ => reply.opened(FileHandle(handle.0), flags),
             }
         }
-        Ok(OpenReply::Waits(_)) => reply.error(Errno::from_i32(NOT_IMPLEMENTED)),
+        Ok(OpenReply::Waits(_) | OpenReply::Held(_)) => {
+            reply.error(Errno::from_i32(INTERRUPTED));
+        }
         Err(error) => reply.error(errno(&error)),
     }
 }
@@ -237,6 +295,13 @@ fn answer_write(reply: ReplyWrite, result: Result<usize, FsError>) {
     match result {
         // Never more than was sent, and that was a u32.
         Ok(length) => reply.written(u32::try_from(length).unwrap_or(u32::MAX)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+fn answer_bytes(reply: ReplyData, result: Result<&[u8], FsError>) {
+    match result {
+        Ok(bytes) => reply.data(bytes),
         Err(error) => reply.error(errno(&error)),
     }
 }
@@ -454,7 +519,7 @@ impl Filesystem for Adapter {
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let by = open_request(request, flags.0);
         let register = |file: &File| reply.open_backing(file).map(|id| Arc::new(id) as Token);
-        match self.fs.open(NodeId(node.0), &by, &register, false) {
+        match self.fs.open(NodeId(node.0), &by, &register, Patience::None) {
             Ok(OpenReply::Waits(home)) => self.open_waiting(home, NodeId(node.0), by, reply),
             result => answer_open(reply, result),
         }
@@ -505,6 +570,9 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let handle = HandleId(handle.0);
+        if let Some(read) = self.fs.first_read(handle) {
+            return self.read_arriving(read, request.pid(), offset, size, reply);
+        }
         if let Some(home) = self.fs.read_waits_for(handle) {
             return self.read_waiting(home, request, handle, offset, size, reply);
         }
@@ -539,9 +607,7 @@ impl Filesystem for Adapter {
                 answer_write(reply, result);
             }
         };
-        self.fs
-            .offload(crate::ids::HomeId::MODELS)
-            .run(Box::new(job));
+        self.fs.offload(HomeId::MODELS).run(Box::new(job));
     }
 
     fn flush(

@@ -19,6 +19,10 @@ pub struct OpenFile {
     pub file: Arc<HomeFile>,
     /// A writable descriptor of its own, for writers.
     pub own: Option<File>,
+    /// The thread that opened it, 0 when unknown.
+    pub tid: u32,
+    /// Bytes read through the daemon, for a first load.
+    pub read_bytes: AtomicU64,
 }
 
 /// What a handle stands for.

@@ -11,7 +11,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatVfs, fstat, openat2, readlinkat,
+    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatVfs, StatxFlags, fstat, openat2,
+    readlinkat,
 };
 
 use crate::attr::{Attr, Kind};
@@ -99,6 +100,17 @@ impl Home {
     /// Whether this is the models directory.
     pub fn is_models(&self) -> bool {
         self.id == HomeId::MODELS
+    }
+
+    /// The device number of its file system, without asking that: it may hang.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn device(&self) -> FsResult<u64> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(&self.root, "", flags, StatxFlags::empty())
+            .map_err(|errno| FsError::io("stat", &RelPath::root(), errno))?;
+        Ok(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
     }
 
     /// Whether the kernel itself refuses writes through us.

@@ -10,6 +10,7 @@ mod transfer;
 mod queue;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ use crate::rel_path::RelPath;
 use crate::replica::{Digest, Partial, Replica, ReplicaOrigin};
 use queue::{Claimed, Queue};
 
-/// Threads beyond the configured ones, started while others hang in a home that does not answer.
+/// Threads beyond the configured ones, started while others hang in a home that does not answer, or
+/// somebody waits for a file that others would keep waiting.
 const EXTRA_WORKERS_MAX: usize = 8;
 /// How long a copy waits for memory that is draining.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
@@ -108,6 +110,12 @@ pub trait MoverHost: Send + Sync {
     /// # Errors
     /// The replica back, when the file has a writer or is no longer what was copied.
     fn publish(&self, file: FileId, replica: Replica) -> Result<(), Refused>;
+
+    /// Copying begins: `partial` is what it fills, and `control` tells what is there. Called without
+    /// a lock, must not wait. `partial` must be let go by the time that the copy is published.
+    fn begun(&self, file: FileId, partial: Arc<File>, control: &Arc<CopyControl>) {
+        let _ = (file, partial, control);
+    }
 
     /// A transfer ended. Called without a lock, must not wait.
     fn ended(&self, transfer: &TransferState) {
@@ -221,6 +229,19 @@ impl Mover {
     pub fn cancel_file(&self, file: FileId) -> usize {
         let ids = self.shared.lock().queue.of_file(file);
         ids.into_iter().filter(|id| self.cancel(*id)).count()
+    }
+
+    /// Somebody waits for the file: its copies come before all others, beside those that run, and
+    /// are not slowed down. False when there is none.
+    pub fn urge(&self, file: FileId) -> bool {
+        let found = self.shared.lock().queue.urge(file);
+        self.shared.changed.notify_all();
+        found
+    }
+
+    /// Whether the file is being copied, or waits for that.
+    pub fn is_moving(&self, file: FileId) -> bool {
+        !self.shared.lock().queue.of_file(file).is_empty()
     }
 
     /// The control of a transfer that waits or runs: to demand ranges, to pause.
@@ -361,7 +382,7 @@ impl Shared {
     }
 
     /// The steps of a promotion, in order.
-    fn promote(&self, job: &Job, control: &CopyControl) -> FsResult<()> {
+    fn promote(&self, job: &Job, control: &Arc<CopyControl>) -> FsResult<()> {
         let pool = &job.pool;
         pool.step("mover.open")?;
         let source = self.host.open_source(job.file)?;
@@ -383,6 +404,7 @@ impl Shared {
             expected: job.expected,
             ..self.settings.copy.clone()
         };
+        self.host.begun(job.file, partial.shared_file(), control);
         let digest = copy(&*source, &partial, &settings, control)?;
         drop(source);
         pool.step("mover.publish")?;
@@ -428,7 +450,8 @@ impl Shared {
 
     fn workers_wanted(&self, state: &State) -> usize {
         let stalled = state.queue.stalled(self.settings.stalled_after);
-        self.settings.workers.get() + stalled.min(EXTRA_WORKERS_MAX)
+        let extra = stalled.max(state.queue.urgent());
+        self.settings.workers.get() + extra.min(EXTRA_WORKERS_MAX)
     }
 
     fn report(&self, ended: VecDeque<TransferState>) {

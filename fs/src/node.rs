@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use dashmap::{DashMap, Entry};
 
 use crate::file::{HomeFile, lock};
+use crate::first_load::FirstLoad;
 use crate::ids::{DirId, FileId, NodeId, PoolId};
 
 /// What a FUSE library registered for a node, kept alive while the node is held.
@@ -65,6 +66,8 @@ pub struct Bound {
     pub place: Place,
     /// The kernel's registration; `None`: the daemon serves the reads.
     pub token: Option<Token>,
+    /// The copy on its way that the daemon reads from, as far as it is there.
+    pub first_load: Option<Arc<FirstLoad>>,
 }
 
 /// The open side of a node.

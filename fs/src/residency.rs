@@ -6,6 +6,7 @@
 //! never given to an open again; a node that is held is retired, never rebound.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -17,8 +18,11 @@ use crate::node::{Node, NodeTable};
 use crate::replica::{Drainer, Replica};
 use crate::stats::{Stats, count};
 
+/// How long the kernel may take to forget a name.
+const TOLD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Something in the kernel's caches is no longer true.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Notice {
     /// A name of a directory leads elsewhere.
     Entry(NodeId, Arc<[u8]>),
@@ -26,6 +30,9 @@ pub enum Notice {
     Attr(NodeId),
     /// The attributes and pages of a node.
     Data(NodeId),
+    /// Not for the kernel: whoever holds the other end is told that all notices before this one were
+    /// sent.
+    Told(Sender<()>),
 }
 
 /// Changes where new opens go.
@@ -219,6 +226,16 @@ impl Residency {
         for (directory, name) in file.names() {
             self.notice_name(nodes, directory, &name);
         }
+    }
+
+    /// The same, back when the kernel has been told: whoever is answered afterwards and looks the name
+    /// up again finds the new nodeid. Not for a thread that answers the kernel.
+    pub fn retire_and_tell(&self, nodes: &NodeTable, file: &Arc<HomeFile>, node: &Node) {
+        self.retire(nodes, file, node);
+        let (told, heard) = crossbeam_channel::bounded(1);
+        self.notice(Notice::Told(told));
+        // Too late, or nobody there to tell: the next open is right all the same, only slower.
+        let _ = heard.recv_timeout(TOLD_PATIENCE);
     }
 
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by

@@ -25,6 +25,8 @@ pub struct FsSettings {
     pub cold: Vec<ColdSettings>,
     /// Whether the kernel shall be asked for passthrough.
     pub passthrough: bool,
+    /// How long an open may wait for a file that is being copied.
+    pub max_wait: Duration,
     /// Whether every change through the mount is refused.
     pub read_only: bool,
     /// How long the kernel may keep names.
@@ -44,6 +46,7 @@ impl Default for FsSettings {
             models_dir: PathBuf::new(),
             cold: Vec::new(),
             passthrough: true,
+            max_wait: Duration::from_secs(30),
             read_only: false,
             entry_timeout: Duration::from_secs(3600),
             attr_timeout: Duration::from_secs(3600),

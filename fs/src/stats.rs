@@ -34,6 +34,10 @@ stats! {
     opens_home,
     /// Opens whose reads come through the daemon.
     opens_daemon,
+    /// Copies that were wanted by who opened the file.
+    first_loads,
+    /// Opens that waited for a copy.
+    opens_held,
     /// Bytes read through the daemon.
     daemon_read_bytes,
     /// Bytes written through the daemon.

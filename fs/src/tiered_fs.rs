@@ -16,6 +16,7 @@ use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
+use crate::first_load::FirstLoads;
 use crate::handle::{Handle, HandleTable};
 use crate::home::{Home, Watch};
 use crate::identity::Identity;
@@ -30,14 +31,16 @@ use crate::stats::{Stats, count};
 use crate::union::{Found, HOMES_MAX, ListedName, Union, UnionChange};
 use crate::virtual_file::{DIRECTORY, VirtualFiles};
 
+mod first_read;
 mod open;
 mod changes;
 mod keep_true;
 mod vanished;
 
 pub use changes::{RenameMode, SetAttr, Time};
+pub use first_read::{FirstRead, Sink};
 pub use keep_true::HomeState;
-pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Register, Served};
+pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Patience, Register, Served};
 
 /// Why a file loses its replicas that no name leads to.
 const HIDDEN: &str = "no name shows the file any more";
@@ -67,6 +70,7 @@ pub struct TieredFs {
     nodes: NodeTable,
     handles: HandleTable,
     residency: Residency,
+    first_loads: Arc<FirstLoads>,
     virtual_files: Arc<dyn VirtualFiles>,
     stats: Arc<Stats>,
     speeds: Vec<AtomicU64>,
@@ -130,6 +134,7 @@ impl TieredFs {
             nodes: NodeTable::new(virtual_files.names().len()),
             handles: HandleTable::default(),
             residency: Residency::new(notices, events, drainer, Arc::clone(&stats)),
+            first_loads: FirstLoads::new(Arc::clone(&stats)),
             virtual_files,
             stats,
             speeds: (0..POOLS_MAX).map(|_| AtomicU64::new(0)).collect(),
@@ -142,6 +147,9 @@ impl TieredFs {
             homes,
             settings,
         });
+        file_system
+            .first_loads
+            .set_max_wait(file_system.settings.max_wait);
         file_system.scan_models()?;
         Ok((file_system, receiver))
     }
@@ -159,6 +167,11 @@ impl TieredFs {
     /// The merged tree.
     pub fn union(&self) -> &Union {
         &self.union
+    }
+
+    /// Files that are promoted while somebody opens them.
+    pub fn first_loads(&self) -> &Arc<FirstLoads> {
+        &self.first_loads
     }
 
     /// Counters.
@@ -218,6 +231,7 @@ impl TieredFs {
         writes: u32,
     ) -> Result<(), (FsError, Box<Replica>)> {
         if !self.union.shows(file) {
+            self.first_loads.end(file.id);
             return Err((
                 FsError::new("publish", ErrorKind::NotFound),
                 Box::new(replica),
@@ -232,7 +246,13 @@ impl TieredFs {
                 self.speeds
                     .get(usize::from(pool.0))
                     .map_or(0, |speed| speed.load(Ordering::Relaxed))
-            })?;
+            })
+            // Whoever gets it back is about to remove it: nobody here may use it.
+            .inspect_err(|_| self.first_loads.end(file.id))?;
+        match file.with_live(|live| live.replicas.first().map(Replica::shared_file)) {
+            Some(replica) => self.first_loads.completed(file.id, replica),
+            None => self.first_loads.end(file.id),
+        }
         // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
         // sees the other's work.
         if !self.union.shows(file) {
@@ -248,6 +268,10 @@ impl TieredFs {
         pool: Option<PoolId>,
         reason: &'static str,
     ) -> usize {
+        if pool.is_none() {
+            // What is being copied is no longer what is in the home, or not to be shown.
+            self.first_loads.end(file.id);
+        }
         self.residency
             .drop_replicas(&self.nodes, file, pool, reason)
     }

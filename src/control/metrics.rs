@@ -269,6 +269,16 @@ fn totals(out: &mut Exposition, status: &StatusView) {
             totals.loads_resident,
         ),
         (
+            "first_loads_total",
+            "Copies that began because somebody was loading the file.",
+            totals.first_loads,
+        ),
+        (
+            "opens_held_total",
+            "Opens that waited for a copy.",
+            totals.opens_held,
+        ),
+        (
             "read_bytes_total",
             "Bytes that the daemon itself served to readers.",
             totals.read_bytes,

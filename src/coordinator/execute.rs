@@ -9,7 +9,7 @@ use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{Carried, SINGLE_FILE, Subject};
+use super::moves::{Carried, REQUEST, SINGLE_FILE, Subject};
 use super::{Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
@@ -164,7 +164,7 @@ impl Coordinator {
             kind: WantKind::Promote { pool: target },
         };
         let wants = subjects.iter().map(want).collect();
-        let carried = self.plan_and_move(&subjects, wants, "request")?;
+        let carried = self.plan_and_move(&subjects, wants, REQUEST)?;
         let moves = self.moves_of(&subjects, &carried)?;
         if wait {
             self.wait_resident(peer, &subjects, None, progress)?;
@@ -368,7 +368,7 @@ impl Coordinator {
         };
         if !models.is_empty() {
             let wants = models.iter().map(want).collect();
-            let carried = self.plan_and_move(&models, wants, "request")?;
+            let carried = self.plan_and_move(&models, wants, REQUEST)?;
             moves.extend(self.moves_of(&models, &carried)?);
         }
         self.drainer.check_now();
@@ -744,6 +744,7 @@ impl Coordinator {
         let mut merged = (*old).clone();
         // Sections whose every key takes effect at once.
         merged.policy = new.policy.clone();
+        self.fs.first_loads().set_max_wait(new.policy.max_wait);
         merged.placement = new.placement.clone();
         merged.pins = new.pins.clone();
         *self
@@ -775,7 +776,7 @@ impl Coordinator {
     fn explain(&self, name: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
         let shown = self.model_view(&subject);
-        Ok(View::Explain(self.explain_view(&subject, shown)?))
+        Ok(View::Explain(Box::new(self.explain_view(&subject, shown)?)))
     }
 
     fn plan_view(&self) -> Result<View, Message> {

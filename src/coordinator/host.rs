@@ -1,8 +1,9 @@
 //! What the mover needs: the source of a copy, and somebody who takes the replica.
 
+use std::fs::File;
 use std::sync::{Arc, Weak};
 
-use speedloader_fs::copy::{FileSource, Source};
+use speedloader_fs::copy::{CopyControl, FileSource, Source};
 use speedloader_fs::error::{ErrorKind, FsError, FsResult};
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::ids::FileId;
@@ -15,7 +16,7 @@ use super::{Coordinator, Wakeup};
 pub struct Host(pub Weak<Coordinator>);
 
 impl Host {
-    fn file(
+    pub(super) fn file(
         &self,
         operation: &'static str,
         id: FileId,
@@ -44,7 +45,9 @@ impl MoverHost for Host {
         let gone = || FsError::new("promote", ErrorKind::NotFound);
         let path = coordinator.fs.union().path_of(&file).ok_or_else(gone)?;
         let opened = coordinator.fs.home_of(&file).open_file(&path, false)?;
-        Ok(Box::new(FileSource::new(opened)))
+        // What a header's reader has just had from the home comes from the page cache.
+        let kept = coordinator.fs.first_loads().kept_blocks(id);
+        Ok(Box::new(FileSource::new(opened).keeping(kept)))
     }
 
     fn publish(&self, id: FileId, replica: Replica) -> Result<(), Refused> {
@@ -64,8 +67,14 @@ impl MoverHost for Host {
         }
     }
 
+    fn begun(&self, file: FileId, partial: Arc<File>, control: &Arc<CopyControl>) {
+        self.copy_begun(file, partial, control);
+    }
+
     fn ended(&self, transfer: &TransferState) {
         if let Some(coordinator) = self.0.upgrade() {
+            // After a copy that was published there is nothing to end.
+            coordinator.fs.first_loads().end(transfer.file);
             // The thread may have ended before the last transfer.
             let _ = coordinator.wakeup.send(Wakeup::Ended(transfer.clone()));
         }

@@ -71,6 +71,8 @@ pub struct Loads {
     /// Of `open`, those that are not counted.
     uncounted: usize,
     lately: LruCache<(u64, u32), Instant>,
+    /// Loads that were counted when they began: the next reading goes on with them.
+    first: LruCache<(u64, u32), ()>,
     openers: HashMap<u32, (Opener, Instant)>,
     asked: HashMap<(FileId, u32), Asked>,
 }
@@ -81,6 +83,7 @@ impl Default for Loads {
             open: HashMap::new(),
             uncounted: 0,
             lately: LruCache::new(LATELY_MAX),
+            first: LruCache::new(LATELY_MAX),
             openers: HashMap::new(),
             asked: HashMap::new(),
         }
@@ -219,7 +222,20 @@ impl Loads {
     /// Whether this reading begins a load of the model, rather than going on with one.
     pub fn begins(&mut self, model: u64, process: u32, now: Instant) -> bool {
         let last = self.lately.put((model, process), now);
+        if self.first.pop(&(model, process)).is_some() {
+            return false;
+        }
         last.is_none_or(|last| now.saturating_duration_since(last) >= SAME_LOAD)
+    }
+}
+
+impl Loads {
+    /// The same for a load that is known before it reads: however long its files take to come, its
+    /// next reading is no other load.
+    pub fn begins_first(&mut self, model: u64, process: u32, now: Instant) -> bool {
+        let begins = self.begins(model, process, now);
+        self.first.put((model, process), ());
+        begins
     }
 }
 
@@ -366,6 +382,18 @@ mod tests {
                 .closed(HandleId(1), now + Duration::from_secs(4), |_, _| true)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_load_that_waits_for_its_copy_is_one_load() {
+        let (mut loads, now) = (Loads::default(), Instant::now());
+        assert!(loads.begins_first(5, 7, now));
+        assert!(
+            !loads.begins_first(5, 7, now + Duration::from_secs(60)),
+            "its second file"
+        );
+        assert!(!loads.begins(5, 7, now + Duration::from_secs(120)));
+        assert!(loads.begins(5, 7, now + Duration::from_secs(180)));
     }
 
     #[test]

@@ -28,6 +28,13 @@ use crate::view::Level;
 /// Speed that homes are taken to have, bytes a second, until it is measured.
 const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
 
+/// Why a model is moved: it was loaded.
+pub(super) const LOAD: &str = "load";
+/// It is being loaded, and somebody may wait for it.
+pub(super) const FIRST_LOAD: &str = "first load";
+/// Somebody asked for it.
+pub(super) const REQUEST: &str = "request";
+
 /// The kind of a single file that was asked for by its path.
 pub(super) const SINGLE_FILE: &str = "file";
 
@@ -97,7 +104,7 @@ impl Coordinator {
         Ok(subjects.collect())
     }
 
-    fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
+    pub(super) fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
         let model = known.catalog.model(reference)?;
         let mut files: Vec<Arc<HomeFile>> = Vec::with_capacity(model.files.len());
         for part in &model.files {
@@ -449,7 +456,7 @@ impl Coordinator {
             size_bytes: file.attr().identity.size,
             pool,
             expected: expected.map(Digest::sha256),
-            priority: i32::from(why == "request"),
+            priority: priority_of_reason(why),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
@@ -480,12 +487,13 @@ impl Coordinator {
                 .then(|| self.subject(&known, ModelRef::Model(*index)))
                 .flatten()
             {
-                self.load(&known, subject);
+                self.load(&known, subject, LOAD);
             }
         }
     }
 
-    fn load(&self, known: &Known, subject: Subject) {
+    /// A load of a model begins; `why` it is moved, if it is.
+    pub(super) fn load(&self, known: &Known, subject: Subject, why: &str) {
         let bytes = subject.bytes();
         let resident = subject.files.iter().all(|file| file.is_resident());
         self.totals.loads.fetch_add(1, Ordering::Relaxed);
@@ -539,7 +547,7 @@ impl Coordinator {
             model: subject.id,
             kind: WantKind::Loaded,
         }];
-        if let Err(error) = self.plan_and_move(&[subject], wants, "load") {
+        if let Err(error) = self.plan_and_move(&[subject], wants, why) {
             tracing::warn!(%error, "nothing was planned for a load");
         }
     }
@@ -585,7 +593,11 @@ pub(super) fn is_weights(known: &Known, file: u64) -> bool {
 }
 
 /// Whether reading this file is loading the model: it has tensors, or the model has none at all.
-fn counts_as_weights(known: &Known, index: crate::models::ModelIndex, file: u64) -> bool {
+pub(super) fn counts_as_weights(
+    known: &Known,
+    index: crate::models::ModelIndex,
+    file: u64,
+) -> bool {
     let (mut any, mut this) = (false, false);
     for (other, _, role) in known.catalog.files(index) {
         any |= role.is_tensors();
@@ -601,6 +613,15 @@ fn rule_of(config: &Config, name: &str) -> ModelRule {
         ModelRule::Always
     } else {
         ModelRule::Normal
+    }
+}
+
+/// What somebody waits for comes first.
+fn priority_of_reason(why: &str) -> i32 {
+    match why {
+        FIRST_LOAD => 2,
+        REQUEST => 1,
+        _ => 0,
     }
 }
 

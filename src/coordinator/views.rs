@@ -79,6 +79,8 @@ impl Coordinator {
                 opens_passthrough: stats.opens_resident + stats.opens_home,
                 loads: total(&self.totals.loads),
                 loads_resident: total(&self.totals.loads_resident),
+                first_loads: stats.first_loads,
+                opens_held: stats.opens_held,
                 read_bytes: stats.daemon_read_bytes,
                 promoted_bytes: total(&self.totals.promoted_bytes),
                 promotions: total(&self.totals.promotions),

@@ -146,6 +146,8 @@ impl Tree for FsTree<'_> {
         let home = Arc::clone(self.fs.home_of(&file));
         let read = move || -> io::Result<Vec<u8>> {
             let opened = home.open_file(&path, false).map_err(io::Error::other)?;
+            // What the kernel would read ahead, or later because it did now, would come twice.
+            let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Random);
             read_range(&opened, offset, len)
         };
         if !file.is_cold() {

@@ -125,6 +125,10 @@ pub struct TotalsView {
     pub loads: u64,
     /// Loads of models that were resident.
     pub loads_resident: u64,
+    /// Copies that began because somebody was loading the file.
+    pub first_loads: u64,
+    /// Opens that waited for a copy.
+    pub opens_held: u64,
     /// Bytes that the daemon itself served to readers.
     pub read_bytes: u64,
     /// Bytes copied into pools and verified.

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const PART: &str = "SPEEDLOADER_TEST_PART";
 const ARGUMENT: &str = "SPEEDLOADER_TEST_ARGUMENT_";
 
@@ -86,6 +88,13 @@ impl Child {
         said
     }
 
+    /// Sends it a signal that ends it, and waits until it is gone.
+    pub fn end_by(&mut self, signal: Signal) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, signal).unwrap();
+        self.process.wait().unwrap();
+    }
+
     /// Kills it and waits until it is gone.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
@@ -130,6 +139,7 @@ fn part() {
     match std::env::var(PART).as_deref() {
         Ok("churn") => crate::mounted::churn::part(),
         Ok("lock") => crate::mounted::locking::part(),
+        Ok("load") => crate::mounted::first_load::part(),
         Ok("read") => crate::mounted::hung::part(),
         Ok(other) => panic!("no part is called `{other}`"),
         Err(_) => {}

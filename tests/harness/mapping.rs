@@ -1,6 +1,7 @@
 //! Mappings of files on a mount, as an engine makes them. The one place of the tests with unsafe
 //! code: what is mapped is never truncated while it is, and nobody relies on bytes that may change.
 #![allow(unsafe_code)]
+#![allow(dead_code, reason = "tests and benchmarks use a part each")]
 
 use std::fs::File;
 use std::io;
@@ -15,6 +16,24 @@ pub fn shared(file: &File) -> io::Result<Mmap> {
     // SAFETY: the tests truncate no file that they have mapped, and compare what they read with
     // what it must be; a byte that changes meanwhile is a failure, not a broken promise.
     unsafe { MmapOptions::new().map(file) }
+}
+
+/// Maps a whole file for reading, with all of it in place.
+///
+/// # Errors
+/// Whatever `mmap` reports.
+pub fn populated(file: &File) -> io::Result<Mmap> {
+    // SAFETY: as in `shared`.
+    unsafe { MmapOptions::new().populate().map(file) }
+}
+
+/// Maps a whole file for reading, privately.
+///
+/// # Errors
+/// Whatever `mmap` reports.
+pub fn private(file: &File) -> io::Result<Mmap> {
+    // SAFETY: as in `shared`.
+    unsafe { MmapOptions::new().map_copy_read_only(file) }
 }
 
 /// Maps a whole file for reading and writing.

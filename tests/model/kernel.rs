@@ -21,8 +21,8 @@ use speedloader_fs::ids::{HandleId, NodeId, PoolId};
 use speedloader_fs::node::Token;
 use speedloader_fs::residency::Notice;
 use speedloader_fs::tiered_fs::{
-    CreateRequest, OpenReply, OpenRequest, Opened, RenameMode, Served, SetAttr, Shown, TieredFs,
-    Time,
+    CreateRequest, OpenReply, OpenRequest, Opened, Patience, RenameMode, Served, SetAttr, Shown,
+    TieredFs, Time,
 };
 
 use super::naive::{Answer, CREATED_MODE, Outcome};
@@ -470,14 +470,14 @@ impl Kernel {
     }
 
     fn open_node(&mut self, node: NodeId, request: &OpenRequest) -> Result<Opened, i32> {
-        for may_wait in [false, true] {
+        for patience in [Patience::None, Patience::HomeOnly] {
             match self
                 .fs
-                .open(node, request, &register, may_wait)
+                .open(node, request, &register, patience)
                 .map_err(|e| errno(&e))?
             {
                 OpenReply::Ready(opened) => return Ok(opened),
-                OpenReply::Waits(_) => {}
+                OpenReply::Waits(_) | OpenReply::Held(_) => {}
             }
         }
         self.broken

@@ -34,7 +34,7 @@ pub struct Progress {
     pub rate_bytes_per_sec: u64,
     /// Time that the rest takes at this rate; unknown before the first byte.
     pub eta: Option<Duration>,
-    /// Time since the last chunk was finished.
+    /// Time since the last chunk was copied or hashed.
     pub since_last_chunk: Duration,
 }
 
@@ -62,11 +62,12 @@ pub struct CopyControl {
     stopped: AtomicBool,
     paused: AtomicBool,
     has_demand: AtomicBool,
+    urgent: AtomicBool,
     demands: Mutex<VecDeque<Range<u64>>>,
     gate: Mutex<()>,
     opened: Condvar,
     pace: Option<Arc<dyn Pace>>,
-    on_range: Option<OnRange>,
+    on_range: OnceLock<OnRange>,
 }
 
 impl CopyControl {
@@ -82,12 +83,16 @@ impl CopyControl {
         self
     }
 
-    /// The same; `on_range` is called by a copying thread for each finished chunk and must not
-    /// wait.
-    #[must_use]
-    pub fn with_on_range(mut self, on_range: impl Fn(Range<u64>) + Send + Sync + 'static) -> Self {
-        self.on_range = Some(Box::new(on_range));
-        self
+    /// From now on `on_range` is called by a copying thread for each finished chunk; it must not
+    /// wait. There is one: a second is not heard.
+    pub fn set_on_range(&self, on_range: impl Fn(Range<u64>) + Send + Sync + 'static) {
+        let _ = self.on_range.set(Box::new(on_range));
+    }
+
+    /// Somebody waits for all of it: neither the pace nor a pause slows it down any more.
+    pub fn urge(&self) {
+        self.urgent.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Ends the copy before its next read.
@@ -185,12 +190,13 @@ impl CopyControl {
 
     /// Waits as long as the copy is paused or must keep its pace; false when it is cancelled.
     pub(super) fn pass_gate(&self, bytes: u64) -> bool {
-        let urgent = || self.has_demand.load(Ordering::SeqCst);
+        let urgent =
+            || self.has_demand.load(Ordering::SeqCst) || self.urgent.load(Ordering::SeqCst);
         let delay = match &self.pace {
             Some(pace) if !urgent() => pace.delay(bytes),
             _ => Duration::ZERO,
         };
-        if delay.is_zero() && !self.paused.load(Ordering::SeqCst) {
+        if delay.is_zero() && (urgent() || !self.paused.load(Ordering::SeqCst)) {
             return !self.is_over();
         }
         let until = Instant::now() + delay.min(Duration::from_secs(60));
@@ -282,13 +288,12 @@ impl CopyControl {
             return;
         };
         chunks.states[chunk].store(COMPLETE, Ordering::Release);
-        let ms = u64::try_from(chunks.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_chunk_ms.fetch_max(ms, Ordering::Relaxed);
+        self.note_progress();
         let range = self.chunk_range(chunk);
         if hashed {
             self.add_done(range.end - range.start);
         }
-        if let Some(on_range) = &self.on_range {
+        if let Some(on_range) = self.on_range.get() {
             on_range(range);
         }
     }
@@ -296,6 +301,14 @@ impl CopyControl {
     /// So many more bytes are copied and hashed.
     pub(super) fn add_done(&self, bytes: u64) {
         self.done_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.note_progress();
+    }
+
+    fn note_progress(&self) {
+        if let Some(chunks) = self.chunks.get() {
+            let ms = u64::try_from(chunks.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.last_chunk_ms.fetch_max(ms, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_chunk_complete(&self, chunk: usize) -> bool {
@@ -388,6 +401,26 @@ mod tests {
         };
         control.cancel();
         assert!(!waiting.join().unwrap());
+    }
+
+    #[test]
+    fn a_copy_that_somebody_waits_for_is_not_slowed_down() {
+        struct Never;
+        impl Pace for Never {
+            fn delay(&self, _: u64) -> Duration {
+                Duration::from_secs(3600)
+            }
+        }
+        let control = Arc::new(CopyControl::new().with_pace(Arc::new(Never)));
+        control.begin(100, 10);
+        control.pause();
+        let waiting = {
+            let control = Arc::clone(&control);
+            std::thread::spawn(move || control.pass_gate(10))
+        };
+        control.urge();
+        assert!(waiting.join().unwrap());
+        assert!(control.pass_gate(10), "and goes on so");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What is copied: a trait, which is also where tests inject faults, and a file of a home.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Advice, OFlags};
 
 use crate::errno;
 use crate::identity::Identity;
@@ -29,12 +30,16 @@ pub trait Source: Send + Sync {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
+/// A part of a file that the kernel may have in its page cache already.
+pub const KEPT_BLOCK_BYTES: u64 = 256 << 10;
+
 /// An open file, read by direct I/O where its file system can.
 #[derive(Debug)]
 pub struct FileSource {
     file: File,
     direct: Option<File>,
     direct_refused: AtomicBool,
+    kept: HashSet<u64>,
 }
 
 impl FileSource {
@@ -53,7 +58,20 @@ impl FileSource {
             file,
             direct,
             direct_refused: AtomicBool::new(false),
+            kept: HashSet::new(),
         }
+    }
+
+    /// The same; these blocks of [`KEPT_BLOCK_BYTES`] were read through the page cache a moment ago,
+    /// and are had from there.
+    #[must_use]
+    pub fn keeping(mut self, kept: HashSet<u64>) -> Self {
+        if !kept.is_empty() {
+            // What is gone from there is read as it is asked for.
+            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
+        }
+        self.kept = kept;
+        self
     }
 
     /// The same without direct I/O.
@@ -62,6 +80,7 @@ impl FileSource {
             file,
             direct: None,
             direct_refused: AtomicBool::new(true),
+            kept: HashSet::new(),
         }
     }
 
@@ -77,6 +96,11 @@ impl Source for FileSource {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.kept.contains(&(offset / KEPT_BLOCK_BYTES)) {
+            let rest = KEPT_BLOCK_BYTES - offset % KEPT_BLOCK_BYTES;
+            let rest = usize::try_from(rest).unwrap_or(usize::MAX).min(bytes.len());
+            return self.file.read_at(&mut bytes[..rest], offset);
+        }
         let page = usize::try_from(PAGE_BYTES).unwrap_or(1);
         let aligned = offset.is_multiple_of(PAGE_BYTES)
             && bytes.len().is_multiple_of(page)

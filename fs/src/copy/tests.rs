@@ -240,7 +240,8 @@ fn finished_ranges_are_announced_once_each() {
         let size = 5 * CHUNK + 1;
         let announced = Arc::new(AtomicU64::new(0));
         let sum = Arc::clone(&announced);
-        let control = CopyControl::new().with_on_range(move |range| {
+        let control = CopyControl::new();
+        control.set_on_range(move |range| {
             sum.fetch_add(range.end - range.start, Ordering::SeqCst);
         });
         let partial = partial(&test, size);

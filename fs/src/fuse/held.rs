@@ -26,6 +26,11 @@ impl<R> HeldReply<R> {
         lock(&self.0).take().map(|(reply, _)| reply)
     }
 
+    /// Whether somebody has answered it.
+    pub fn is_answered(&self) -> bool {
+        lock(&self.0).is_none()
+    }
+
     /// Uses the reply without answering it.
     ///
     /// # Errors
@@ -46,7 +51,7 @@ trait Failing: Send + Sync {
 
 impl<R: Send> Failing for HeldReply<R> {
     fn is_answered(&self) -> bool {
-        lock(&self.0).is_none()
+        HeldReply::is_answered(self)
     }
 
     fn fail(&self, errno: i32) {

@@ -21,6 +21,11 @@ pub fn run(notices: &Receiver<Notice>, notifier: &Notifier) {
             // A negative offset: attributes only.
             Notice::Attr(node) => notifier.inval_inode(INodeNo(node.0), -1, 0),
             Notice::Data(node) => notifier.inval_inode(INodeNo(node.0), 0, 0),
+            Notice::Told(told) => {
+                // Whoever asked may have stopped waiting.
+                let _ = told.send(());
+                continue;
+            }
         };
         if let Err(error) = sent {
             tracing::debug!(%error, ?notice, "the kernel did not take a notice");

@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::held::HeldReplies;
 use super::{Adapter, Passthrough, notify};
 use crate::errno::{INPUT_OUTPUT, is_not_mounted, is_stale_mount};
+use crate::read_ahead;
 use crate::residency::Notice;
 use crate::tiered_fs::TieredFs;
 
@@ -24,6 +25,8 @@ pub struct MountSettings {
     pub mountpoint: PathBuf,
     /// Threads that answer the kernel.
     pub threads: usize,
+    /// How much the kernel reads ahead where the daemon serves the reads.
+    pub read_ahead_bytes: u64,
     /// Whether other users may use the mount.
     pub allow_other: bool,
     /// Whether set-user-id programs and devices on the mount are honoured.
@@ -91,6 +94,9 @@ pub fn mount(
     };
     let stat = rustix::fs::stat(&settings.mountpoint)?;
     fs.set_mount(&settings.mountpoint, stat.st_dev);
+    if let Err(error) = read_ahead::set(stat.st_dev, settings.read_ahead_bytes) {
+        tracing::debug!(%error, "the kernel reads ahead as it likes");
+    }
     Ok(mounted)
 }
 

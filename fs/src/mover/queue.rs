@@ -14,6 +14,9 @@ use crate::ids::{FileId, PoolId, TransferId};
 /// Transfers that are still shown after they ended.
 const ENDED_MAX: usize = 100;
 
+/// The priority of what somebody waits for.
+const URGENT: i32 = i32::MAX;
+
 struct Transfer {
     job: Job,
     control: Arc<CopyControl>,
@@ -88,6 +91,24 @@ impl Queue {
             transfer.job.priority = priority;
             self.waiting.insert((Reverse(priority), id));
         }
+    }
+
+    /// Puts the copies of a file before all others; whether there are any.
+    pub(super) fn urge(&mut self, file: FileId) -> bool {
+        let ids = self.of_file(file);
+        for id in &ids {
+            self.raise(*id, URGENT);
+            if let Some(transfer) = self.active.get(id) {
+                transfer.control.urge();
+            }
+        }
+        !ids.is_empty()
+    }
+
+    /// Number of transfers that wait while somebody waits for them.
+    pub(super) fn urgent(&self) -> usize {
+        let urgent = |waiting: &&(Reverse<i32>, TransferId)| waiting.0 == Reverse(URGENT);
+        self.waiting.iter().take_while(urgent).count()
     }
 
     /// Takes the first waiting job; it runs from now on.

@@ -26,7 +26,7 @@ const ALLOCATION_STEP_BYTES: u64 = 256 << 20;
 pub struct Partial {
     id: ReplicaId,
     origin: ReplicaOrigin,
-    file: File,
+    file: Arc<File>,
     /// Its name below `partial/`, where the file system has no files without one.
     name: Option<PartialName>,
     // Given back after the file is closed.
@@ -61,7 +61,7 @@ impl Partial {
         let mut partial = Partial {
             id,
             origin,
-            file,
+            file: Arc::new(file),
             name,
             claim,
         };
@@ -88,6 +88,12 @@ impl Partial {
     /// The file to fill.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The same descriptor, for who reads what is there already. While it is kept the replica that
+    /// this becomes is in use.
+    pub(crate) fn shared_file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     fn allocate(&mut self, pool: &Pool) -> FsResult<()> {
@@ -193,7 +199,7 @@ impl Partial {
                 flags,
             )?);
         }
-        match rustix::fs::linkat(&self.file, "", to, &name, AtFlags::EMPTY_PATH) {
+        match rustix::fs::linkat(&*self.file, "", to, &name, AtFlags::EMPTY_PATH) {
             // Without CAP_DAC_READ_SEARCH the way through procfs is left.
             Err(error) if errno::is_missing(error) || errno::is_refused(error) => {
                 let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
@@ -215,7 +221,7 @@ impl Partial {
         let name = self.id.data_name();
         let directory = pool.replicas_directory();
         let file = File::from(rustix::fs::openat(directory, &name, flags, Mode::empty())?);
-        let (ours, theirs) = (rustix::fs::fstat(&self.file)?, rustix::fs::fstat(&file)?);
+        let (ours, theirs) = (rustix::fs::fstat(&*self.file)?, rustix::fs::fstat(&file)?);
         if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) {
             return Err(io::Error::other(
                 "the replica was replaced while it was published",

@@ -8,15 +8,17 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
+use super::first_read::opening;
 use super::{Shown, TieredFs};
 use crate::attr::Attr;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
+use crate::first_load::{FirstLoad, Verdict};
 use crate::handle::{Handle, OpenFile};
 use crate::identity::Identity;
 use crate::ids::{HandleId, HomeId, NodeId};
@@ -42,7 +44,7 @@ pub struct OpenRequest {
 }
 
 impl OpenRequest {
-    fn flags(&self) -> OFlags {
+    pub(super) fn flags(&self) -> OFlags {
         OFlags::from_bits_retain(self.flags.cast_unsigned())
     }
 
@@ -90,17 +92,31 @@ pub struct Opened {
     pub served: Served,
 }
 
+/// How long an open may take to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all: this thread answers the kernel.
+    None,
+    /// A cold home may be asked, and a copy be waited for.
+    Home,
+    /// The same, but no copy is waited for (any more).
+    HomeOnly,
+}
+
 /// What an open leads to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum OpenReply {
     /// It is open.
     Ready(Opened),
-    /// It must ask a home that may hang: repeat on a thread of its own with `may_wait`.
+    /// It must ask a home that may hang: repeat on a thread of its own with [`Patience::Home`].
     Waits(HomeId),
+    /// The file is being copied: hold the reply by [`FirstLoads::hold`], then repeat on a thread of
+    /// its own with [`Patience::HomeOnly`].
+    Held(Arc<FirstLoad>),
 }
 
 /// The fastest copy.
-fn best_replica(file: &HomeFile) -> Option<Place> {
+pub(super) fn best_replica(file: &HomeFile) -> Option<Place> {
     file.with_live(|live| {
         let replica = live.replicas.first()?;
         Some(Place::Pool(replica.pool().id(), replica.shared_file()))
@@ -115,7 +131,7 @@ fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
 }
 
 impl TieredFs {
-    /// Opens a node. With `may_wait` false it never asks a cold home.
+    /// Opens a node. Without patience it never asks a cold home.
     ///
     /// # Errors
     /// [`ErrorKind::ColdReadOnly`] for writing to a cold file, or the home's answer.
@@ -124,16 +140,18 @@ impl TieredFs {
         node: NodeId,
         request: &OpenRequest,
         register: Register<'_>,
-        may_wait: bool,
+        patience: Patience,
     ) -> FsResult<OpenReply> {
         let node = self.node(node)?;
         match node.target() {
             Target::File(file) if request.writes() || request.truncates() => self
                 .open_for_writing(&node, &file, request, register)
                 .map(OpenReply::Ready),
-            Target::File(file) => self.open_for_reading(&node, &file, request, register, may_wait),
+            Target::File(file) => self.open_for_reading(&node, &file, request, register, patience),
             // Its contents may take time to make: never on a thread that answers the kernel.
-            Target::Virtual(_) if !may_wait => Ok(OpenReply::Waits(HomeId::MODELS)),
+            Target::Virtual(_) if patience == Patience::None => {
+                Ok(OpenReply::Waits(HomeId::MODELS))
+            }
             Target::Virtual(index) => {
                 let contents = self.virtual_files.read(self.virtual_name(index));
                 let handle = self
@@ -154,8 +172,9 @@ impl TieredFs {
         file: &Arc<HomeFile>,
         request: &OpenRequest,
         register: Register<'_>,
-        may_wait: bool,
+        patience: Patience,
     ) -> FsResult<OpenReply> {
+        let may_wait = patience != Patience::None;
         if file.is_cold() && !may_wait && self.copies(request.pid) {
             // Whether it copies onto the file itself is asked where waiting is allowed.
             return Ok(OpenReply::Waits(file.home));
@@ -177,6 +196,16 @@ impl TieredFs {
                 None if file.is_cold() => {
                     // Nobody else may be held up by the lock while a cold home is asked.
                     drop(open);
+                    match self
+                        .first_loads
+                        .open(file, &opening(node, request, patience))
+                    {
+                        Verdict::Ordinary => {}
+                        Verdict::Hold(load) => return Ok(OpenReply::Held(load)),
+                        Verdict::Serve(load) => {
+                            return self.open_arriving(node, file, load, request, register);
+                        }
+                    }
                     let place = Place::Home(Arc::new(self.open_cold(node, file)?));
                     open = node.lock_open();
                     place
@@ -195,6 +224,9 @@ impl TieredFs {
             if open.retired || open.handles == 0 {
                 return Err(FsError::new("open", ErrorKind::Retired));
             }
+        } else if self.is_for_a_first_load(node, file, &open, request) {
+            open.retired = true;
+            self.residency.retire(&self.nodes, file, node);
         }
         let served = self.share(&mut open);
         Ok(OpenReply::Ready(
@@ -234,7 +266,7 @@ impl TieredFs {
     }
 
     /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
-    fn open_cold(&self, node: &Node, file: &Arc<HomeFile>) -> FsResult<File> {
+    pub(super) fn open_cold(&self, node: &Node, file: &Arc<HomeFile>) -> FsResult<File> {
         let gone = || FsError::new("open", ErrorKind::NotFound);
         let by_path = self
             .union
@@ -281,7 +313,7 @@ impl TieredFs {
         }
     }
 
-    fn bind(
+    pub(super) fn bind(
         &self,
         open: &mut OpenState,
         file: &Arc<HomeFile>,
@@ -301,17 +333,19 @@ impl TieredFs {
             file: Arc::clone(file),
             place,
             token,
+            first_load: None,
         }));
     }
 
     /// One handle more on what the node is bound to.
-    fn share(&self, open: &mut OpenState) -> Served {
+    pub(super) fn share(&self, open: &mut OpenState) -> Served {
         open.handles += 1;
         let Some(bound) = &open.bound else {
             return Served::Direct;
         };
         match &bound.token {
             Some(token) => Served::Passthrough(Arc::clone(token)),
+            None if bound.first_load.is_some() => Served::Direct,
             None => {
                 // What is on record may be older than what is read: a change behind our back.
                 let identity = match &bound.place {
@@ -328,7 +362,7 @@ impl TieredFs {
         }
     }
 
-    fn opened(
+    pub(super) fn opened(
         &self,
         node: &Arc<Node>,
         file: &Arc<HomeFile>,
@@ -350,15 +384,20 @@ impl TieredFs {
             node: Arc::clone(node),
             file: Arc::clone(file),
             own,
+            tid: request.pid,
+            read_bytes: AtomicU64::new(0),
         };
         let handle = self.handles.insert(Handle::File(Arc::new(opened)));
         let (file, pid) = (Arc::clone(file), request.pid);
+        let bound = open.bound.as_ref();
+        let looks = bound.is_some_and(|bound| bound.first_load.is_some());
         self.residency.tell(FsEvent::Opened {
             file,
             handle,
             pid,
             write,
             pool,
+            looks,
         });
         Opened { handle, served }
     }
@@ -626,7 +665,7 @@ impl TieredFs {
         place.ok_or_else(|| FsError::new("read", ErrorKind::NotFound))
     }
 
-    fn open_file_of(&self, handle: HandleId) -> FsResult<Arc<OpenFile>> {
+    pub(super) fn open_file_of(&self, handle: HandleId) -> FsResult<Arc<OpenFile>> {
         self.handles
             .file(handle)
             .ok_or_else(|| FsError::new("find handle", ErrorKind::NotFound))

@@ -36,9 +36,9 @@ fn request(flags: i32) -> OpenRequest {
 
 fn open(fs: &TieredFs, node: NodeId, flags: i32) -> FsResult<Opened> {
     let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
-    match fs.open(node, &request(flags), &register, true)? {
+    match fs.open(node, &request(flags), &register, Patience::HomeOnly)? {
         OpenReply::Ready(opened) => Ok(opened),
-        OpenReply::Waits(home) => panic!("waits for {home:?}"),
+        OpenReply::Waits(_) | OpenReply::Held(_) => panic!("it waits"),
     }
 }
 

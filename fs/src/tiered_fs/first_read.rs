@@ -1,0 +1,202 @@
+//! The file system's side of a first load: opens that the daemon serves while the copy comes, and
+//! where their reads are answered from.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{Advice, OFlags};
+
+use super::open::best_replica;
+use super::{OpenReply, OpenRequest, Patience, Register, TieredFs};
+use crate::copy::KEPT_BLOCK_BYTES;
+use crate::error::{ErrorKind, FsError, FsResult};
+use crate::file::HomeFile;
+use crate::first_load::{FirstLoad, Opening};
+use crate::handle::OpenFile;
+use crate::ids::HandleId;
+use crate::node::{Bound, Node, OpenState, Place};
+
+/// Takes what was read. Called once, by a thread that should not be kept.
+pub type Sink = Box<dyn FnOnce(FsResult<&[u8]>) + Send>;
+
+thread_local! {
+    /// A fresh one for each read would be paid for by page faults.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A read of a handle that a first load serves.
+pub struct FirstRead {
+    load: Arc<FirstLoad>,
+    home: Arc<File>,
+    open: Arc<OpenFile>,
+}
+
+pub(super) fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
+    Opening {
+        node: node.id,
+        tid: request.pid,
+        direct: request.flags().contains(OFlags::DIRECT),
+        may_hold: patience == Patience::Home,
+    }
+}
+
+impl TieredFs {
+    /// Opens a file whose bytes the daemon gives out as they come. Who opens it next shall find
+    /// another nodeid, since the kernel reads the replica itself on one that the daemon never served.
+    pub(super) fn open_arriving(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        load: Arc<FirstLoad>,
+        request: &OpenRequest,
+        register: Register<'_>,
+    ) -> FsResult<OpenReply> {
+        let home = self.open_cold(node, file)?;
+        // Each miss is read as it is asked for: what is read ahead would be read twice.
+        let _ = rustix::fs::fadvise(&home, 0, None, Advice::Random);
+        let is_locked = self.residency.is_locked(node, file);
+        if !is_locked {
+            self.residency.retire_and_tell(&self.nodes, file, node);
+        }
+        let mut open = node.lock_open();
+        if open.handles == 0 {
+            match best_replica(file) {
+                // It came meanwhile.
+                Some(replica) => self.bind(&mut open, file, replica, register),
+                None => {
+                    open.bound = Some(Box::new(Bound {
+                        file: Arc::clone(file),
+                        place: Place::Home(Arc::new(home)),
+                        token: None,
+                        first_load: Some(load),
+                    }));
+                }
+            }
+        }
+        open.retired |= !is_locked;
+        let served = self.share(&mut open);
+        Ok(OpenReply::Ready(
+            self.opened(node, file, &open, served, None, request),
+        ))
+    }
+
+    /// Whether a node that is held on its cold home stands in the way of a first load: whoever opens
+    /// the file next shall find another one.
+    pub(super) fn is_for_a_first_load(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        open: &OpenState,
+        request: &OpenRequest,
+    ) -> bool {
+        let at_home = open.bound.as_ref().is_some_and(|bound| {
+            bound.first_load.is_none() && matches!(bound.place, Place::Home(_))
+        });
+        at_home
+            && !open.retired
+            && file.is_cold()
+            && self.first_loads.open_beside(file, request.pid)
+            && !self.residency.is_locked(node, file)
+    }
+
+    /// What a read of this handle goes through, if a first load serves it.
+    pub fn first_read(&self, handle: HandleId) -> Option<FirstRead> {
+        let open = self.handles.file(handle)?;
+        let state = open.node.lock_open();
+        let bound = state.bound.as_ref()?;
+        let load = Arc::clone(bound.first_load.as_ref()?);
+        let Place::Home(home) = &bound.place else {
+            return None;
+        };
+        let home = Arc::clone(home);
+        drop(state);
+        Some(FirstRead { load, home, open })
+    }
+
+    /// Where the bytes can be had at once, if they can. Called once a read.
+    pub fn ready_to_read(&self, read: &FirstRead, offset: u64, size: u32) -> Option<Arc<File>> {
+        let before = read
+            .open
+            .read_bytes
+            .fetch_add(u64::from(size), Ordering::Relaxed);
+        self.first_loads
+            .note_read(&read.load, before, before + u64::from(size), read.open.tid);
+        read.load.ready(offset..offset + u64::from(size))
+    }
+
+    /// Gives the bytes to `sink` once they are there: from the copy as it comes, or from the home.
+    pub fn read_arriving(self: &Arc<Self>, read: FirstRead, offset: u64, size: u32, sink: Sink) {
+        let FirstRead { load, home, .. } = read;
+        let (fs, of, home_id) = (Arc::clone(self), Arc::clone(&load), load.file().home);
+        let answer = move |found: Option<Arc<File>>| match found {
+            Some(file) => fs.read_range(&file, offset, size, sink),
+            None => {
+                let by = Arc::clone(&fs);
+                let job = move || {
+                    if of.has_ended() {
+                        // It is read here to its end.
+                        let _ = rustix::fs::fadvise(&home, 0, None, Advice::Normal);
+                    } else {
+                        of.note_kept_blocks(offset..offset + u64::from(size))
+                            .into_iter()
+                            .for_each(|block| read_block(&home, block));
+                    }
+                    by.read_range(&home, offset, size, sink);
+                };
+                fs.offload(home_id).run(Box::new(job));
+            }
+        };
+        self.first_loads
+            .read(&load, offset..offset + u64::from(size), Box::new(answer));
+    }
+
+    /// Reads a range of a descriptor into this thread's buffer, for `sink`.
+    pub fn read_range(
+        &self,
+        file: &File,
+        offset: u64,
+        size: u32,
+        sink: impl FnOnce(FsResult<&[u8]>),
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(buffer.len().max(size as usize), 0);
+            match fill(file, offset, &mut buffer[..size as usize]) {
+                Ok(length) => {
+                    self.stats
+                        .daemon_read_bytes
+                        .fetch_add(length as u64, Ordering::Relaxed);
+                    sink(Ok(&buffer[..length]));
+                }
+                Err(error) => {
+                    let error = FsError::new("read", ErrorKind::Io(error));
+                    sink(Err(error.at_offset(offset)));
+                }
+            }
+        });
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], offset + length as u64) {
+            Ok(0) => break,
+            Ok(number) => length += number,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Has the kernel read a block of a header and keep it.
+fn read_block(home: &File, block: u64) {
+    let mut bytes = vec![0; usize::try_from(KEPT_BLOCK_BYTES).unwrap_or(0)];
+    // Whoever asked for it reads it once more, and is told what is wrong.
+    let _ = home.read_at(&mut bytes, block * KEPT_BLOCK_BYTES);
+}
