@@ -1275,7 +1275,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__simulate)
-            opts="-v -q -h --trace --pool --remote --policy --bandwidth --moves --config --socket --json --verbose --quiet --help"
+            opts="-v -q -h --trace --pool --more --remote --policy --bandwidth --moves --plot --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1286,6 +1286,10 @@ _speedloader() {
                     return 0
                     ;;
                 --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --more)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1303,6 +1307,10 @@ _speedloader() {
                     ;;
                 --moves)
                     COMPREPLY=($(compgen -W "while-reading copy" -- "${cur}"))
+                    return 0
+                    ;;
+                --plot)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

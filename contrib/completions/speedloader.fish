@@ -46,7 +46,7 @@ complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "wait" -d 'R
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "which" -d 'Show where the files of a model are'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "explain" -d 'Say why a model is where it is'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "plan" -d 'Show what the policy would move now, and why'
-complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "simulate" -d 'Replay a trace of loads: what would more RAM, or another policy, have brought?'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "simulate" -d 'Replay loads: what would more RAM, or another policy, have brought?'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "rescan" -d 'Read all homes through now'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "events" -d 'Show what happened: promotions, loads, refusals, lost pools'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "config" -d 'Check, show or reload the configuration'
@@ -195,13 +195,15 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l json -d
 complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l trace -d 'The trace' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l trace -d 'The trace [default: what the daemon has logged]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l pool -d 'Sizes of the pool in local RAM, to be compared' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l more -d 'Compare each size also with so much more: what would it buy?' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l remote -d 'Size of a pool in another host\'s RAM beside it' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l policy -d 'Policies to be compared; `auto` is speedloader\'s own' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l bandwidth -d 'What the tiers give' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l moves -d 'Whether a promotion happens while the load reads anyway, or is a copy of its own' -r -f -a "while-reading\t''
 copy\t''"
+complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l plot -d 'Draw load time and the RAM that a byte not read cold costs, as SVG' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l json -d 'Print JSON instead of text'
@@ -307,7 +309,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "which" -d 'Show where the files of a model are'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "explain" -d 'Say why a model is where it is'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "plan" -d 'Show what the policy would move now, and why'
-complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "simulate" -d 'Replay a trace of loads: what would more RAM, or another policy, have brought?'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "simulate" -d 'Replay loads: what would more RAM, or another policy, have brought?'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "rescan" -d 'Read all homes through now'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "events" -d 'Show what happened: promotions, loads, refusals, lost pools'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events config version demo completions man help" -f -a "config" -d 'Check, show or reload the configuration'
