@@ -58,7 +58,7 @@ pub enum View {
     /// Which version runs.
     Version(VersionView),
     /// Why a model is where it is.
-    Explain(ExplainView),
+    Explain(Box<ExplainView>),
     /// What the policy would do.
     Plan(PlanView),
     /// What became of a request.

@@ -776,7 +776,7 @@ impl Coordinator {
     fn explain(&self, name: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
         let shown = self.model_view(&subject);
-        Ok(View::Explain(self.explain_view(&subject, shown)?))
+        Ok(View::Explain(Box::new(self.explain_view(&subject, shown)?)))
     }
 
     fn plan_view(&self) -> Result<View, Message> {

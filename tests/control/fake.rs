@@ -174,7 +174,7 @@ impl Fake {
             Command::Config {} => View::Config(config()),
             Command::Reload {} => View::Reload(ReloadView { changes: changes() }),
             Command::Version {} => View::Version(version()),
-            Command::Explain { name } => View::Explain(explanation(known(&name)?)),
+            Command::Explain { name } => View::Explain(Box::new(explanation(known(&name)?))),
             Command::Plan {} => View::Plan(PlanView { moves: planned() }),
             Command::Shutdown {} => View::Done(DoneView {
                 text: "ending".to_owned(),
