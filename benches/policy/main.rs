@@ -1,13 +1,13 @@
 //! Load time of the policy engine against the offline bound and published policies.
 //!
-//! `cargo bench --bench policy -- [--traces DIR]... [--seeds N,N] [--tiers 2|3] [--scale LOADS]`
+//! `cargo bench --bench policy -- [--traces DIR]... [--seeds N,N] [--tiers 2|3] [--scale LOADS] [--quick]`
 //!
 //! Replays every `*.csv` and `*.csv.gz` of the given directories (also `SPEEDLOADER_TRACES`,
 //! separated by colons), or, without any, synthetic worlds of its own (`worlds`). Pools are 5, 10,
 //! 20 and 40 % of a trace's footprint; with three tiers a remote pool of twice that is added.
 //! Speeds are 10, 5 and 1 GB/s, moves happen while reading, demotions are charged. `--scale`
-//! (default 10,000,000; 0 leaves it out) measures time, memory and plan latency. Figures in
-//! seconds of load time are the same on every machine.
+//! (default 10,000,000; 0 leaves it out) measures time, memory and plan latency. `--quick` does a
+//! little of everything, for tests. Figures in seconds of load time are the same on every machine.
 #![allow(clippy::print_stdout)]
 
 mod scale;
@@ -34,6 +34,7 @@ struct Options {
     seeds: Vec<u64>,
     tiers: Vec<usize>,
     scale_loads: u64,
+    quick: bool,
 }
 
 /// One trace, one size, one number of tiers.
@@ -54,6 +55,7 @@ fn options() -> Result<Options> {
         seeds: vec![5, 6],
         tiers: vec![2, 3],
         scale_loads: 10_000_000,
+        quick: false,
     };
     if let Some(paths) = std::env::var_os("SPEEDLOADER_TRACES") {
         options.directories.extend(std::env::split_paths(&paths));
@@ -63,6 +65,7 @@ fn options() -> Result<Options> {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--bench" => {}
+            "--quick" => options.quick = true,
             "--traces" => options.directories.push(value()?.into()),
             "--seeds" => {
                 let text = value()?;
@@ -83,7 +86,7 @@ fn options() -> Result<Options> {
 }
 
 fn main() -> Result<()> {
-    let options = options()?;
+    let mut options = options()?;
     let mut traces = Vec::new();
     for directory in &options.directories {
         let entries = std::fs::read_dir(directory)
@@ -108,6 +111,10 @@ fn main() -> Result<()> {
         bail!("no *.csv or *.csv.gz in {:?}", options.directories);
     }
     traces.sort_by(|a, b| a.0.cmp(&b.0));
+    if options.quick {
+        traces.truncate(2);
+        options.scale_loads = options.scale_loads.min(50_000);
+    }
     for &tiers in &options.tiers {
         print_table(tiers, &measure_all(&traces, tiers));
     }
@@ -185,7 +192,7 @@ fn measure(name: &str, trace: &Trace, percent: u64, count: usize) -> Cell {
             best = (kind.name(), secs);
         }
     }
-    Cell {
+    let cell = Cell {
         trace: name.to_owned(),
         percent,
         bound_secs: load_time_bound_secs(&tiers, trace),
@@ -193,7 +200,14 @@ fn measure(name: &str, trace: &Trace, percent: u64, count: usize) -> Cell {
         engine_secs: engine.load_time_secs,
         byte_hit_ratio: engine.byte_hit_ratio(),
         moved_bytes: engine.moved_bytes,
-    }
+    };
+    let least = cell.engine_secs.min(cell.best.1);
+    assert!(
+        cell.bound_secs > 0.0 && cell.bound_secs <= least,
+        "{name} {percent} %: a policy takes {least} s, the bound is {} s",
+        cell.bound_secs
+    );
+    cell
 }
 
 fn print_table(tiers: usize, cells: &[Cell]) {

@@ -32,14 +32,17 @@ fn resident_set_mib() -> f64 {
 pub fn run(loads: u64) {
     if loads > 0 {
         println!("\nscale: {MODELS} models, pools of 5 % and 10 %");
-        for part in [loads / 10, loads] {
-            simulate(part);
-        }
+        let [short, long] = [loads / 10, loads].map(simulate);
+        println!(
+            "10 times the loads take {:.1} times as long",
+            long / short.max(f64::MIN_POSITIVE)
+        );
     }
     latency();
 }
 
-fn simulate(loads: u64) {
+/// Seconds it took.
+fn simulate(loads: u64) -> f64 {
     let bytes = |object: u32| 1_000_000_000 + u64::from(object % 977) * 20_000_000;
     let footprint: u64 = (0..MODELS).map(bytes).sum();
     let pools = vec![
@@ -74,6 +77,7 @@ fn simulate(loads: u64) {
         saved as f64 / 1048576.0,
         replay.totals().byte_hit_ratio(),
     );
+    secs
 }
 
 /// A plan for one load among 10,000 files of 3,333 models.

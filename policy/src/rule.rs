@@ -80,5 +80,7 @@ pub struct Rule {
 ///
 /// Tried and left out because it gained no more than noise: the heat of a model's family as a third
 /// dimension of the classes of learned reuse (two tiers 1.208 to 1.210 x bound instead of 1.2045), and
-/// the same for first loads only (1.2043); a count with half-life 64 x resident models.
+/// the same for first loads only (1.2043); a count with half-life 64 x resident models; splitting the
+/// tiers by the medium memory of heat, by an expert of its own (three tiers 0.977 of the best baseline
+/// instead of 0.978) or two (0.978), and by learned reuse with a price (0.977).
 pub const EXPERTS: &[Rule] = &[c::RULE, r::RULE, a::RULE, d::RULE, b::RULE];

@@ -28,6 +28,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last moments of a copy may take, after it serves.
 const ENDING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a promotion that is waited for gives writers to be gone: the kernel tells of a close a
+/// moment after it returned, and whoever has just copied a model promotes it next.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+/// How often it is looked whether they are.
+const CLOSE_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -35,6 +40,12 @@ const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 const DRAINING: &str = "its memory is free when the last reader lets go";
 
 type Progress<'a> = &'a mut dyn FnMut(View);
+
+/// Whether the plan refuses a model because of a writer.
+fn is_busy(carried: &Carried) -> bool {
+    let busy = |found: &Found| matches!(found, Found::Refused(Refusal::Busy(_)));
+    carried.outcomes.values().any(busy)
+}
 
 impl Executor for Coordinator {
     fn execute(&self, peer: &Peer, command: Command, progress: Progress<'_>) -> Answer {
@@ -169,8 +180,15 @@ impl Coordinator {
             model: subject.id,
             kind: WantKind::Promote { pool: target },
         };
-        let wants = subjects.iter().map(want).collect();
-        let carried = self.plan_and_move(&subjects, wants, REQUEST)?;
+        let wants: Vec<Want> = subjects.iter().map(want).collect();
+        let mut carried = self.plan_and_move(&subjects, wants.clone(), REQUEST)?;
+        let until = Instant::now() + CLOSE_PATIENCE;
+        while wait && is_busy(&carried) && Instant::now() < until {
+            std::thread::sleep(CLOSE_LOOK_INTERVAL);
+            let again = self.plan_and_move(&subjects, wants.clone(), REQUEST)?;
+            let begun = std::mem::replace(&mut carried, again).transfers;
+            carried.transfers.extend(begun);
+        }
         let moves = self.moves_of(&subjects, &carried)?;
         if wait {
             self.wait_resident(peer, &subjects, None, progress)?;

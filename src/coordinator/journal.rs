@@ -139,4 +139,27 @@ mod tests {
         assert!(directory.path().join("learned.bin.bad").exists());
         assert!(journal.pins().is_empty());
     }
+
+    /// A bit that turned, another version, and a crash in the middle of writing.
+    #[test]
+    fn what_was_learned_is_whole_or_set_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(directory.path()).expect("opened");
+        let path = directory.path().join(LEARNED);
+        let whole = Learned::new().to_bytes();
+        for at in [0, 8, 20, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, &damaged).expect("written");
+            assert_eq!(journal.learned().loads(), 0);
+            let aside = fs::read(directory.path().join("learned.bin.bad")).expect("set aside");
+            assert_eq!(aside, damaged, "byte {at}");
+            assert!(!path.exists());
+        }
+        journal.save_learned(&whole).expect("saved");
+        fs::write(directory.path().join("learned.bin.new"), b"half").expect("written");
+        assert_eq!(journal.learned().to_bytes(), whole);
+        journal.save_learned(&whole).expect("saved over it");
+        assert_eq!(fs::read(&path).expect("read"), whole);
+    }
 }

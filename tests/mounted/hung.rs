@@ -59,8 +59,14 @@ fn hanging() -> Option<Hanging> {
 }
 
 impl Hanging {
+    /// Returns when no thread of the home's server runs any more: a request that one of them has taken
+    /// cannot be given up by whoever asked, not even when he is killed.
     fn stop(&self) {
-        mount_table::signal(self.home.pid(), Signal::STOP).unwrap();
+        let pid = self.home.pid();
+        mount_table::signal(pid, Signal::STOP).unwrap();
+        while states(pid).iter().any(|(state, _)| *state != 'T') {
+            std::thread::yield_now();
+        }
     }
 
     fn go_on(&self) {
@@ -87,8 +93,8 @@ fn at_once<T>(what: &str, act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Tasks of a process that wait without a way to be woken.
-fn uninterruptible(pid: u32) -> Vec<String> {
+/// The state of each task of a process, with all that is known of it.
+fn states(pid: u32) -> Vec<(char, String)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten();
@@ -96,9 +102,15 @@ fn uninterruptible(pid: u32) -> Vec<String> {
         .filter_map(|task| {
             let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
             let state = stat.rsplit(')').next()?.trim_start().chars().next()?;
-            (state == 'D').then_some(stat)
+            Some((state, stat))
         })
         .collect()
+}
+
+/// Tasks of a process that wait without a way to be woken.
+fn uninterruptible(pid: u32) -> Vec<String> {
+    let waiting = states(pid).into_iter().filter(|(state, _)| *state == 'D');
+    waiting.map(|(_, stat)| stat).collect()
 }
 
 #[test]
