@@ -18,8 +18,11 @@ mod harness;
 mod mapping;
 #[path = "../tests/harness/store.rs"]
 mod store;
-#[path = "first_load/engine.rs"]
-mod engine;
+mod first_load {
+    //! What is measured.
+
+    pub mod engine;
+}
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +30,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use engine::{PATTERNS, disk_bytes};
+use first_load::engine::{self, PATTERNS, disk_bytes};
 use harness::report::{Fact, Figures};
 use harness::{Goal, Options, Report, Site, files, machine};
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use speedloader_fs::sys::map::HugeBuffer;
 
-use super::mapping;
+use crate::mapping;
 
 /// A tensor.
 const TENSOR_BYTES: usize = 8 << 20;

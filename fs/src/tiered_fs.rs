@@ -31,8 +31,8 @@ use crate::stats::{Stats, count};
 use crate::union::{Found, HOMES_MAX, ListedName, Union, UnionChange};
 use crate::virtual_file::{DIRECTORY, VirtualFiles};
 
-mod first_read;
 mod open;
+mod first_read;
 mod changes;
 mod keep_true;
 mod vanished;

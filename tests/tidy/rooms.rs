@@ -17,7 +17,8 @@ const ROOMS: [Room; 3] = [
     Room {
         word: "fuser",
         within: &[""],
-        allowed: &["fs/src/fuse.rs", "fs/src/fuse/"],
+        // The last is no part of the product: a store to read from, for tests and benchmarks.
+        allowed: &["fs/src/fuse.rs", "fs/src/fuse/", "tests/harness/store.rs"],
         why: "the adapter is one room, ready for another library",
     },
     Room {

@@ -8,14 +8,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::Advice;
 
 use super::open::best_replica;
-use super::{OpenReply, OpenRequest, Patience, Register, TieredFs};
+use super::{OpenReply, OpenRequest, Register, TieredFs};
 use crate::copy::KEPT_BLOCK_BYTES;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::file::HomeFile;
-use crate::first_load::{FirstLoad, Opening};
+use crate::first_load::FirstLoad;
 use crate::handle::OpenFile;
 use crate::ids::HandleId;
 use crate::node::{Bound, Node, OpenState, Place};
@@ -33,15 +33,6 @@ pub struct FirstRead {
     load: Arc<FirstLoad>,
     home: Arc<File>,
     open: Arc<OpenFile>,
-}
-
-pub(super) fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
-    Opening {
-        node: node.id,
-        tid: request.pid,
-        direct: request.flags().contains(OFlags::DIRECT),
-        may_hold: patience == Patience::Home,
-    }
 }
 
 impl TieredFs {

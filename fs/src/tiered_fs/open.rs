@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
-use super::first_read::opening;
 use super::{Shown, TieredFs};
 use crate::attr::Attr;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
-use crate::first_load::{FirstLoad, Verdict};
+use crate::first_load::{FirstLoad, Opening, Verdict};
 use crate::handle::{Handle, OpenFile};
 use crate::identity::Identity;
 use crate::ids::{HandleId, HomeId, NodeId};
@@ -44,7 +43,7 @@ pub struct OpenRequest {
 }
 
 impl OpenRequest {
-    pub(super) fn flags(&self) -> OFlags {
+    fn flags(&self) -> OFlags {
         OFlags::from_bits_retain(self.flags.cast_unsigned())
     }
 
@@ -128,6 +127,15 @@ fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
     open.bound
         .as_ref()
         .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)))
+}
+
+fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
+    Opening {
+        node: node.id,
+        tid: request.pid,
+        direct: request.flags().contains(OFlags::DIRECT),
+        may_hold: patience == Patience::Home,
+    }
 }
 
 impl TieredFs {
