@@ -82,7 +82,10 @@ struct Directory {
     /// One bit a home that has this directory.
     homes: u64,
     ino: u64,
+    /// What is shown: what the first home that has it says.
     attr: Attr,
+    /// What each home says that was looked at: the next one is shown when the first has lost it.
+    attrs: BTreeMap<HomeId, Attr>,
     version: u64,
     entries: BTreeMap<Arc<[u8]>, Slot>,
     /// Of the entries, those that are directories in every home: counting them would make each
@@ -93,6 +96,12 @@ struct Directory {
 }
 
 impl Directory {
+    fn show_first(&mut self) {
+        if let Some(first) = self.attrs.values().next() {
+            self.attr = *first;
+        }
+    }
+
     /// Makes the counts true when an entry comes (`true`) or goes.
     fn count(&mut self, slot: &Slot, comes: bool) {
         let counted = match slot {
@@ -167,6 +176,7 @@ impl Union {
             homes: (0..homes).fold(0, |bits, home| bits | 1 << home),
             ino: shown_ino(HomeId::MODELS, &attr, attr.identity.dev),
             attr,
+            attrs: BTreeMap::from([(HomeId::MODELS, attr)]),
             version: 0,
             entries: BTreeMap::new(),
             plain_directories: 0,
@@ -500,13 +510,6 @@ impl Union {
                 apply(&mut tree, found, &mut changes);
                 return Ok(changes);
             }
-        }
-    }
-
-    /// Records attributes of a directory's first home.
-    pub fn set_directory_attr(&self, directory: DirId, attr: Attr) {
-        if let Some(known) = self.write().directories.get_mut(&directory) {
-            known.attr = attr;
         }
     }
 
@@ -878,6 +881,7 @@ impl Tree {
                 homes: 0,
                 ino: shown_ino(home, attr, root_dev),
                 attr: *attr,
+                attrs: BTreeMap::new(),
                 version: 0,
                 entries: BTreeMap::new(),
                 plain_directories: 0,
@@ -891,9 +895,8 @@ impl Tree {
         let Some(known) = self.directories.get_mut(&id) else {
             return;
         };
-        if known.homes & (bit - 1) == 0 {
-            known.attr = *attr;
-        }
+        known.attrs.insert(home, *attr);
+        known.show_first();
         if known.homes & bit == 0 {
             known.homes |= bit;
             changes.push(UnionChange::DirectoryFound(home, id));
@@ -933,6 +936,8 @@ impl Tree {
             return;
         };
         known.homes &= !bit;
+        known.attrs.remove(&home);
+        known.show_first();
         if known.homes == 0 {
             self.directories.remove(&id);
             let (files, _) = self.take_slot(parent, name);
@@ -1018,6 +1023,9 @@ impl Tree {
         changes.push(UnionChange::DirectoryGone(from));
         if let Some(known) = self.directories.get_mut(&into) {
             known.homes |= hidden.homes;
+            for (home, attr) in hidden.attrs {
+                known.attrs.entry(home).or_insert(attr);
+            }
             known.version += 1;
         }
         for (name, slot) in hidden.entries {

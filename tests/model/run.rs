@@ -15,6 +15,8 @@ use super::world::{HOMES, OnDisk, POOLS, Pools, World};
 /// Steps between looks at everything.
 const LOOK_EVERY: usize = 12;
 const HANDLES_MAX: usize = 8;
+/// Runs of a case before it counts as one that does not fail: what depends on threads fails now and then.
+const SHRINK_RUNS: usize = 6;
 
 /// Everything that a run is made of.
 #[derive(Clone, Debug)]
@@ -185,7 +187,9 @@ pub fn run(case: &Case) -> Checked {
 pub fn shrink(case: &Case, mut attempts: usize) -> Case {
     let mut best = case.clone();
     let fails = |case: &Case| {
-        std::panic::catch_unwind(|| run(case)).map_or(true, |outcome| outcome.is_err())
+        (0..SHRINK_RUNS).any(|_| {
+            std::panic::catch_unwind(|| run(case)).map_or(true, |outcome| outcome.is_err())
+        })
     };
     let mut size = best.ops.len().max(1);
     while size > 0 {

@@ -109,7 +109,7 @@ pub enum OpenReply {
     Ready(Opened),
     /// It must ask a home that may hang: repeat on a thread of its own with [`Patience::Home`].
     Waits(HomeId),
-    /// The file is being copied: hold the reply by [`FirstLoads::hold`], then repeat on a thread of
+    /// The file is being copied: hold the reply by `FirstLoads::hold`, then repeat on a thread of
     /// its own with [`Patience::HomeOnly`].
     Held(Arc<FirstLoad>),
 }

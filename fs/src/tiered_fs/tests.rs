@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use super::*;
@@ -131,4 +131,31 @@ fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {
     // No writer is counted any more, so it can be promoted.
     promote(&fs, &pool, again);
     assert!(known.is_resident());
+}
+
+/// A directory that its first home lost went on with that home's permissions until another scan of
+/// the next one (a random sequence found it).
+#[test]
+fn a_directory_that_its_first_home_lost_shows_the_next_ones_permissions() {
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for (home, mode) in homes.iter().zip([0o775, 0o750]) {
+        let directory = home.path().join("d");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let first = Home::open_models(homes[0].path()).unwrap();
+    let second = Home::open_cold(HomeId(1), homes[1].path(), Watch::Rescan).unwrap();
+    let root = first.stat(&RelPath::root()).unwrap();
+    let union = Union::new(root, 2);
+    for home in [&first, &second] {
+        union.refresh_directory(home, DirId::ROOT).unwrap();
+    }
+    let permissions = || match union.look_up(DirId::ROOT, b"d") {
+        Some(Found::Directory(id)) => union.directory(id).unwrap().attr.permissions,
+        found => panic!("{found:?}"),
+    };
+    assert_eq!(permissions(), 0o775);
+    fs::remove_dir(homes[0].path().join("d")).unwrap();
+    union.refresh_name(&first, DirId::ROOT, b"d").unwrap();
+    assert_eq!(permissions(), 0o750);
 }
