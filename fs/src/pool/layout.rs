@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, StatFs};
 
@@ -55,6 +56,10 @@ pub(super) fn prepare(path: &Path, kind: &PoolKind) -> FsResult<Prepared> {
     Ok(prepared)
 }
 
+/// How long a pool's lock is waited for: a daemon that was killed gives it back only when the kernel
+/// is done with it, and a process that it is just starting holds it until its `exec`.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Makes a directory that only we may enter, if it is missing, and its parents with `parents_mode`.
 fn make_directory(path: &Path, parents_mode: u32) -> io::Result<()> {
     if path.exists() {
@@ -81,9 +86,7 @@ impl Layout {
             FsError::new("connect pool", ErrorKind::Io(error.into())).at_file(path)
         };
         let directory = open_own_directory(CWD, path, path)?;
-        // Two daemons in one pool would each remove the other's copies.
-        let lock = FlockOperation::NonBlockingLockExclusive;
-        rustix::fs::flock(&directory, lock).map_err(|error| {
+        lock(&directory).map_err(|error| {
             if errno::lease_refused(&error.into()) {
                 let kind = ErrorKind::Busy("another speedloader uses this pool");
                 FsError::new("connect pool", kind).at_file(path)
@@ -109,6 +112,21 @@ impl Layout {
             partial,
             is_memory,
         })
+    }
+}
+
+/// Takes a pool for this process: two daemons in one pool would each remove the other's copies.
+fn lock(directory: &OwnedFd) -> rustix::io::Result<()> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let locked = rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
+        let is_taken = |error: rustix::io::Errno| errno::lease_refused(&error.into());
+        match locked {
+            Err(error) if is_taken(error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
     }
 }
 
