@@ -106,7 +106,7 @@ fn main() -> Result<()> {
     for way in WAYS {
         match way.needs().filter(|(program, _)| !is_installed(program)) {
             Some((program, hint)) => {
-                report.note(&format!("{}: {program} is missing: {hint}", way.name()));
+                report.cannot_measure(&format!("{}: {program} is missing: {hint}", way.name()));
             }
             None => ways.push(way),
         }

@@ -287,6 +287,12 @@ impl Report {
         self.tables.push(json!({"note": text}));
     }
 
+    /// A goal that cannot be measured here, and why: it counts as missed.
+    pub fn cannot_measure(&mut self, why: &str) {
+        self.note(why);
+        self.missed.push(why.to_owned());
+    }
+
     /// Ends: the sum of it, or all of it as JSON.
     ///
     /// # Errors
