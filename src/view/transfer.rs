@@ -161,6 +161,10 @@ pub enum Outcome {
     Already,
     /// It was done, but memory is free only when readers let go.
     Draining,
+    /// It cannot be done; the remark says why.
+    Refused,
+    /// Nothing has this name.
+    Unknown,
 }
 
 impl Outcome {
@@ -170,6 +174,8 @@ impl Outcome {
             Self::Started => Cell::new("started", Tone::Plain),
             Self::Already => Cell::new("already", Tone::Dim),
             Self::Draining => Cell::new("draining", Tone::Warning),
+            Self::Refused => Cell::new("refused", Tone::Bad),
+            Self::Unknown => Cell::new("unknown", Tone::Bad),
         }
     }
 }

@@ -103,6 +103,31 @@ impl Fake {
                 };
                 moves(&names, &pool.unwrap_or_else(|| "local".to_owned()), outcome)
             }
+            Command::WarmUp { names, .. } => {
+                let row = |name: &String| match known(name) {
+                    Ok(name) => MoveView {
+                        name,
+                        outcome: Outcome::Started,
+                        pool: "local".to_owned(),
+                        files: 2,
+                        bytes: 3 << 30,
+                        ..MoveView::default()
+                    },
+                    Err(message) => MoveView {
+                        name: name.clone(),
+                        outcome: if message.code == Code::NoMatch {
+                            Outcome::Unknown
+                        } else {
+                            Outcome::Refused
+                        },
+                        text: message.to_string(),
+                        ..MoveView::default()
+                    },
+                };
+                View::Moves(MovesView {
+                    moves: names.iter().map(row).collect(),
+                })
+            }
             Command::Demote { names } => {
                 let names: Vec<String> = names
                     .iter()
@@ -139,13 +164,15 @@ impl Fake {
                     format!("no transfer has the id {id}"),
                 ));
             }
-            Command::Wait { name, .. } if name == "forever" => {
+            Command::Wait { names, .. } if names == ["forever"] => {
                 until(|| peer.is_gone());
-                self.gone.lock().unwrap().push(name);
+                self.gone.lock().unwrap().extend(names);
                 return Err(Message::new(Code::Cancelled, "nobody waits any more"));
             }
-            Command::Wait { name, .. } if name == "panic" => panic!("as the test wants it"),
-            Command::Wait { name, timeout_s } => {
+            Command::Wait { names, .. } if names == ["panic"] => panic!("as the test wants it"),
+            Command::Wait { names, .. } if names.is_empty() => View::Moves(MovesView::default()),
+            Command::Wait { names, timeout_s } => {
+                let name = names.join("`, `");
                 return Err(Message::new(
                     Code::TimedOut,
                     format!("`{name}` is not resident after {timeout_s} s"),
