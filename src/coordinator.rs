@@ -15,7 +15,7 @@ use speedloader_config::{Bytes, Config, Sources};
 use speedloader_fs::event::FsEvent;
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::fuse::Passthrough;
-use speedloader_fs::ids::{PoolId, TransferId};
+use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::{Mover, Phase, TransferState};
 use speedloader_fs::pool::Pool;
 use speedloader_fs::replica::Drainer;
@@ -27,11 +27,14 @@ use crate::machine;
 use crate::view::{DaemonState, Level};
 
 mod events;
+mod journal;
 mod history;
 mod world;
 mod loads;
 mod pools;
+mod cause;
 mod moves;
+mod warm_up;
 mod explanation;
 mod host;
 mod first_load;
@@ -39,12 +42,13 @@ mod views;
 mod settings;
 mod forecast;
 mod execute;
-mod journal;
 
+use cause::{Cause, Why};
 pub use events::EventLog;
 pub use host::Host;
 pub use journal::Journal;
 use loads::{Loads, Opener, Reading};
+use warm_up::WarmUp;
 use world::World;
 
 /// How often handles that are still open are looked at.
@@ -84,8 +88,7 @@ struct Totals {
 /// What is known of one transfer beside the mover's own state.
 #[derive(Clone)]
 struct Errand {
-    model: String,
-    why: String,
+    why: Why,
     file: Arc<HomeFile>,
     /// The file's count of writes when it was asked for.
     writes: u32,
@@ -108,6 +111,9 @@ struct Moves {
     pins: BTreeMap<String, String>,
     errands: HashMap<TransferId, Errand>,
     counts: HashMap<ModelId, LoadCount>,
+    /// Why files move that have not arrived yet.
+    told: HashMap<FileId, Why>,
+    warm_up: WarmUp,
 }
 
 /// The coordinator.
@@ -172,6 +178,7 @@ impl Coordinator {
             .collect();
         pins.extend(journal.pins());
         let learned = journal.learned();
+        let warm_up = WarmUp::new(journal.resident());
         let load_log = LoadLog::new(&config.state_dir);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
@@ -185,6 +192,7 @@ impl Coordinator {
             moves: Mutex::new(Moves {
                 learned,
                 pins,
+                warm_up,
                 ..Moves::default()
             }),
             loads: Mutex::default(),
@@ -313,9 +321,9 @@ impl Coordinator {
         let never = crossbeam_channel::never();
         let mut last_save = Instant::now();
         loop {
-            let waiting = self.lock_loads().is_waiting();
+            let waiting = self.lock_loads().is_waiting() || self.is_warm_up_waiting();
             let changed = self.lock_moves().learned_changed;
-            let tick = match (waiting, changed) {
+            let tick = match (waiting || self.is_residency_unsaved(), changed) {
                 (true, _) => crossbeam_channel::after(TICK),
                 (false, true) => crossbeam_channel::after(SAVE_INTERVAL),
                 (false, false) => never.clone(),
@@ -328,7 +336,10 @@ impl Coordinator {
                 recv(wakeups) -> wakeup => match wakeup {
                     Ok(Wakeup::Ended(transfer)) => self.transfer_ended(&transfer),
                     Ok(Wakeup::FirstLoad(file, process)) => self.first_load(&file, process),
-                    Ok(Wakeup::Think) => self.plan_freely(),
+                    Ok(Wakeup::Think) => {
+                        self.plan_freely();
+                        self.warm_up();
+                    }
                     Ok(Wakeup::Stop) | Err(_) => return,
                 },
                 recv(tick) -> _ => {
@@ -337,13 +348,23 @@ impl Coordinator {
                     for reading in held {
                         self.reading(&reading);
                     }
+                    if self.is_warm_up_waiting() {
+                        self.warm_up();
+                    }
                 }
             }
+            self.save_residency_when_calm();
             if last_save.elapsed() >= SAVE_INTERVAL {
                 self.save();
                 last_save = Instant::now();
             }
         }
+    }
+
+    /// The end is near: writes down what is resident, for the next run, before anything is given back.
+    pub fn part(&self) {
+        self.save_residency();
+        self.lock_moves().warm_up.part();
     }
 
     /// Writes down what was learned, if anything changed.
@@ -413,22 +434,23 @@ impl Coordinator {
                 self.events.add(Level::Warning, "refused", &path, text);
             }
             FsEvent::Promoted { file, pool } => {
+                let why = self.residency_changed(&file);
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
-                self.events.add(
-                    Level::Info,
-                    "promoted",
-                    &path,
-                    format!("serves from {pool}"),
-                );
+                let text = format!("serves from {pool}");
+                self.moved("promoted", &path, text, why.as_ref());
             }
             FsEvent::Dropped { file, pool, reason } => {
                 self.totals.demotions.fetch_add(1, Ordering::Relaxed);
+                // Whatever else takes a replica away says why itself.
+                let why = self
+                    .residency_changed(&file)
+                    .filter(|_| reason == moves::DEMOTED);
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
-                self.events.add(
-                    Level::Info,
+                self.moved(
                     "demoted",
                     &path,
                     format!("left {pool}: {reason}"),
+                    why.as_ref(),
                 );
             }
             FsEvent::TreeChanged => {}
@@ -450,6 +472,14 @@ impl Coordinator {
                     .add(Level::Warning, "home", &path, text.to_owned());
             }
         }
+    }
+
+    fn moved(&self, kind: &str, path: &str, text: String, why: Option<&Why>) {
+        let (text, fields) = match why {
+            Some(why) => (format!("{text} ({why})"), why.fields()),
+            None => (text, BTreeMap::new()),
+        };
+        self.events.add_with(Level::Info, kind, path, text, fields);
     }
 
     /// Whether opening the file may load a model: most small files are part of none, or not of its
@@ -485,7 +515,7 @@ impl Coordinator {
         let errand = self.lock_moves().errands.remove(&transfer.id);
         let name = errand
             .as_ref()
-            .map_or(&transfer.label, |errand| &errand.model)
+            .map_or(&transfer.label, |errand| &errand.why.model)
             .clone();
         match &transfer.phase {
             Phase::Done => {
@@ -497,6 +527,7 @@ impl Coordinator {
                 }
             }
             Phase::Failed(error) => {
+                self.lock_moves().told.remove(&transfer.file);
                 self.totals
                     .promotions_failed
                     .fetch_add(1, Ordering::Relaxed);
@@ -504,6 +535,7 @@ impl Coordinator {
                 self.events.add(Level::Error, "failed", &name, text);
             }
             Phase::Cancelled => {
+                self.lock_moves().told.remove(&transfer.file);
                 self.events.add(
                     Level::Info,
                     "cancelled",
@@ -513,6 +545,7 @@ impl Coordinator {
             }
             Phase::Queued | Phase::Running => {}
         }
+        self.warm_up();
     }
 
     /// A replica of so many bytes was published.

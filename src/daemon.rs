@@ -198,6 +198,8 @@ impl Running {
         }
         let mountpoint = self.mounted.mountpoint().to_owned();
         let unmounted = self.mounted.unmount();
+        // What is on its way now is brought back by the next run.
+        self.coordinator.part();
         self.coordinator.end_mover(SHUTDOWN_PATIENCE);
         self.coordinator.release_pools(keep_pools);
         self.coordinator.stop();

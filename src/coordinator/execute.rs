@@ -9,9 +9,9 @@ use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{COLD_BYTES_PER_SEC, Carried, REQUEST, SINGLE_FILE, Subject};
+use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
 use super::settings::is_live;
-use super::{Coordinator, PoolId};
+use super::{Cause, Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
 use crate::machine;
@@ -218,11 +218,11 @@ impl Coordinator {
             kind: WantKind::Promote { pool: target },
         };
         let wants: Vec<Want> = subjects.iter().map(want).collect();
-        let mut carried = self.plan_and_move(&subjects, wants.clone(), REQUEST)?;
+        let mut carried = self.plan_and_move(&subjects, wants.clone(), Cause::Request)?;
         let until = Instant::now() + CLOSE_PATIENCE;
         while wait && is_busy(&carried) && Instant::now() < until {
             std::thread::sleep(CLOSE_LOOK_INTERVAL);
-            let again = self.plan_and_move(&subjects, wants.clone(), REQUEST)?;
+            let again = self.plan_and_move(&subjects, wants.clone(), Cause::Request)?;
             let begun = std::mem::replace(&mut carried, again).transfers;
             carried.transfers.extend(begun);
         }
@@ -284,7 +284,7 @@ impl Coordinator {
             kind: WantKind::Promote { pool: target },
         };
         let wants = subjects.iter().map(want).collect();
-        let carried = self.plan_and_move(&subjects, wants, REQUEST)?;
+        let carried = self.plan_and_move(&subjects, wants, Cause::Request)?;
         let mut moves = Vec::with_capacity(names.len());
         let mut begun = Vec::new();
         for subject in &subjects {
@@ -515,7 +515,7 @@ impl Coordinator {
         };
         if !models.is_empty() {
             let wants = models.iter().map(want).collect();
-            let carried = self.plan_and_move(&models, wants, REQUEST)?;
+            let carried = self.plan_and_move(&models, wants, Cause::Request)?;
             moves.extend(self.moves_of(&models, &carried)?);
         }
         self.drainer.check_now();
@@ -551,7 +551,7 @@ impl Coordinator {
             },
         };
         let moved = self
-            .plan_and_move(std::slice::from_ref(&subject), vec![want], "pin")
+            .plan_and_move(std::slice::from_ref(&subject), vec![want], Cause::Pin)
             .and_then(|carried| self.moves_of(std::slice::from_ref(&subject), &carried));
         match moved {
             Ok(moves) => {
@@ -716,7 +716,7 @@ impl Coordinator {
         loop {
             let mut moving = self.transfer_views();
             moving.retain(|transfer| !transfer.state.is_final());
-            if moving.is_empty() {
+            if moving.is_empty() && !self.is_warm_up_waiting() {
                 break;
             }
             awaited.extend(
@@ -1017,7 +1017,7 @@ impl Coordinator {
             to: place(step.to),
             bytes: step.bytes,
             planned: true,
-            why: step.reason.to_string(),
+            why: self.reason_text(&step.reason, &names),
         };
         Ok(View::Plan(PlanView {
             moves: plan.moves.iter().map(row).collect(),

@@ -353,7 +353,7 @@ impl Coordinator {
             id: transfer.id.0,
             model: errand
                 .as_ref()
-                .map(|e| escape(e.model.as_bytes()))
+                .map(|e| escape(e.why.model.as_bytes()))
                 .unwrap_or_default(),
             file: transfer.label.clone(),
             from: from
@@ -366,7 +366,7 @@ impl Coordinator {
             eta_s: progress.eta.map(|eta| eta.as_secs()),
             state,
             why: failure
-                .or(errand.map(|errand| errand.why))
+                .or(errand.map(|errand| errand.why.to_string()))
                 .unwrap_or_default(),
         }
     }

@@ -81,7 +81,8 @@ pub struct TransferView {
     pub eta_s: Option<u64>,
     /// Where it is in its life.
     pub state: TransferState,
-    /// Who wanted it: `policy`, `pin`, `request`, `load`; or, if it failed, what happened.
+    /// Who wanted it and why: `request`, `pin`, `load`, `first load`, `warm-up`, `pressure`, `policy`; or, if it
+    /// failed, what happened.
     pub why: String,
 }
 

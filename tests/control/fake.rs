@@ -278,6 +278,7 @@ fn explanation(name: String) -> ExplainView {
         size_bytes: 2_019_393_189,
         resident_bytes: 5_600,
         pinned: None,
+        moving: None,
         rule: None,
         heat: 1.25,
         rank: 3,
