@@ -23,7 +23,8 @@ use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
 use crate::load_log::LoadLog;
-use crate::machine;
+use crate::machine::{self, Memory};
+use crate::pressure::Watch;
 use crate::view::{DaemonState, Level};
 
 mod events;
@@ -35,6 +36,7 @@ mod pools;
 mod cause;
 mod moves;
 mod warm_up;
+mod memory;
 mod explanation;
 mod host;
 mod first_load;
@@ -48,6 +50,7 @@ pub use events::EventLog;
 pub use host::Host;
 pub use journal::Journal;
 use loads::{Loads, Opener, Reading};
+use memory::MemoryState;
 use warm_up::WarmUp;
 use world::World;
 
@@ -70,6 +73,8 @@ pub struct Parts {
     pub mountpoint: PathBuf,
     /// What survives a restart.
     pub journal: Journal,
+    /// Tells of memory that becomes short.
+    pub watch: Arc<Watch>,
     /// Told when somebody asks for the end.
     pub end: Sender<()>,
 }
@@ -83,6 +88,7 @@ struct Totals {
     promotions: AtomicU64,
     promotions_failed: AtomicU64,
     demotions: AtomicU64,
+    given_back_bytes: AtomicU64,
 }
 
 /// What is known of one transfer beside the mover's own state.
@@ -128,6 +134,9 @@ pub struct Coordinator {
     world: World,
     moves: Mutex<Moves>,
     loads: Mutex<Loads>,
+    memory: Mutex<MemoryState>,
+    /// Woken when the figures of memory are to be looked at.
+    watch: Arc<Watch>,
     events: EventLog,
     totals: Totals,
     history: history::History,
@@ -168,6 +177,7 @@ impl Coordinator {
             drainer,
             mountpoint,
             journal,
+            watch,
             end,
         } = parts;
         let (wakeup, wakeups) = crossbeam_channel::unbounded();
@@ -196,6 +206,8 @@ impl Coordinator {
                 ..Moves::default()
             }),
             loads: Mutex::default(),
+            memory: Mutex::default(),
+            watch,
             events: EventLog::default(),
             totals: Totals::default(),
             history: history::History::new(events::now_ms()),
@@ -280,6 +292,10 @@ impl Coordinator {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_memory(&self) -> MutexGuard<'_, MemoryState> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_state(&self) -> MutexGuard<'_, DaemonState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -311,9 +327,10 @@ impl Coordinator {
         let _ = self.wakeup.send(Wakeup::Stop);
     }
 
-    fn reserve_bytes(&self) -> u64 {
-        let ram = Bytes(machine::memory().total_bytes);
-        self.config().policy.memory_reserve.resolve(ram).0
+    /// How much of this memory is left to others.
+    fn reserve_of(&self, memory: &Memory) -> u64 {
+        let all = Bytes(memory.total_bytes);
+        self.config().policy.memory_reserve.resolve(all).0
     }
 
     /// The thread: until [`Coordinator::stop`].
@@ -365,6 +382,11 @@ impl Coordinator {
     pub fn part(&self) {
         self.save_residency();
         self.lock_moves().warm_up.part();
+        self.watch.wake();
+    }
+
+    fn is_parted(&self) -> bool {
+        self.lock_moves().warm_up.is_parted()
     }
 
     /// Writes down what was learned, if anything changed.
@@ -435,6 +457,7 @@ impl Coordinator {
             }
             FsEvent::Promoted { file, pool } => {
                 let why = self.residency_changed(&file);
+                self.watch.wake();
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
                 let text = format!("serves from {pool}");
                 self.moved("promoted", &path, text, why.as_ref());
@@ -553,6 +576,13 @@ impl Coordinator {
         self.totals.promotions.fetch_add(1, Ordering::Relaxed);
         self.totals
             .promoted_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A pool has given so much memory back.
+    fn count_given_back(&self, bytes: u64) {
+        self.totals
+            .given_back_bytes
             .fetch_add(bytes, Ordering::Relaxed);
     }
 

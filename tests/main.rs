@@ -60,6 +60,7 @@ mod mounted {
     pub mod first_load;
     mod lists;
     mod warm_up;
+    pub mod memory;
     pub mod hung;
     mod starting;
 }

@@ -21,6 +21,8 @@ pub(super) enum Cause {
     FirstLoad,
     /// It was resident before a restart.
     WarmUp,
+    /// Memory is given back.
+    Pressure,
     /// What the user has laid down: pins, `always`, `never`.
     Policy,
 }
@@ -34,6 +36,7 @@ impl Cause {
             Self::Load => "load",
             Self::FirstLoad => "first load",
             Self::WarmUp => "warm-up",
+            Self::Pressure => "pressure",
             Self::Policy => "policy",
         }
     }
@@ -43,7 +46,7 @@ impl Cause {
         match self {
             Self::FirstLoad => 2,
             Self::Request => 1,
-            Self::Pin | Self::Load | Self::Policy => 0,
+            Self::Pin | Self::Load | Self::Policy | Self::Pressure => 0,
             Self::WarmUp => -1,
         }
     }

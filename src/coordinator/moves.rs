@@ -22,8 +22,8 @@ use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, chain, events};
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
-use crate::machine;
 use crate::models::{ModelRef, family};
+use crate::pressure;
 use crate::view::Level;
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
@@ -173,8 +173,9 @@ impl Coordinator {
     }
 
     fn pool_states(&self) -> Vec<PoolState> {
-        let memory = machine::memory();
-        let mut spare = memory.available_bytes.saturating_sub(self.reserve_bytes());
+        let memory = pressure::memory();
+        let reserve_bytes = self.reserve_of(&memory);
+        let mut spare = memory.available_bytes.saturating_sub(reserve_bytes);
         let mut states = Vec::new();
         for pool in self.pools() {
             let Ok(usage) = pool.usage() else { continue };
@@ -189,7 +190,7 @@ impl Coordinator {
                 speed_bytes_per_sec: pool.speed_bytes_per_sec().max(1),
                 capacity_bytes: usage.capacity_bytes.max(free),
                 free_bytes: free,
-                give_back_bytes: 0,
+                give_back_bytes: self.lock_memory().owed_bytes(pool.id()),
                 accepts: !pool.is_disconnected(),
             });
         }

@@ -77,6 +77,11 @@ impl WarmUp {
         }
     }
 
+    /// Whether it is over.
+    pub fn is_parted(&self) -> bool {
+        self.parted
+    }
+
     /// Something has come, gone, or been loaded: the list, or its order, may be another.
     pub fn touch(&mut self) {
         let now = Instant::now();

@@ -351,6 +351,7 @@ pub fn tiers() -> Vec<TierView> {
             path: "/run/speedloader/pools/local".to_owned(),
             speed_bytes_per_sec: 13_000_000_000,
             capacity_bytes: 64 << 30,
+            configured_bytes: 64 << 30,
             used_bytes: 21 << 30,
             free_bytes: 43 << 30,
             draining_bytes: 1 << 29,
@@ -392,6 +393,7 @@ pub fn status() -> StatusView {
             total_bytes: 128 << 30,
             available_bytes: 71 << 30,
             reserve_bytes: 8 << 30,
+            held_back_bytes: 0,
         },
         policy: PolicyView {
             enabled: true,
