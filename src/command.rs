@@ -55,6 +55,19 @@ pub enum Command {
         #[serde(default)]
         wait: bool,
     },
+    /// Copy models into the pools, those first that are named first: [`View::Moves`]. What cannot be
+    /// promoted is a row that says why, and keeps nothing else from it; no model of the list makes room
+    /// for another.
+    WarmUp {
+        /// What to promote, the most wanted first.
+        names: Vec<String>,
+        /// The pool; none leaves the choice to the placement strategy.
+        #[serde(default)]
+        pool: Option<String>,
+        /// Whether to answer only when it is done.
+        #[serde(default)]
+        wait: bool,
+    },
     /// Drop the replicas of models: [`View::Moves`].
     Demote {
         /// What to demote.
@@ -101,10 +114,12 @@ pub enum Command {
         /// Its id, from [`View::Transfers`].
         id: u64,
     },
-    /// Answer when a model is wholly resident ([`View::Moves`]) or the time is over.
+    /// Answer when nothing moves any more ([`View::Moves`]) or the time is over. What is named must be
+    /// wholly resident then; else it is an error that says why it is not.
     Wait {
-        /// The model.
-        name: String,
+        /// The models; none for everything that moves.
+        #[serde(default)]
+        names: Vec<String>,
         /// Seconds to wait at most.
         timeout_s: u64,
     },
@@ -170,11 +185,12 @@ impl Command {
                 names,
                 pool,
                 wait: _,
-            } => {
-                check_names("promote", names)?;
-                pool.as_deref()
-                    .map_or(Ok(()), |pool| check_name("promote", "pool", pool))
-            }
+            } => check_promotion("promote", names, pool.as_deref()),
+            Self::WarmUp {
+                names,
+                pool,
+                wait: _,
+            } => check_promotion("warm-up", names, pool.as_deref()),
             Self::Demote { names } => check_names("demote", names),
             Self::Pin { name, pool } => {
                 check_name("pin", "name", name)?;
@@ -187,8 +203,10 @@ impl Command {
                 check_name("tier-resize", "name", name)?;
                 check_name("tier-resize", "capacity", capacity)
             }
-            Self::Wait { name, timeout_s } => {
-                check_name("wait", "name", name)?;
+            Self::Wait { names, timeout_s } => {
+                if !names.is_empty() {
+                    check_names("wait", names)?;
+                }
                 if *timeout_s > TIMEOUT_S_MAX {
                     let text = format!(
                         "wait: `timeout_s` is {timeout_s}; it can be {TIMEOUT_S_MAX} at most"
@@ -228,6 +246,7 @@ impl Command {
         matches!(
             self,
             Self::Promote { .. }
+                | Self::WarmUp { .. }
                 | Self::Demote { .. }
                 | Self::Pin { .. }
                 | Self::Unpin { .. }
@@ -247,6 +266,7 @@ impl Command {
         matches!(
             self,
             Self::Promote { wait: true, .. }
+                | Self::WarmUp { wait: true, .. }
                 | Self::Wait { .. }
                 | Self::Events { follow: true, .. }
                 | Self::Rescan {}
@@ -257,6 +277,11 @@ impl Command {
                 | Self::Shutdown {}
         )
     }
+}
+
+fn check_promotion(verb: &str, names: &[String], pool: Option<&str>) -> Result<(), Message> {
+    check_names(verb, names)?;
+    pool.map_or(Ok(()), |pool| check_name(verb, "pool", pool))
 }
 
 fn check_names(verb: &str, names: &[String]) -> Result<(), Message> {
@@ -293,34 +318,37 @@ fn check_changes(changes: &[SettingChange]) -> Result<(), Message> {
 }
 
 fn check_name(verb: &str, field: &str, name: &str) -> Result<(), Message> {
-    let wrong = |what: String| {
-        Err(Message::new(
+    match name_fault(name) {
+        None => Ok(()),
+        Some(fault) => Err(Message::new(
             Code::BadRequest,
-            format!("{verb}: `{field}` {what}"),
-        ))
-    };
+            format!("{verb}: `{field}` {fault}"),
+        )),
+    }
+}
+
+/// What is wrong with a name, whatever it names; for after the word that it is called by.
+pub fn name_fault(name: &str) -> Option<String> {
     if name.is_empty() {
-        return wrong("is empty".to_owned());
+        return Some("is empty".to_owned());
     }
     if name.len() > NAME_BYTES_MAX {
-        return wrong(format!(
+        return Some(format!(
             "is {} bytes long; {NAME_BYTES_MAX} are allowed",
             name.len()
         ));
     }
     if let Some(control) = name.chars().find(|character| character.is_control()) {
-        return wrong(format!(
+        return Some(format!(
             "contains a control character ({}); write it with a backslash, as listings do",
             control.escape_default()
         ));
     }
-    if crate::view::human::unescape(name).is_none() {
-        return wrong(
-            "contains a backslash that is not followed by `\\`, `n`, `t` or `x` and two hex digits"
-                .to_owned(),
-        );
-    }
-    Ok(())
+    let escaped = crate::view::human::unescape(name).is_some();
+    (!escaped).then(|| {
+        "contains a backslash that is not followed by `\\`, `n`, `t` or `x` and two hex digits"
+            .to_owned()
+    })
 }
 
 /// What a command came to. Written as `{"ok": view}` or `{"error": message}`.

@@ -15,7 +15,7 @@ use speedloader_config::{Bytes, Config, Sources};
 use speedloader_fs::event::FsEvent;
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::fuse::Passthrough;
-use speedloader_fs::ids::{PoolId, TransferId};
+use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::{Mover, Phase, TransferState};
 use speedloader_fs::pool::Pool;
 use speedloader_fs::replica::Drainer;
@@ -23,15 +23,20 @@ use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
 use crate::load_log::LoadLog;
-use crate::machine;
+use crate::machine::{self, Memory};
+use crate::pressure::Watch;
 use crate::view::{DaemonState, Level};
 
 mod events;
+mod journal;
 mod history;
 mod world;
 mod loads;
 mod pools;
+mod cause;
 mod moves;
+mod warm_up;
+mod memory;
 mod explanation;
 mod host;
 mod first_load;
@@ -39,12 +44,14 @@ mod views;
 mod settings;
 mod forecast;
 mod execute;
-mod journal;
 
+use cause::{Cause, Why};
 pub use events::EventLog;
 pub use host::Host;
 pub use journal::Journal;
 use loads::{Loads, Opener, Reading};
+use memory::MemoryState;
+use warm_up::WarmUp;
 use world::World;
 
 /// How often handles that are still open are looked at.
@@ -66,6 +73,8 @@ pub struct Parts {
     pub mountpoint: PathBuf,
     /// What survives a restart.
     pub journal: Journal,
+    /// Tells of memory that becomes short.
+    pub watch: Arc<Watch>,
     /// Told when somebody asks for the end.
     pub end: Sender<()>,
 }
@@ -79,13 +88,13 @@ struct Totals {
     promotions: AtomicU64,
     promotions_failed: AtomicU64,
     demotions: AtomicU64,
+    given_back_bytes: AtomicU64,
 }
 
 /// What is known of one transfer beside the mover's own state.
 #[derive(Clone)]
 struct Errand {
-    model: String,
-    why: String,
+    why: Why,
     file: Arc<HomeFile>,
     /// The file's count of writes when it was asked for.
     writes: u32,
@@ -108,6 +117,9 @@ struct Moves {
     pins: BTreeMap<String, String>,
     errands: HashMap<TransferId, Errand>,
     counts: HashMap<ModelId, LoadCount>,
+    /// Why files move that have not arrived yet.
+    told: HashMap<FileId, Why>,
+    warm_up: WarmUp,
 }
 
 /// The coordinator.
@@ -122,6 +134,9 @@ pub struct Coordinator {
     world: World,
     moves: Mutex<Moves>,
     loads: Mutex<Loads>,
+    memory: Mutex<MemoryState>,
+    /// Woken when the figures of memory are to be looked at.
+    watch: Arc<Watch>,
     events: EventLog,
     totals: Totals,
     history: history::History,
@@ -162,6 +177,7 @@ impl Coordinator {
             drainer,
             mountpoint,
             journal,
+            watch,
             end,
         } = parts;
         let (wakeup, wakeups) = crossbeam_channel::unbounded();
@@ -172,6 +188,7 @@ impl Coordinator {
             .collect();
         pins.extend(journal.pins());
         let learned = journal.learned();
+        let warm_up = WarmUp::new(journal.resident());
         let load_log = LoadLog::new(&config.state_dir);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
@@ -185,9 +202,12 @@ impl Coordinator {
             moves: Mutex::new(Moves {
                 learned,
                 pins,
+                warm_up,
                 ..Moves::default()
             }),
             loads: Mutex::default(),
+            memory: Mutex::default(),
+            watch,
             events: EventLog::default(),
             totals: Totals::default(),
             history: history::History::new(events::now_ms()),
@@ -272,6 +292,10 @@ impl Coordinator {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_memory(&self) -> MutexGuard<'_, MemoryState> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_state(&self) -> MutexGuard<'_, DaemonState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -303,9 +327,10 @@ impl Coordinator {
         let _ = self.wakeup.send(Wakeup::Stop);
     }
 
-    fn reserve_bytes(&self) -> u64 {
-        let ram = Bytes(machine::memory().total_bytes);
-        self.config().policy.memory_reserve.resolve(ram).0
+    /// How much of this memory is left to others.
+    fn reserve_of(&self, memory: &Memory) -> u64 {
+        let all = Bytes(memory.total_bytes);
+        self.config().policy.memory_reserve.resolve(all).0
     }
 
     /// The thread: until [`Coordinator::stop`].
@@ -313,9 +338,9 @@ impl Coordinator {
         let never = crossbeam_channel::never();
         let mut last_save = Instant::now();
         loop {
-            let waiting = self.lock_loads().is_waiting();
+            let waiting = self.lock_loads().is_waiting() || self.is_warm_up_waiting();
             let changed = self.lock_moves().learned_changed;
-            let tick = match (waiting, changed) {
+            let tick = match (waiting || self.is_residency_unsaved(), changed) {
                 (true, _) => crossbeam_channel::after(TICK),
                 (false, true) => crossbeam_channel::after(SAVE_INTERVAL),
                 (false, false) => never.clone(),
@@ -328,7 +353,10 @@ impl Coordinator {
                 recv(wakeups) -> wakeup => match wakeup {
                     Ok(Wakeup::Ended(transfer)) => self.transfer_ended(&transfer),
                     Ok(Wakeup::FirstLoad(file, process)) => self.first_load(&file, process),
-                    Ok(Wakeup::Think) => self.plan_freely(),
+                    Ok(Wakeup::Think) => {
+                        self.plan_freely();
+                        self.warm_up();
+                    }
                     Ok(Wakeup::Stop) | Err(_) => return,
                 },
                 recv(tick) -> _ => {
@@ -337,13 +365,28 @@ impl Coordinator {
                     for reading in held {
                         self.reading(&reading);
                     }
+                    if self.is_warm_up_waiting() {
+                        self.warm_up();
+                    }
                 }
             }
+            self.save_residency_when_calm();
             if last_save.elapsed() >= SAVE_INTERVAL {
                 self.save();
                 last_save = Instant::now();
             }
         }
+    }
+
+    /// The end is near: writes down what is resident, for the next run, before anything is given back.
+    pub fn part(&self) {
+        self.save_residency();
+        self.lock_moves().warm_up.part();
+        self.watch.wake();
+    }
+
+    fn is_parted(&self) -> bool {
+        self.lock_moves().warm_up.is_parted()
     }
 
     /// Writes down what was learned, if anything changed.
@@ -413,22 +456,24 @@ impl Coordinator {
                 self.events.add(Level::Warning, "refused", &path, text);
             }
             FsEvent::Promoted { file, pool } => {
+                let why = self.residency_changed(&file);
+                self.watch.wake();
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
-                self.events.add(
-                    Level::Info,
-                    "promoted",
-                    &path,
-                    format!("serves from {pool}"),
-                );
+                let text = format!("serves from {pool}");
+                self.moved("promoted", &path, text, why.as_ref());
             }
             FsEvent::Dropped { file, pool, reason } => {
                 self.totals.demotions.fetch_add(1, Ordering::Relaxed);
+                // Whatever else takes a replica away says why itself.
+                let why = self
+                    .residency_changed(&file)
+                    .filter(|_| reason == moves::DEMOTED);
                 let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
-                self.events.add(
-                    Level::Info,
+                self.moved(
                     "demoted",
                     &path,
                     format!("left {pool}: {reason}"),
+                    why.as_ref(),
                 );
             }
             FsEvent::TreeChanged => {}
@@ -450,6 +495,14 @@ impl Coordinator {
                     .add(Level::Warning, "home", &path, text.to_owned());
             }
         }
+    }
+
+    fn moved(&self, kind: &str, path: &str, text: String, why: Option<&Why>) {
+        let (text, fields) = match why {
+            Some(why) => (format!("{text} ({why})"), why.fields()),
+            None => (text, BTreeMap::new()),
+        };
+        self.events.add_with(Level::Info, kind, path, text, fields);
     }
 
     /// Whether opening the file may load a model: most small files are part of none, or not of its
@@ -485,7 +538,7 @@ impl Coordinator {
         let errand = self.lock_moves().errands.remove(&transfer.id);
         let name = errand
             .as_ref()
-            .map_or(&transfer.label, |errand| &errand.model)
+            .map_or(&transfer.label, |errand| &errand.why.model)
             .clone();
         match &transfer.phase {
             Phase::Done => {
@@ -497,6 +550,7 @@ impl Coordinator {
                 }
             }
             Phase::Failed(error) => {
+                self.lock_moves().told.remove(&transfer.file);
                 self.totals
                     .promotions_failed
                     .fetch_add(1, Ordering::Relaxed);
@@ -504,6 +558,7 @@ impl Coordinator {
                 self.events.add(Level::Error, "failed", &name, text);
             }
             Phase::Cancelled => {
+                self.lock_moves().told.remove(&transfer.file);
                 self.events.add(
                     Level::Info,
                     "cancelled",
@@ -513,6 +568,7 @@ impl Coordinator {
             }
             Phase::Queued | Phase::Running => {}
         }
+        self.warm_up();
     }
 
     /// A replica of so many bytes was published.
@@ -520,6 +576,13 @@ impl Coordinator {
         self.totals.promotions.fetch_add(1, Ordering::Relaxed);
         self.totals
             .promoted_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A pool has given so much memory back.
+    fn count_given_back(&self, bytes: u64) {
+        self.totals
+            .given_back_bytes
             .fetch_add(bytes, Ordering::Relaxed);
     }
 

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit};
 use speedloader_config::{Checksum, Cold, ColdKind, Config, Passthrough};
 use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
-use speedloader_fs::home::Watch;
+use speedloader_fs::home;
 use speedloader_fs::mover::{Mover, MoverSettings};
 use speedloader_fs::read_ahead::ReadAhead;
 use speedloader_fs::replica::{DigestKind, Drainer};
@@ -29,6 +29,7 @@ use crate::control::{
     ControlFiles, Door, HttpServer, HttpSettings, Peer, SocketServer, SocketSettings, socket,
 };
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
+use crate::pressure::Watch;
 use crate::program::{Ready, Start};
 use crate::view::Level;
 use crate::view::human::size;
@@ -80,6 +81,7 @@ pub struct Running {
     socket: Option<SocketServer>,
     http: Option<HttpServer>,
     thread: std::thread::JoinHandle<()>,
+    memory: std::thread::JoinHandle<()>,
     asked: Receiver<()>,
     // Put back at the end.
     _read_ahead: Vec<ReadAhead>,
@@ -109,7 +111,10 @@ impl Running {
         let journal = Journal::open(&config.state_dir)
             .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
         let (end, asked) = bounded(1);
+        let watch = Watch::new().map_err(|error| io("watch memory", &error))?;
+        let watch = Arc::new(watch);
         let parts = Parts {
+            watch: Arc::clone(&watch),
             sources,
             fs: Arc::clone(&fs),
             drainer,
@@ -134,6 +139,11 @@ impl Running {
             .name("coordinator".to_owned())
             .spawn(move || heard.run(&fs_events, &wakeups))
             .map_err(|error| io("start a thread", &error))?;
+        let minds = Arc::clone(&coordinator);
+        let memory = std::thread::Builder::new()
+            .name("memory".to_owned())
+            .spawn(move || minds.mind_memory(&watch))
+            .map_err(|error| io("start a thread", &error))?;
         let read_ahead = raise_read_ahead(&config, &fs, &coordinator);
         coordinator.set_ready(mounted.passthrough());
         let http = start_http(&config, &coordinator);
@@ -144,6 +154,7 @@ impl Running {
             socket: Some(socket),
             http,
             thread,
+            memory,
             asked,
             _read_ahead: read_ahead,
         })
@@ -198,6 +209,10 @@ impl Running {
         }
         let mountpoint = self.mounted.mountpoint().to_owned();
         let unmounted = self.mounted.unmount();
+        // What is on its way now is brought back by the next run.
+        self.coordinator.part();
+        // It has just been woken to see that this is the end.
+        let _ = self.memory.join();
         self.coordinator.end_mover(SHUTDOWN_PATIENCE);
         self.coordinator.release_pools(keep_pools);
         self.coordinator.stop();
@@ -302,9 +317,9 @@ fn raise_read_ahead(config: &Config, fs: &TieredFs, coordinator: &Coordinator) -
 }
 
 /// Inotify sees what this machine does: enough for a local file system only.
-fn watch_of(cold: &Cold) -> Watch {
+fn watch_of(cold: &Cold) -> home::Watch {
     match cold.kind {
-        ColdKind::Local => Watch::Inotify,
+        ColdKind::Local => home::Watch::Inotify,
         ColdKind::Auto => {
             let (sender, answer) = bounded(1);
             let path = cold.path.clone();
@@ -315,12 +330,12 @@ fn watch_of(cold: &Cold) -> Watch {
             });
             match answer.recv_timeout(STATFS_PATIENCE) {
                 Ok(Ok(found)) if is_local(u64::try_from(found.f_type).unwrap_or(0)) => {
-                    Watch::Inotify
+                    home::Watch::Inotify
                 }
-                _ => Watch::Rescan,
+                _ => home::Watch::Rescan,
             }
         }
-        ColdKind::Nfs | ColdKind::Beegfs | ColdKind::Other => Watch::Rescan,
+        ColdKind::Nfs | ColdKind::Beegfs | ColdKind::Other => home::Watch::Rescan,
     }
 }
 

@@ -129,6 +129,7 @@ pub const CHECKS: &[&str] = &[
     "no-passthrough",
     "pool-disconnected",
     "pool-not-in-memory",
+    "memory-short",
     "home-hangs",
     "home-missing",
     "mountpoint-missing",

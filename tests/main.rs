@@ -58,6 +58,9 @@ mod mounted {
     mod names;
     mod control_files;
     pub mod first_load;
+    mod lists;
+    mod warm_up;
+    pub mod memory;
     pub mod hung;
     mod starting;
 }

@@ -141,6 +141,8 @@ section! {
     pub struct Policy in "policy." {
         /// Promote and demote by what is used; false: only on command.
         pub enabled: bool = Value("true"), Live;
+        /// Bring back at start what was in the pools before, the hottest first, as far as there is room.
+        pub warm_up: bool = Value("true"), Live;
         /// How much RAM is left to everybody else: a size, or a share of this machine's RAM.
         pub memory_reserve: Capacity = Value("10%"), Live, from "0B" to "90%";
         /// After how many loads, for each model that fits into the pools, a load counts half.

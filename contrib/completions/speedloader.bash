@@ -1491,12 +1491,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__promote)
-            opts="-p -w -v -q -h --pool --wait --config --socket --json --verbose --quiet --help"
+            opts="-f -p -w -v -q -h --file --pool --wait --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --pool)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

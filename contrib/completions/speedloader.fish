@@ -42,7 +42,7 @@ complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "pin" -d 'Ke
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "unpin" -d 'Leave a pinned model to the policy again'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "tiers" -d 'List pools, or connect, disconnect and resize one'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "transfers" -d 'List copies that run or wait, or cancel one'
-complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "wait" -d 'Return when a model is wholly resident'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "wait" -d 'Return when models have arrived in their pools'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "which" -d 'Show where the files of a model are'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "explain" -d 'Say why a model is where it is'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "plan" -d 'Show what the policy would move now, and why'
@@ -101,6 +101,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l json 
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s f -l file -d 'A list of names, the most wanted first; - for the standard input' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s p -l pool -d 'The pool [default: the placement strategy chooses]' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
@@ -181,7 +182,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l socket 
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s q -l quiet -d 'Say nothing but errors'
-complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l json -d 'Print JSON instead of text'
@@ -359,7 +360,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "unpin" -d 'Leave a pinned model to the policy again'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "tiers" -d 'List pools, or connect, disconnect and resize one'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "transfers" -d 'List copies that run or wait, or cancel one'
-complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "wait" -d 'Return when a model is wholly resident'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "wait" -d 'Return when models have arrived in their pools'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "which" -d 'Show where the files of a model are'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "explain" -d 'Say why a model is where it is'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help" -f -a "plan" -d 'Show what the policy would move now, and why'

@@ -255,7 +255,7 @@ impl Pool {
 
     /// Waits until a claim is given back, at most `patience`. False at once when nothing drains,
     /// and so nothing becomes free by waiting.
-    pub(crate) fn wait_while_draining(&self, patience: Duration) -> bool {
+    pub fn wait_while_draining(&self, patience: Duration) -> bool {
         let ledger = self.ledger();
         if ledger.draining_bytes == 0 {
             return false;

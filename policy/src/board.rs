@@ -110,6 +110,8 @@ pub struct Board<'a> {
     files_of: Lists,
     users_of: Lists,
     holds: Vec<bool>,
+    /// Models that nothing else may displace in this plan.
+    kept: Vec<bool>,
     model_at: Lookup<ModelId>,
     /// Files moved so far.
     moved: Vec<usize>,
@@ -138,6 +140,7 @@ impl<'a> Board<'a> {
             files_of: Lists::default(),
             users_of: Lists::default(),
             holds: vec![false; snapshot.models.len()],
+            kept: vec![false; snapshot.models.len()],
             model_at: Lookup::new(snapshot.models.iter().map(|m| m.id)),
             moved: Vec::new(),
             moves: Vec::new(),
@@ -285,6 +288,11 @@ impl<'a> Board<'a> {
         self.holds.iter().filter(|&&holds| holds).count() as u64
     }
 
+    /// From now on nothing displaces the model.
+    pub fn keep(&mut self, at: usize) {
+        self.kept[at] = true;
+    }
+
     /// Keeps the model's files while it is considered.
     pub fn begin(&mut self, at: usize) {
         self.hold(at);
@@ -356,6 +364,7 @@ impl<'a> Board<'a> {
             let state = self.state(at);
             let stays = !self.holds[at]
                 || Some(at) == keep
+                || self.kept[at]
                 || state.pin.is_some()
                 || state.rule == ModelRule::Always
                 || state.moving_to.is_some()

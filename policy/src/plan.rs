@@ -305,7 +305,14 @@ impl<'a> Planner<'a> {
             let outcome = match want.kind {
                 WantKind::Demote { .. } => continue,
                 WantKind::Loaded => self.loaded(at),
-                WantKind::Promote { pool } => self.requested(at, pool),
+                WantKind::Restore { pool } => self.restored(at, pool),
+                WantKind::Promote { pool } => {
+                    let outcome = self.requested(at, pool);
+                    if outcome.is_ok() {
+                        self.board.keep(at);
+                    }
+                    outcome
+                }
             };
             self.found(at, outcome.unwrap_or_else(Outcome::Refused));
         }
@@ -349,6 +356,69 @@ impl<'a> Planner<'a> {
             return Ok(Outcome::Stays { pool });
         }
         self.promote(at, &[rank], Reason::Requested)
+    }
+
+    /// What was resident before a restart comes back into free room only: what has been loaded since
+    /// is newer evidence.
+    fn restored(&mut self, at: usize, pool: Option<TierId>) -> Result<Outcome, Refusal> {
+        let state = self.board.state(at);
+        if let Some(pool) = state.moving_to {
+            return Err(Refusal::UnderWay(pool));
+        }
+        if state.rule == ModelRule::Never && state.pin.is_none() {
+            return Err(Refusal::RuleNever);
+        }
+        if self.board.files_of(at).is_empty() {
+            return Err(Refusal::NoFiles);
+        }
+        let piece = Piece::Model(at);
+        if let Some(held) = self.board.place(piece) {
+            let pool = self.pool(held);
+            return Ok(Outcome::Stays { pool });
+        }
+        let mut ranks = self.ranks();
+        if let Some(pin) = state.pin {
+            ranks.retain(|&rank| self.pool(rank) == pin);
+        }
+        let before = pool.and_then(|pool| self.rank(pool));
+        ranks.sort_by_key(|&rank| Some(rank) != before);
+        if ranks.is_empty() {
+            return Err(Refusal::NoPool);
+        }
+        if let Some(file) = ranks.iter().find_map(|&r| self.board.busy_file(at, r)) {
+            return Err(Refusal::Busy(file));
+        }
+        self.board.begin(at);
+        let has_room =
+            |&&rank: &&usize| self.board.need_bytes(piece, rank) <= self.board.free_bytes(rank);
+        let found = ranks.iter().find(has_room).copied();
+        if let Some(rank) = found {
+            self.board.reason = Reason::Restored;
+            self.board.put(piece, rank);
+        }
+        self.board.end(at);
+        match found {
+            Some(rank) => Ok(Outcome::Promoted {
+                pool: self.pool(rank),
+                displaces: Vec::new(),
+            }),
+            None => Err(self.no_free_room(at, &ranks)),
+        }
+    }
+
+    /// Why what may displace nothing fits into none of `ranks`.
+    fn no_free_room(&self, at: usize, ranks: &[usize]) -> Refusal {
+        let needs = |rank: usize| self.board.need_bytes(Piece::Model(at), rank);
+        let free = |rank: usize| self.board.free_bytes(rank);
+        let missing = |rank: usize| needs(rank).saturating_sub(free(rank));
+        let Some(rank) = ranks.iter().copied().min_by_key(|&rank| missing(rank)) else {
+            return Refusal::NoPool;
+        };
+        Refusal::NoRoom {
+            pool: self.pool(rank),
+            needs_bytes: needs(rank),
+            available_bytes: free(rank),
+        }
     }
 
     /// Pools that take something, in the order of the strategy.

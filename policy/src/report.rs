@@ -45,6 +45,8 @@ pub enum Reason {
     },
     /// The user asked.
     Requested,
+    /// It was resident before the restart.
+    Restored,
     /// It is pinned to the pool.
     Pinned,
     /// The user said `always`.
@@ -76,6 +78,7 @@ impl fmt::Display for Reason {
             }
             Self::Loaded { .. } => write!(f, "loaded, and there is room"),
             Self::Requested => write!(f, "requested"),
+            Self::Restored => write!(f, "it was resident before the restart"),
             Self::Pinned => write!(f, "pinned"),
             Self::Always => write!(f, "set to always"),
             Self::Never => write!(f, "set to never"),

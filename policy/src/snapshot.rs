@@ -89,9 +89,15 @@ pub struct Want {
 pub enum WantKind {
     /// It is being loaded now: promote it if that is worth more than what it displaces.
     Loaded,
-    /// The user asked for it: promote it, displacing what is worth least.
+    /// The user asked for it: promote it, displacing what is worth least, but nothing that was
+    /// asked for earlier in the same snapshot.
     Promote {
         /// To this pool, or where the strategy says.
+        pool: Option<TierId>,
+    },
+    /// It was resident before a restart: promote it into free room, displacing nothing.
+    Restore {
+        /// Where it was, if that pool is there still and has room; else where the strategy says.
         pool: Option<TierId>,
     },
     /// The user asked for it: to this pool if that is slower, or back to the home. Open files

@@ -54,7 +54,7 @@ impl Story {
 
     /// `pool NAME CAPACITY SPEED`, `model NAME FILE:SIZE...`, `load NAME [TIMES]`,
     /// `promote NAME [POOL]`, `demote NAME [POOL]`, `pin NAME POOL`, `rule NAME always|never`,
-    /// `open FILE`, `close FILE`, `shrink POOL BYTES`, `explain NAME`.
+    /// `list NAME...` (all promoted at once), `restore NAME...`, `open FILE`, `close FILE`, `shrink POOL BYTES`, `explain NAME`.
     fn line(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |at: usize| words[at].parse::<u64>().expect("a number in the script");
@@ -116,6 +116,17 @@ impl Story {
                 pool.capacity_bytes -= number(2);
                 pool.free_bytes = pool.free_bytes.saturating_sub(number(2));
                 pool.give_back_bytes = 0;
+            }
+            "list" | "restore" => {
+                let want = |name: &&str| Want {
+                    model: self.model(name),
+                    kind: match words[0] {
+                        "list" => WantKind::Promote { pool: None },
+                        _ => WantKind::Restore { pool: None },
+                    },
+                };
+                let wants = words[1..].iter().map(want).collect();
+                self.step_all(line, wants);
             }
             "explain" => self.explain(words[1]),
             other => panic!("unknown word {other} in the script"),
@@ -183,7 +194,11 @@ impl Story {
     }
 
     fn step(&mut self, what: &str, want: Option<Want>) {
-        self.snapshot.wants = want.into_iter().collect();
+        self.step_all(what, want.into_iter().collect());
+    }
+
+    fn step_all(&mut self, what: &str, wants: Vec<Want>) {
+        self.snapshot.wants = wants;
         let planned = plan(&self.params, &self.learned, &self.snapshot).expect("a right snapshot");
         assert_eq!(check(&self.snapshot, &planned), [], "{what}");
         let mut told = format!("{what}\n");
@@ -307,6 +322,11 @@ fn a_faster_and_a_slower_pool() {
 #[test]
 fn what_users_say_goes_first() {
     tell("said", include_str!("golden/said.script"));
+}
+
+#[test]
+fn lists_and_restarts_bring_back_what_fits() {
+    tell("lists", include_str!("golden/lists.script"));
 }
 
 /// A small trace with a known rhythm, through the engine and every baseline.

@@ -157,7 +157,18 @@ impl World {
                 };
                 self.want(model, kind);
             }
-            64..70 => self.snapshot.models[model].pin = some_pool(dice),
+            // A list of wishes, as people and restarts have them.
+            64..67 => {
+                let restored = dice.chance(50);
+                let pool = some_pool(dice);
+                let kind = match restored {
+                    true => WantKind::Restore { pool },
+                    false => WantKind::Promote { pool },
+                };
+                let count = models.min(1 + dice.below(4)) as usize;
+                (model..model + count).for_each(|at| self.want(at % models as usize, kind));
+            }
+            67..70 => self.snapshot.models[model].pin = some_pool(dice),
             70..74 => {
                 self.snapshot.models[model].rule =
                     [ModelRule::Normal, ModelRule::Always, ModelRule::Never]

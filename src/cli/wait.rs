@@ -6,19 +6,24 @@ use std::time::Duration;
 use clap::Args;
 use speedloader_config::parse_duration;
 
-use super::context::{Context, name};
+use super::context::{Context, names};
 use crate::command::{Command, Message};
 
-/// Return when a model is wholly resident
+/// Return when models have arrived in their pools
+///
+/// Without a name: when nothing moves any more.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends with status 6 if the time is over before.
+Ends with status 6 if the time is over before, and with status 1 if a model is not resident and
+nothing moves it.
 
-Example:
-  speedloader promote llama3.2:3b && speedloader wait llama3.2:3b --timeout 2m && run-my-engine")]
+Examples:
+  speedloader promote llama3.2:3b && speedloader wait llama3.2:3b --timeout 2m && run-my-engine
+  speedloader wait")]
 pub(super) struct Arguments {
-    /// A model
-    name: OsString,
+    /// A model, a path in the mount or a glob
+    #[arg(value_name = "NAME")]
+    names: Vec<OsString>,
 
     /// How long to wait at most
     #[arg(short, long, value_name = "DURATION", default_value = "10m", value_parser = timeout)]
@@ -33,7 +38,7 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     // Less than a second is rounded up: it is not "do not wait".
     let timeout_s = arguments.timeout.as_secs() + u64::from(arguments.timeout.subsec_nanos() > 0);
     let view = context.ask_with_progress(Command::Wait {
-        name: name(&arguments.name),
+        names: names(&arguments.names),
         timeout_s,
     })?;
     context.show_change(&view)

@@ -9,6 +9,7 @@ const VERBS: &[(&str, &str)] = &[
     ("status", "status"),
     ("models", "models [FILTER]"),
     ("promote", "promote NAME [POOL]"),
+    ("warm-up", "warm-up NAME..."),
     ("demote", "demote NAME"),
     ("pin", "pin NAME POOL"),
     ("unpin", "unpin NAME"),
@@ -66,6 +67,11 @@ fn parse_words(verb: &str, arguments: &[&str]) -> Result<Command, Message> {
         ("promote", [name, pool]) => Command::Promote {
             names: vec![own(name)],
             pool: Some(own(pool)),
+            wait: false,
+        },
+        ("warm-up", [_, ..]) => Command::WarmUp {
+            names: arguments.iter().map(|name| own(name)).collect(),
+            pool: None,
             wait: false,
         },
         ("demote", [name]) => Command::Demote {

@@ -137,6 +137,11 @@ fn daemon(out: &mut Exposition, status: &StatusView) {
             "Memory that pools leave free.",
             memory.reserve_bytes,
         ),
+        (
+            "memory_held_back_bytes",
+            "Memory that pools have given back for now.",
+            memory.held_back_bytes,
+        ),
     ] {
         out.metric(Kind::Gauge, name, help, &[(Vec::new(), value)]);
     }
@@ -155,6 +160,11 @@ const POOLS: &[PoolMetric] = &[
         "pool_capacity_bytes",
         "How large the pool may become.",
         |pool| pool.capacity_bytes,
+    ),
+    (
+        "pool_configured_bytes",
+        "How large the pool may become when there is memory for it.",
+        |pool| pool.configured_bytes,
     ),
     (
         "pool_used_bytes",
@@ -251,6 +261,11 @@ fn role(home: &HomeView) -> &'static str {
 fn totals(out: &mut Exposition, status: &StatusView) {
     let totals = &status.totals;
     for (name, help, value) in [
+        (
+            "given_back_bytes_total",
+            "Bytes that pools gave back because memory was short.",
+            totals.given_back_bytes,
+        ),
         ("opens_total", "Opens of files.", totals.opens),
         (
             "opens_resident_total",

@@ -1,6 +1,6 @@
 //! Carrying commands out: one arm a command, the same for every door.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
 
-use super::moves::{COLD_BYTES_PER_SEC, Carried, REQUEST, SINGLE_FILE, Subject};
+use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
 use super::settings::is_live;
-use super::{Coordinator, PoolId};
+use super::{Cause, Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
 use crate::machine;
@@ -19,7 +19,7 @@ use crate::view::human::{escape, size};
 use crate::view::{
     ChangeView, ConfigView, DoneView, EventsView, Level, ModelsView, MoveView, MovesView, Outcome,
     PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
-    TransfersView, VersionView, View, WhichView,
+    TransferView, TransfersView, VersionView, View, WhichView,
 };
 
 /// How often a waiting command looks whether its client is still there.
@@ -40,6 +40,40 @@ const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 const DRAINING: &str = "its memory is free when the last reader lets go";
 
 type Progress<'a> = &'a mut dyn FnMut(View);
+
+/// The pauses of a command that waits: until something happens, the client leaves or the time is over.
+struct Pause<'a> {
+    coordinator: &'a Coordinator,
+    peer: &'a Peer,
+    until: Option<Instant>,
+    seen: u64,
+}
+
+impl<'a> Pause<'a> {
+    fn new(coordinator: &'a Coordinator, peer: &'a Peer, until: Option<Instant>) -> Self {
+        let events = coordinator.events.since(0).events;
+        Pause {
+            coordinator,
+            peer,
+            until,
+            seen: events.last().map_or(0, |event| event.seq),
+        }
+    }
+
+    /// Waits a moment; an error, with what is `late`, when waiting has no sense any more.
+    fn next(&mut self, late: &str) -> Result<(), Message> {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(Message::new(Code::TimedOut, late)
+                .with_hint("speedloader transfers shows what is on its way"));
+        }
+        if self.peer.is_gone() {
+            return Err(Message::new(Code::Cancelled, "nobody waits any more"));
+        }
+        let heard = self.coordinator.events.wait_after(self.seen, LOOK_INTERVAL);
+        self.seen = heard.last().map_or(self.seen, |event| event.seq);
+        Ok(())
+    }
+}
 
 /// Whether the plan refuses a model because of a writer.
 fn is_busy(carried: &Carried) -> bool {
@@ -66,6 +100,9 @@ impl Coordinator {
             Command::Promote { names, pool, wait } => {
                 self.promote(peer, &names, pool.as_deref(), wait, progress)
             }
+            Command::WarmUp { names, pool, wait } => {
+                self.warm_up_list(peer, &names, pool.as_deref(), wait, progress)
+            }
             Command::Demote { names } => self.demote(&names),
             Command::Pin { name, pool } => self.pin(&name, &pool),
             Command::Unpin { name } => self.unpin(&name),
@@ -79,7 +116,7 @@ impl Coordinator {
                 transfers: self.transfer_views(),
             })),
             Command::CancelTransfer { id } => self.cancel_transfer(id),
-            Command::Wait { name, timeout_s } => self.wait(peer, &name, timeout_s, progress),
+            Command::Wait { names, timeout_s } => self.wait(peer, &names, timeout_s, progress),
             Command::Which { name } => self.which(&name),
             Command::Rescan {} => self.rescan(),
             Command::Events { since, follow } => self.follow_events(peer, since, follow, progress),
@@ -181,11 +218,11 @@ impl Coordinator {
             kind: WantKind::Promote { pool: target },
         };
         let wants: Vec<Want> = subjects.iter().map(want).collect();
-        let mut carried = self.plan_and_move(&subjects, wants.clone(), REQUEST)?;
+        let mut carried = self.plan_and_move(&subjects, wants.clone(), Cause::Request)?;
         let until = Instant::now() + CLOSE_PATIENCE;
         while wait && is_busy(&carried) && Instant::now() < until {
             std::thread::sleep(CLOSE_LOOK_INTERVAL);
-            let again = self.plan_and_move(&subjects, wants.clone(), REQUEST)?;
+            let again = self.plan_and_move(&subjects, wants.clone(), Cause::Request)?;
             let begun = std::mem::replace(&mut carried, again).transfers;
             carried.transfers.extend(begun);
         }
@@ -210,53 +247,139 @@ impl Coordinator {
         }
     }
 
+    /// Brings a list of models into the pools, in its order. What cannot be is said of each, and stops
+    /// nothing else.
+    fn warm_up_list(
+        &self,
+        peer: &Peer,
+        names: &[String],
+        pool: Option<&str>,
+        wait: bool,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        let pool = pool.map(|name| self.pool_named(name)).transpose()?;
+        let target = pool.map(|pool| TierId(pool.id().0));
+        let known = self.world.fresh();
+        let mut subjects: Vec<Subject> = Vec::new();
+        let mut unknown: Vec<MoveView> = Vec::new();
+        for name in names {
+            match self.subjects(&known, name) {
+                Ok(found) => {
+                    for subject in found {
+                        if subjects.iter().all(|other| other.id != subject.id) {
+                            subjects.push(subject);
+                        }
+                    }
+                }
+                Err(message) => unknown.push(MoveView {
+                    name: name.clone(),
+                    outcome: Outcome::Unknown,
+                    text: message.to_string(),
+                    ..MoveView::default()
+                }),
+            }
+        }
+        let want = |subject: &Subject| Want {
+            model: subject.id,
+            kind: WantKind::Promote { pool: target },
+        };
+        let wants = subjects.iter().map(want).collect();
+        let carried = self.plan_and_move(&subjects, wants, Cause::Request)?;
+        let mut moves = Vec::with_capacity(names.len());
+        let mut begun = Vec::new();
+        for subject in &subjects {
+            match self.move_of(subject, &carried) {
+                Ok(row) => {
+                    begun.push(subject.clone());
+                    moves.push(row);
+                }
+                Err(refused) => moves.push(MoveView {
+                    outcome: Outcome::Refused,
+                    text: refused.to_string(),
+                    ..Coordinator::row(subject)
+                }),
+            }
+        }
+        if wait {
+            match self.wait_resident(peer, &begun, None, progress) {
+                Err(message) if peer.is_gone() => return Err(message),
+                // Which of them, and why, is said in their rows.
+                Ok(()) | Err(_) => {}
+            }
+            self.wait_ended(&carried.transfers);
+            let waited = moves
+                .iter_mut()
+                .filter(|row| row.outcome != Outcome::Refused);
+            for (row, subject) in waited.zip(&begun) {
+                let resident = subject.files.iter().all(|file| file.is_resident());
+                (row.outcome, row.text) = match resident {
+                    true => (Outcome::Done, "resident".to_owned()),
+                    false => (Outcome::Refused, self.why_missing(subject).text),
+                };
+            }
+        }
+        moves.extend(unknown);
+        Ok(View::Moves(MovesView { moves }))
+    }
+
     fn moves_of(&self, subjects: &[Subject], carried: &Carried) -> Result<Vec<MoveView>, Message> {
         if let Some(fault) = carried.faults.first() {
             return Err(fault.clone());
         }
-        let mut moves = Vec::with_capacity(subjects.len());
-        for subject in subjects {
-            let (outcome, pool, text) = match carried.outcomes.get(&subject.id) {
-                Some(Found::Promoted { pool, displaces }) => {
-                    let names = |id: &ModelId| carried.names.get(id).cloned().unwrap_or_default();
-                    let displaced: Vec<String> = displaces.iter().map(names).collect();
-                    let text = match displaced.is_empty() {
-                        true => String::new(),
-                        false => format!("instead of {}", displaced.join(", ")),
-                    };
-                    (Outcome::Started, Some(*pool), text)
-                }
-                Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), String::new()),
-                Some(Found::Refused(Refusal::UnderWay(pool))) => (
-                    Outcome::Started,
-                    Some(*pool),
-                    "already on its way".to_owned(),
-                ),
-                Some(Found::Refused(Refusal::NotResident)) => {
-                    (Outcome::Already, None, "it is in no pool".to_owned())
-                }
-                Some(Found::Demoted { pool }) => {
-                    let draining = self.is_draining(subject);
-                    match draining {
-                        true => (Outcome::Draining, *pool, DRAINING.to_owned()),
-                        false => (Outcome::Done, *pool, String::new()),
-                    }
-                }
-                Some(Found::Refused(refusal)) => return Err(self.refused(subject, refusal)),
-                None => (Outcome::Already, None, String::new()),
-            };
-            moves.push(MoveView {
-                name: escape(subject.name.as_bytes()),
-                outcome,
-                pool: pool
-                    .map(|pool| self.pool_name(PoolId(pool.0)))
-                    .unwrap_or_default(),
-                files: subject.files.len() as u64,
-                bytes: subject.bytes(),
-                text,
-            });
+        let rows = subjects
+            .iter()
+            .map(|subject| self.move_of(subject, carried));
+        rows.collect()
+    }
+
+    /// What there is to say of a subject, whatever became of it.
+    fn row(subject: &Subject) -> MoveView {
+        MoveView {
+            name: escape(subject.name.as_bytes()),
+            files: subject.files.len() as u64,
+            bytes: subject.bytes(),
+            ..MoveView::default()
         }
-        Ok(moves)
+    }
+
+    fn move_of(&self, subject: &Subject, carried: &Carried) -> Result<MoveView, Message> {
+        let (outcome, pool, text) = match carried.outcomes.get(&subject.id) {
+            Some(Found::Promoted { pool, displaces }) => {
+                let names = |id: &ModelId| carried.names.get(id).cloned().unwrap_or_default();
+                let displaced: Vec<String> = displaces.iter().map(names).collect();
+                let text = match displaced.is_empty() {
+                    true => String::new(),
+                    false => format!("instead of {}", displaced.join(", ")),
+                };
+                (Outcome::Started, Some(*pool), text)
+            }
+            Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), String::new()),
+            Some(Found::Refused(Refusal::UnderWay(pool))) => (
+                Outcome::Started,
+                Some(*pool),
+                "already on its way".to_owned(),
+            ),
+            Some(Found::Refused(Refusal::NotResident)) => {
+                (Outcome::Already, None, "it is in no pool".to_owned())
+            }
+            Some(Found::Demoted { pool }) => {
+                let draining = self.is_draining(subject);
+                match draining {
+                    true => (Outcome::Draining, *pool, DRAINING.to_owned()),
+                    false => (Outcome::Done, *pool, String::new()),
+                }
+            }
+            Some(Found::Refused(refusal)) => return Err(self.refused(subject, refusal)),
+            None => (Outcome::Already, None, String::new()),
+        };
+        Ok(MoveView {
+            outcome,
+            pool: pool
+                .map(|pool| self.pool_name(PoolId(pool.0)))
+                .unwrap_or_default(),
+            text,
+            ..Coordinator::row(subject)
+        })
     }
 
     /// Whether memory of the subject's files is still held by readers.
@@ -392,7 +515,7 @@ impl Coordinator {
         };
         if !models.is_empty() {
             let wants = models.iter().map(want).collect();
-            let carried = self.plan_and_move(&models, wants, REQUEST)?;
+            let carried = self.plan_and_move(&models, wants, Cause::Request)?;
             moves.extend(self.moves_of(&models, &carried)?);
         }
         self.drainer.check_now();
@@ -408,12 +531,9 @@ impl Coordinator {
             (_, false) => (Outcome::Done, ""),
         };
         MoveView {
-            name: escape(subject.name.as_bytes()),
             outcome,
-            pool: String::new(),
-            files: subject.files.len() as u64,
-            bytes: subject.bytes(),
             text: text.to_owned(),
+            ..Coordinator::row(subject)
         }
     }
 
@@ -431,7 +551,7 @@ impl Coordinator {
             },
         };
         let moved = self
-            .plan_and_move(std::slice::from_ref(&subject), vec![want], "pin")
+            .plan_and_move(std::slice::from_ref(&subject), vec![want], Cause::Pin)
             .and_then(|carried| self.moves_of(std::slice::from_ref(&subject), &carried));
         match moved {
             Ok(moves) => {
@@ -571,18 +691,86 @@ impl Coordinator {
     fn wait(
         &self,
         peer: &Peer,
-        name: &str,
+        names: &[String],
         timeout_s: u64,
         progress: Progress<'_>,
     ) -> Result<View, Message> {
-        let subjects = self.all_named(&[name.to_owned()])?;
-        let until = Instant::now() + Duration::from_secs(timeout_s);
-        self.wait_resident(peer, &subjects, Some(until), progress)?;
+        let until = Some(Instant::now() + Duration::from_secs(timeout_s));
+        if names.is_empty() {
+            return self.wait_for_all(peer, until, progress);
+        }
+        let subjects = self.all_named(names)?;
+        self.wait_resident(peer, &subjects, until, progress)?;
         self.resident_moves(&subjects)
     }
 
-    /// Waits until every file is resident. Without a deadline it gives up when nothing moves any
-    /// more: then a copy failed.
+    /// Waits until nothing moves any more, and says what has arrived meanwhile.
+    fn wait_for_all(
+        &self,
+        peer: &Peer,
+        until: Option<Instant>,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        let mut pause = Pause::new(self, peer, until);
+        let mut awaited: BTreeMap<u64, TransferView> = BTreeMap::new();
+        loop {
+            let mut moving = self.transfer_views();
+            moving.retain(|transfer| !transfer.state.is_final());
+            if moving.is_empty() && !self.is_warm_up_waiting() {
+                break;
+            }
+            awaited.extend(
+                moving
+                    .iter()
+                    .map(|transfer| (transfer.id, transfer.clone())),
+            );
+            let late = format!("{} copies are still on their way", moving.len());
+            progress(View::Transfers(TransfersView { transfers: moving }));
+            pause.next(&late)?;
+        }
+        self.arrived(awaited)
+    }
+
+    /// What became of transfers that somebody waited for, a row for each model.
+    fn arrived(&self, awaited: BTreeMap<u64, TransferView>) -> Result<View, Message> {
+        let mut ended = self.transfer_views();
+        ended.retain(|transfer| awaited.contains_key(&transfer.id));
+        let mut rows: Vec<MoveView> = Vec::new();
+        for transfer in awaited.into_values() {
+            let end = ended.iter().find(|end| end.id == transfer.id);
+            match end.map(|end| (end.state, &end.why)) {
+                Some((TransferState::Failed, why)) => {
+                    let text = format!("{} is not resident: {why}", transfer.file);
+                    return Err(Message::new(Code::Failed, text));
+                }
+                Some((TransferState::Cancelled, _)) => continue,
+                // Of the oldest nobody remembers how they ended.
+                _ => {}
+            }
+            let name = match transfer.model.is_empty() {
+                true => &transfer.file,
+                false => &transfer.model,
+            };
+            let same = |row: &&mut MoveView| row.name == *name && row.pool == transfer.to;
+            if let Some(row) = rows.iter_mut().find(same) {
+                row.files += 1;
+                row.bytes += transfer.total_bytes;
+            } else {
+                rows.push(MoveView {
+                    name: name.clone(),
+                    outcome: Outcome::Done,
+                    pool: transfer.to.clone(),
+                    files: 1,
+                    bytes: transfer.total_bytes,
+                    text: "arrived".to_owned(),
+                });
+            }
+        }
+        Ok(View::Moves(MovesView { moves: rows }))
+    }
+
+    /// Waits until every file is resident, and gives up when nothing moves any more: then there is
+    /// nothing to wait for.
     fn wait_resident(
         &self,
         peer: &Peer,
@@ -590,12 +778,7 @@ impl Coordinator {
         until: Option<Instant>,
         progress: Progress<'_>,
     ) -> Result<(), Message> {
-        let mut seen = self
-            .events
-            .since(0)
-            .events
-            .last()
-            .map_or(0, |event| event.seq);
+        let mut pause = Pause::new(self, peer, until);
         loop {
             let missing: Vec<&Subject> = subjects
                 .iter()
@@ -606,44 +789,38 @@ impl Coordinator {
             };
             let transfers = self.transfers_of(&missing);
             let moving = transfers.iter().any(|transfer| !transfer.state.is_final());
+            if !moving && first.files.iter().any(|file| !file.is_resident()) {
+                return Err(self.why_missing(first));
+            }
             let name = escape(first.name.as_bytes());
-            if until.is_none() && !moving && first.files.iter().any(|file| !file.is_resident()) {
-                let failed = transfers.iter().find(|transfer| transfer.state.is_final());
-                let (code, why) = match failed.map(|ended| (ended.state, ended.why.as_str())) {
-                    None => (Code::Failed, "its copy was ended"),
-                    Some((TransferState::Cancelled, _)) => {
-                        (Code::Cancelled, "its copy was cancelled")
-                    }
-                    // Demoted, or opened for writing, before anybody could look.
-                    Some((TransferState::Done, _)) => {
-                        (Code::Failed, "it has left its pool already")
-                    }
-                    Some((_, why)) => (Code::Failed, why),
-                };
-                return Err(Message::new(code, format!("{name} is not resident: {why}")));
-            }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                let text = format!("{name} is not resident yet");
-                return Err(Message::new(Code::TimedOut, text)
-                    .with_hint("speedloader transfers shows whether it is on its way"));
-            }
-            if peer.is_gone() {
-                return Err(Message::new(Code::Cancelled, "nobody waits any more"));
-            }
             progress(View::Transfers(TransfersView { transfers }));
-            let heard = self.events.wait_after(seen, LOOK_INTERVAL);
-            seen = heard.last().map_or(seen, |event| event.seq);
+            pause.next(&format!("{name} is not resident yet"))?;
         }
     }
 
-    fn transfers_of(&self, subjects: &[&Subject]) -> Vec<crate::view::TransferView> {
+    /// Why a subject is not resident, although nothing of it moves any more.
+    fn why_missing(&self, subject: &Subject) -> Message {
+        let transfers = self.transfers_of(&[subject]);
+        let ended = transfers.iter().find(|transfer| transfer.state.is_final());
+        let (code, why) = match ended.map(|ended| (ended.state, ended.why.as_str())) {
+            None => (Code::Failed, "no copy of it is on its way"),
+            Some((TransferState::Cancelled, _)) => (Code::Cancelled, "its copy was cancelled"),
+            // Demoted, or opened for writing, before anybody could look.
+            Some((TransferState::Done, _)) => (Code::Failed, "it has left its pool already"),
+            Some((_, why)) => (Code::Failed, why),
+        };
+        let name = escape(subject.name.as_bytes());
+        Message::new(code, format!("{name} is not resident: {why}"))
+    }
+
+    fn transfers_of(&self, subjects: &[&Subject]) -> Vec<TransferView> {
         let union = self.fs.union();
         let files = subjects.iter().flat_map(|subject| &subject.files);
         let paths: HashSet<String> = files
             .filter_map(|file| union.path_of(file))
             .map(|path| path.to_string())
             .collect();
-        let mut newest: HashMap<String, crate::view::TransferView> = HashMap::new();
+        let mut newest: HashMap<String, TransferView> = HashMap::new();
         for transfer in self.transfer_views() {
             if paths.contains(&transfer.file) {
                 let known = newest
@@ -664,12 +841,9 @@ impl Coordinator {
             let view = self.model_view(subject);
             let pools: Vec<&str> = view.resident_bytes.keys().map(String::as_str).collect();
             MoveView {
-                name: view.name.clone(),
-                outcome: Outcome::Done,
                 pool: pools.join(","),
-                files: view.files,
-                bytes: view.size_bytes,
                 text: "resident".to_owned(),
+                ..Coordinator::row(subject)
             }
         };
         Ok(View::Moves(MovesView {
@@ -843,7 +1017,7 @@ impl Coordinator {
             to: place(step.to),
             bytes: step.bytes,
             planned: true,
-            why: step.reason.to_string(),
+            why: self.reason_text(&step.reason, &names),
         };
         Ok(View::Plan(PlanView {
             moves: plan.moves.iter().map(row).collect(),

@@ -33,6 +33,7 @@ impl Coordinator {
             size_bytes: shown.size_bytes,
             resident_bytes: shown.resident_total_bytes,
             pinned: explained.pin.clone(),
+            moving: self.moving_text(subject),
             rule: match explained.rule {
                 ModelRule::Normal => None,
                 ModelRule::Always => Some("always".to_owned()),
@@ -50,6 +51,20 @@ impl Coordinator {
             reasons: Vec::new(),
         }
         .with_reasons())
+    }
+
+    /// Why it is on its way, if it is.
+    fn moving_text(&self, subject: &Subject) -> Option<String> {
+        let moves = self.lock_moves();
+        let mut errands = moves.errands.values();
+        let own = |file| subject.files.iter().any(|own| own.id == file);
+        if let Some(errand) = errands.find(|errand| own(errand.file.id)) {
+            return Some(errand.why.to_string());
+        }
+        let awaited = moves.warm_up.awaits(&subject.name);
+        awaited.then(|| {
+            "warm-up: it was resident before the restart, and waits for its turn".to_owned()
+        })
     }
 
     fn if_loaded(&self, explained: &Explained) -> IfLoaded {
@@ -75,7 +90,7 @@ impl Coordinator {
     }
 
     /// A refusal in the names of people, and what can be done about it.
-    fn why_not(&self, refusal: &Refusal) -> (String, Option<&'static str>) {
+    pub(super) fn why_not(&self, refusal: &Refusal) -> (String, Option<&'static str>) {
         let pool = |id: &TierId| self.pool_name(PoolId(id.0));
         match refusal {
             Refusal::TooLarge {

@@ -11,8 +11,8 @@ use speedloader_fs::first_load::FirstLoadHost;
 use speedloader_fs::ids::FileId;
 use speedloader_policy::{Want, WantKind};
 
-use super::moves::{FIRST_LOAD, Subject, counts_as_weights};
-use super::{Coordinator, Host, Wakeup};
+use super::moves::{Subject, counts_as_weights};
+use super::{Cause, Coordinator, Host, Wakeup};
 use crate::machine;
 use crate::models::ModelRef;
 use crate::view::Level;
@@ -77,7 +77,7 @@ impl Coordinator {
                 .lock_loads()
                 .begins_first(subject.id.0, process, Instant::now());
             if begins {
-                self.load(&self.world.known(), subject, FIRST_LOAD);
+                self.load(&self.world.known(), subject, Cause::FirstLoad);
             } else if !is_known {
                 self.plan_first_load(subject);
             }
@@ -105,7 +105,7 @@ impl Coordinator {
             model: subject.id,
             kind: WantKind::Loaded,
         };
-        if let Err(error) = self.plan_and_move(&[subject], vec![want], FIRST_LOAD) {
+        if let Err(error) = self.plan_and_move(&[subject], vec![want], Cause::FirstLoad) {
             tracing::warn!(%error, "nothing was planned for a load");
         }
     }

@@ -1,4 +1,4 @@
-//! What survives a restart: what was learned, and the pins made at run time.
+//! What survives a restart: what was learned, the pins made at run time, and what was resident.
 //!
 //! Each is a file of the state directory, replaced whole by rename after an fsync. One that cannot be
 //! read is set aside with a message and costs nothing but the memory.
@@ -9,12 +9,69 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use speedloader_policy::Learned;
 
+/// The form of the list of what is resident.
+const RESIDENT_VERSION: u32 = 1;
+const RESIDENT: &str = "resident.json";
 const LEARNED: &str = "learned.bin";
 const PINS: &str = "pins.json";
 /// No honest file of ours is larger.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// A model, or a single file, that is resident as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resident {
+    /// As people know it.
+    pub name: String,
+    /// The pool that it is in.
+    pub pool: String,
+    /// Its files.
+    pub files: Vec<ResidentFile>,
+}
+
+/// A file as it was when it was copied. The number of its file system is left out: it may be another one
+/// after a reboot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResidentFile {
+    /// Below the mountpoint, escaped.
+    pub path: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// When its contents were changed last.
+    pub mtime_ns: i64,
+    /// Its number in its file system.
+    pub ino: u64,
+}
+
+/// The file: `sha256` is of `models` as compact JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResidentList {
+    version: u32,
+    sha256: String,
+    models: Vec<Resident>,
+}
+
+fn sha256_of(models: &[Resident]) -> serde_json::Result<String> {
+    let digest = Sha256::digest(serde_json::to_vec(models)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn parse_resident(bytes: &[u8]) -> Result<Vec<Resident>, String> {
+    let list: ResidentList = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if list.version != RESIDENT_VERSION {
+        return Err(format!("it has version {}", list.version));
+    }
+    match sha256_of(&list.models) {
+        Ok(sha256) if sha256 == list.sha256 => Ok(list.models),
+        _ => Err("its checksum is not that of its contents".to_owned()),
+    }
+}
 
 /// The files of a state directory.
 pub struct Journal {
@@ -56,6 +113,30 @@ impl Journal {
             self.set_aside(PINS, &error.to_string());
             BTreeMap::new()
         })
+    }
+
+    /// What was resident when it was written down last, the hottest first.
+    pub fn resident(&self) -> Vec<Resident> {
+        let Some(bytes) = self.read(RESIDENT) else {
+            return Vec::new();
+        };
+        parse_resident(&bytes).unwrap_or_else(|fault| {
+            self.set_aside(RESIDENT, &fault);
+            Vec::new()
+        })
+    }
+
+    /// Writes down what is resident, the hottest first.
+    ///
+    /// # Errors
+    /// Whatever writing reports; the former contents stay.
+    pub fn save_resident(&self, models: &[Resident]) -> io::Result<()> {
+        let list = ResidentList {
+            version: RESIDENT_VERSION,
+            sha256: sha256_of(models)?,
+            models: models.to_vec(),
+        };
+        self.write(RESIDENT, &serde_json::to_vec_pretty(&list)?)
     }
 
     /// Writes down what was learned.
@@ -138,6 +219,41 @@ mod tests {
         assert!(directory.path().join("pins.json.bad").exists());
         assert!(directory.path().join("learned.bin.bad").exists());
         assert!(journal.pins().is_empty());
+    }
+
+    #[test]
+    fn what_is_resident_is_whole_or_set_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(directory.path()).expect("opened");
+        assert!(journal.resident().is_empty());
+        let models = vec![Resident {
+            name: "a:1b".to_owned(),
+            pool: "p".to_owned(),
+            files: vec![ResidentFile {
+                path: "blobs/a\\n".to_owned(),
+                size_bytes: 7,
+                mtime_ns: -1,
+                ino: u64::MAX,
+            }],
+        }];
+        journal.save_resident(&models).expect("saved");
+        assert_eq!(journal.resident(), models);
+        let path = directory.path().join(RESIDENT);
+        let whole = fs::read_to_string(&path).expect("read");
+        for (from, to) in [
+            ("a:1b", "a:2b"),
+            ("\"version\": 1", "\"version\": 2"),
+            ("\"ino\"", "\"inode\""),
+            ("}", ""),
+        ] {
+            let damaged = whole.replacen(from, to, 1);
+            assert_ne!(damaged, whole, "{from}");
+            fs::write(&path, &damaged).expect("written");
+            assert!(journal.resident().is_empty(), "{from}");
+            let aside = fs::read_to_string(directory.path().join("resident.json.bad"));
+            assert_eq!(aside.expect("set aside"), damaged);
+            assert!(!path.exists());
+        }
     }
 
     /// A bit that turned, another version, and a crash in the middle of writing.

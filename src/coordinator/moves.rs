@@ -12,34 +12,31 @@ use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::Job;
 use speedloader_fs::replica::Digest;
 use speedloader_policy::{
-    Expert, Explanation, FileRef, FileState, Load, ModelId, ModelRule, ModelState, Move, Outcome,
-    Params, Plan, PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check,
-    explain, plan,
+    Expert, Explanation, FileRef, FileState, Load, ModelId, ModelRule, ModelState, Outcome, Params,
+    Plan, PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain,
+    plan,
 };
 
+use super::cause::{Cause, Why};
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, chain, events};
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
-use crate::machine;
 use crate::models::{ModelRef, family};
+use crate::pressure;
 use crate::view::Level;
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
 pub(super) const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
 
-/// Why a model is moved: it was loaded.
-pub(super) const LOAD: &str = "load";
-/// It is being loaded, and somebody may wait for it.
-pub(super) const FIRST_LOAD: &str = "first load";
-/// Somebody asked for it.
-pub(super) const REQUEST: &str = "request";
+/// What a file's replica is dropped with by a plan; why is told beside it.
+pub(super) const DEMOTED: &str = "demoted";
 
 /// The kind of a single file that was asked for by its path.
 pub(super) const SINGLE_FILE: &str = "file";
 
 /// A model, or a single file, as it is moved: a name and its files.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Subject {
     /// As people know it.
     pub name: String,
@@ -176,8 +173,9 @@ impl Coordinator {
     }
 
     fn pool_states(&self) -> Vec<PoolState> {
-        let memory = machine::memory();
-        let mut spare = memory.available_bytes.saturating_sub(self.reserve_bytes());
+        let memory = pressure::memory();
+        let reserve_bytes = self.reserve_of(&memory);
+        let mut spare = memory.available_bytes.saturating_sub(reserve_bytes);
         let mut states = Vec::new();
         for pool in self.pools() {
             let Ok(usage) = pool.usage() else { continue };
@@ -192,7 +190,7 @@ impl Coordinator {
                 speed_bytes_per_sec: pool.speed_bytes_per_sec().max(1),
                 capacity_bytes: usage.capacity_bytes.max(free),
                 free_bytes: free,
-                give_back_bytes: 0,
+                give_back_bytes: self.lock_memory().owed_bytes(pool.id()),
                 accepts: !pool.is_disconnected(),
             });
         }
@@ -330,14 +328,14 @@ impl Coordinator {
         &self,
         asked: &[Subject],
         wants: Vec<Want>,
-        why: &str,
+        cause: Cause,
     ) -> Result<Carried, Message> {
         let known = self.world.fresh();
         let everything = self.everything(&known, asked);
         let mut moves = self.lock_moves();
         let scene = self.scene(&moves, everything, wants);
         let plan = self.checked_plan(&moves, &scene)?;
-        Ok(self.carry_out(&mut moves, &scene, plan, why))
+        Ok(self.carry_out(&mut moves, &scene, plan, cause))
     }
 
     fn checked_plan(&self, moves: &Moves, scene: &Scene) -> Result<Plan, Message> {
@@ -360,9 +358,10 @@ impl Coordinator {
     /// The plan that would be made now, without carrying it out.
     pub(super) fn dry_plan(&self) -> Result<(Plan, BTreeMap<ModelId, String>), Message> {
         let known = self.world.fresh();
-        let everything = self.everything(&known, &[]);
+        let (asked, wants) = self.warm_up_wants();
+        let everything = self.everything(&known, &asked);
         let moves = self.lock_moves();
-        let scene = self.scene(&moves, everything, Vec::new());
+        let scene = self.scene(&moves, everything, wants);
         Ok((self.checked_plan(&moves, &scene)?, scene.names))
     }
 
@@ -386,7 +385,7 @@ impl Coordinator {
         })
     }
 
-    fn carry_out(&self, moves: &mut Moves, scene: &Scene, plan: Plan, why: &str) -> Carried {
+    fn carry_out(&self, moves: &mut Moves, scene: &Scene, plan: Plan, cause: Cause) -> Carried {
         let mut carried = Carried {
             names: scene.names.clone(),
             ..Carried::default()
@@ -395,22 +394,28 @@ impl Coordinator {
             let Some(file) = scene.files.get(&step.file) else {
                 continue;
             };
+            let why = Why {
+                cause,
+                model: scene.names.get(&step.model).cloned().unwrap_or_default(),
+                reason: self.reason_text(&step.reason, &scene.names),
+            };
             match step.to {
                 None => {
                     let pool = step.from.map(|pool| PoolId(pool.0));
-                    carried.dropped += self.fs.drop_replicas(file, pool, "demoted");
-                }
-                Some(to) => {
-                    let name = scene.names.get(&step.model).cloned().unwrap_or_default();
-                    match self.submit(moves, file, &name, PoolId(to.0), step, why) {
-                        Ok(id) => carried.transfers.push(id),
-                        Err(error) => {
-                            self.events
-                                .add(Level::Error, "failed", &name, error.to_string());
-                            carried.faults.push(error);
-                        }
+                    let dropped = self.fs.drop_replicas(file, pool, DEMOTED);
+                    if dropped > 0 {
+                        moves.told.insert(file.id, why);
                     }
+                    carried.dropped += dropped;
                 }
+                Some(to) => match self.submit(moves, file, PoolId(to.0), &why) {
+                    Ok(id) => carried.transfers.push(id),
+                    Err(error) => {
+                        self.events
+                            .add(Level::Error, "failed", &why.model, error.to_string());
+                        carried.faults.push(error);
+                    }
+                },
             }
         }
         carried.outcomes = plan
@@ -426,12 +431,10 @@ impl Coordinator {
         &self,
         moves: &mut Moves,
         file: &Arc<HomeFile>,
-        name: &str,
         pool: PoolId,
-        step: &Move,
-        why: &str,
+        why: &Why,
     ) -> Result<TransferId, Message> {
-        let gone = |text: &str| Message::new(Code::Failed, format!("{name}: {text}"));
+        let gone = |text: &str| Message::new(Code::Failed, format!("{}: {text}", why.model));
         let mover = self
             .mover
             .get()
@@ -456,14 +459,13 @@ impl Coordinator {
             size_bytes: file.attr().identity.size,
             pool,
             expected: expected.map(Digest::sha256),
-            priority: priority_of_reason(why),
+            priority: why.cause.copy_priority(),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
-        let why = format!("{why}: {}", step.reason);
+        moves.told.insert(file.id, why.clone());
         let errand = Errand {
-            model: name.to_owned(),
-            why,
+            why: why.clone(),
             writes: file.writes(),
             file: Arc::clone(file),
             alone: true,
@@ -487,13 +489,13 @@ impl Coordinator {
                 .then(|| self.subject(&known, ModelRef::Model(*index)))
                 .flatten()
             {
-                self.load(&known, subject, LOAD);
+                self.load(&known, subject, Cause::Load);
             }
         }
     }
 
-    /// A load of a model begins; `why` it is moved, if it is.
-    pub(super) fn load(&self, known: &Known, subject: Subject, why: &str) {
+    /// A load of a model begins; `cause` of its moves, if it is moved.
+    pub(super) fn load(&self, known: &Known, subject: Subject, cause: Cause) {
         let bytes = subject.bytes();
         let resident = subject.files.iter().all(|file| file.is_resident());
         self.totals.loads.fetch_add(1, Ordering::Relaxed);
@@ -522,6 +524,7 @@ impl Coordinator {
             let params = Coordinator::params(&self.config());
             moves.learned.observe(&params, &tiers, load);
             moves.learned_changed = true;
+            moves.warm_up.touch();
             moves.learned.loads()
         };
         let logged = Entry {
@@ -548,7 +551,7 @@ impl Coordinator {
             model: subject.id,
             kind: WantKind::Loaded,
         }];
-        if let Err(error) = self.plan_and_move(&[subject], wants, why) {
+        if let Err(error) = self.plan_and_move(&[subject], wants, cause) {
             tracing::warn!(%error, "nothing was planned for a load");
         }
     }
@@ -564,7 +567,7 @@ impl Coordinator {
 
     /// Pins, `always` and `never` are obeyed without being asked.
     pub(super) fn plan_freely(&self) {
-        if let Err(error) = self.plan_and_move(&[], Vec::new(), "policy") {
+        if let Err(error) = self.plan_and_move(&[], Vec::new(), Cause::Policy) {
             tracing::warn!(%error, "nothing was planned");
         }
     }
@@ -614,15 +617,6 @@ fn rule_of(config: &Config, name: &str) -> ModelRule {
         ModelRule::Always
     } else {
         ModelRule::Normal
-    }
-}
-
-/// What somebody waits for comes first.
-fn priority_of_reason(why: &str) -> i32 {
-    match why {
-        FIRST_LOAD => 2,
-        REQUEST => 1,
-        _ => 0,
     }
 }
 

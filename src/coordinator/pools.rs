@@ -91,6 +91,10 @@ impl Coordinator {
             ));
         }
         let settings = self.settings_of(config, seam)?;
+        let configured_bytes = match &settings.kind {
+            PoolKind::Tmpfs(tmpfs) => tmpfs.capacity_bytes,
+            PoolKind::Directory { capacity_bytes } => *capacity_bytes,
+        };
         if usize::from(settings.id.0) >= speedloader_fs::tiered_fs::POOLS_MAX {
             let text = "too many pools were connected since the start; restart the daemon";
             return Err(Message::new(Code::Failed, text));
@@ -110,6 +114,7 @@ impl Coordinator {
         }
         self.fs
             .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
+        self.lock_memory().configure(pool.id(), configured_bytes);
         let adopted = self.adopt_into(&pool)?;
         self.write_pools(|pools| {
             pools.push(Arc::clone(&pool));
@@ -120,6 +125,7 @@ impl Coordinator {
             pool.path().display()
         );
         self.events.add(Level::Info, "pool", name, text);
+        self.watch.wake();
         self.think();
         Ok(())
     }
@@ -226,6 +232,8 @@ impl Coordinator {
         let bytes = wanted.resolve(Bytes(machine::memory().total_bytes)).0;
         pool.resize(bytes)
             .map_err(|error| failed(name, &error).with_hint("demote models first"))?;
+        self.lock_memory().configure(pool.id(), bytes);
+        self.watch.wake();
         let text = format!("may hold {bytes} bytes now");
         self.events.add(Level::Info, "pool", name, text);
         self.think();

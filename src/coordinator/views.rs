@@ -13,6 +13,7 @@ use super::moves::Subject;
 use super::world::Known;
 use super::{Coordinator, events, history};
 use crate::machine;
+use crate::pressure;
 use crate::view::human::escape;
 use crate::view::{
     CountsView, HomeRole, HomeState, HomeView, MemoryView, ModelView, PassthroughView, PlaceView,
@@ -35,7 +36,8 @@ impl Coordinator {
         let config = self.config();
         let stats = self.fs.stats().view();
         let known = self.world.known();
-        let memory = machine::memory();
+        let memory = pressure::memory();
+        let pools = self.tier_views();
         let transfers = self.transfer_views();
         let count = |state: TransferState| {
             transfers
@@ -65,13 +67,14 @@ impl Coordinator {
             memory: MemoryView {
                 total_bytes: memory.total_bytes,
                 available_bytes: memory.available_bytes,
-                reserve_bytes: self.reserve_bytes(),
+                reserve_bytes: self.reserve_of(&memory),
+                held_back_bytes: pools.iter().map(TierView::held_back_bytes).sum(),
             },
             policy: PolicyView {
                 enabled: config.policy.enabled,
                 strategy: config.placement.strategy.word().to_owned(),
             },
-            pools: self.tier_views(),
+            pools,
             homes: self.home_views(&contents),
             totals: TotalsView {
                 opens: stats.opens,
@@ -86,6 +89,7 @@ impl Coordinator {
                 promotions: total(&self.totals.promotions),
                 promotions_failed: total(&self.totals.promotions_failed),
                 demotions: total(&self.totals.demotions),
+                given_back_bytes: total(&self.totals.given_back_bytes),
                 events_lost: stats.events_lost,
             },
             warnings: self.warnings(),
@@ -185,6 +189,9 @@ impl Coordinator {
             path: pool.path().display().to_string(),
             speed_bytes_per_sec: pool.speed_bytes_per_sec(),
             capacity_bytes: usage.capacity_bytes,
+            configured_bytes: usage
+                .capacity_bytes
+                .saturating_add(self.lock_memory().held_back_bytes(pool.id())),
             used_bytes: usage.used_bytes,
             free_bytes: usage.free_bytes,
             draining_bytes: usage.draining_bytes,
@@ -353,7 +360,7 @@ impl Coordinator {
             id: transfer.id.0,
             model: errand
                 .as_ref()
-                .map(|e| escape(e.model.as_bytes()))
+                .map(|e| escape(e.why.model.as_bytes()))
                 .unwrap_or_default(),
             file: transfer.label.clone(),
             from: from
@@ -366,7 +373,7 @@ impl Coordinator {
             eta_s: progress.eta.map(|eta| eta.as_secs()),
             state,
             why: failure
-                .or(errand.map(|errand| errand.why))
+                .or(errand.map(|errand| errand.why.to_string()))
                 .unwrap_or_default(),
         }
     }

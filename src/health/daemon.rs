@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::{Finding, Repair, Scene};
+use crate::view::human::size;
 use crate::view::{HomeState, Severity, TierState};
 
 pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
@@ -111,6 +112,25 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
                 .remedy(format!("speedloader tiers connect {}", pool.name)),
             );
         }
+    }
+    let held_back = status.memory.held_back_bytes;
+    if held_back > 0 {
+        let (available, reserve) = (status.memory.available_bytes, status.memory.reserve_bytes);
+        findings.push(
+            Finding::new(
+                "memory-short",
+                Severity::Notice,
+                &status.mountpoint,
+                format!(
+                    "pools have given {} back: {} of memory are available, and {} are kept in reserve",
+                    size(held_back),
+                    size(available),
+                    size(reserve)
+                ),
+            )
+            .means("Fewer models are in RAM, until others let memory go.")
+            .remedy("a smaller policy.memory_reserve, smaller pools, or more memory"),
+        );
     }
     for warning in status
         .warnings

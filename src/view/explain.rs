@@ -52,6 +52,9 @@ pub struct ExplainView {
     pub resident_bytes: u64,
     /// The pool that it is pinned to.
     pub pinned: Option<String>,
+    /// Who has it copied into a pool now, and why.
+    #[serde(default)]
+    pub moving: Option<String>,
     /// `always` or `never`, where the configuration says so.
     pub rule: Option<String>,
     /// The decayed count of its loads.
@@ -86,6 +89,9 @@ impl ExplainView {
 
     fn sentences(&self) -> Vec<String> {
         let mut reasons = vec![self.place()];
+        if let Some(why) = &self.moving {
+            reasons.push(format!("it is on its way ({why})"));
+        }
         if let Some(pool) = &self.pinned {
             reasons.push(format!("it is pinned to {pool}"));
         }

@@ -93,7 +93,7 @@ pub struct CountsView {
     pub transfers_queued: u64,
 }
 
-/// Memory of this machine.
+/// Memory of this machine, or of the control group that the daemon runs in, where that has less.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryView {
     /// All of it.
@@ -102,6 +102,9 @@ pub struct MemoryView {
     pub available_bytes: u64,
     /// What pools leave free.
     pub reserve_bytes: u64,
+    /// What pools have given back for now, because memory is short.
+    #[serde(default)]
+    pub held_back_bytes: u64,
 }
 
 /// Automatic moves.
@@ -140,6 +143,9 @@ pub struct TotalsView {
     pub promotions_failed: u64,
     /// Replicas dropped.
     pub demotions: u64,
+    /// Bytes that pools gave back because memory was short.
+    #[serde(default)]
+    pub given_back_bytes: u64,
     /// Events that somebody who followed them was too slow for.
     pub events_lost: u64,
 }
@@ -193,6 +199,7 @@ impl StatusView {
                     total_bytes,
                     available_bytes,
                     reserve_bytes,
+                    held_back_bytes,
                 },
             policy: PolicyView { enabled, strategy },
             pools: _,
@@ -211,8 +218,12 @@ impl StatusView {
             "only on demand"
         };
         let up = duration(*uptime_s);
+        let held_back = match held_back_bytes {
+            0 => String::new(),
+            bytes => format!(", pools have given {} back", size(*bytes)),
+        };
         let memory = format!(
-            "{} available of {}, {} kept in reserve; daemon {}",
+            "{} available of {}, {} kept in reserve{held_back}; daemon {}",
             size(*available_bytes),
             size(*total_bytes),
             size(*reserve_bytes),

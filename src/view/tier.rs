@@ -70,8 +70,12 @@ pub struct TierView {
     pub path: String,
     /// Its read speed, measured or configured; 0 if unknown.
     pub speed_bytes_per_sec: u64,
-    /// How large it may become.
+    /// How large it may become now.
     pub capacity_bytes: u64,
+    /// How large it may become when there is memory for it: more than `capacity_bytes` while it has given
+    /// some of that back.
+    #[serde(default)]
+    pub configured_bytes: u64,
     /// What it holds, draining and unfinished replicas included.
     pub used_bytes: u64,
     /// What it could still take now, as statfs and the memory reserve allow.
@@ -82,6 +86,13 @@ pub struct TierView {
     pub reserved_bytes: u64,
     /// Complete, verified replicas.
     pub resident_files: u64,
+}
+
+impl TierView {
+    /// What it has given back for now, because memory is short.
+    pub fn held_back_bytes(&self) -> u64 {
+        self.configured_bytes.saturating_sub(self.capacity_bytes)
+    }
 }
 
 impl Row for TierView {
@@ -107,6 +118,7 @@ impl Row for TierView {
             path,
             speed_bytes_per_sec,
             capacity_bytes,
+            configured_bytes,
             used_bytes,
             free_bytes,
             draining_bytes,
@@ -118,7 +130,11 @@ impl Row for TierView {
             kind.text().into(),
             state.cell(),
             rate(*speed_bytes_per_sec).into(),
-            size(*capacity_bytes).into(),
+            if configured_bytes > capacity_bytes {
+                format!("{} of {}", size(*capacity_bytes), size(*configured_bytes)).into()
+            } else {
+                size(*capacity_bytes).into()
+            },
             size(*used_bytes).into(),
             size(*free_bytes).into(),
             size(*draining_bytes).into(),

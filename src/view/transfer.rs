@@ -81,7 +81,8 @@ pub struct TransferView {
     pub eta_s: Option<u64>,
     /// Where it is in its life.
     pub state: TransferState,
-    /// Who wanted it: `policy`, `pin`, `request`, `load`; or, if it failed, what happened.
+    /// Who wanted it and why: `request`, `pin`, `load`, `first load`, `warm-up`, `pressure`, `policy`; or, if it
+    /// failed, what happened.
     pub why: String,
 }
 
@@ -161,6 +162,10 @@ pub enum Outcome {
     Already,
     /// It was done, but memory is free only when readers let go.
     Draining,
+    /// It cannot be done; the remark says why.
+    Refused,
+    /// Nothing has this name.
+    Unknown,
 }
 
 impl Outcome {
@@ -170,6 +175,8 @@ impl Outcome {
             Self::Started => Cell::new("started", Tone::Plain),
             Self::Already => Cell::new("already", Tone::Dim),
             Self::Draining => Cell::new("draining", Tone::Warning),
+            Self::Refused => Cell::new("refused", Tone::Bad),
+            Self::Unknown => Cell::new("unknown", Tone::Bad),
         }
     }
 }

@@ -83,14 +83,14 @@ fn every_verb_asks_its_command() {
         (
             &["wait", "llama3.2:3b"],
             Command::Wait {
-                name: llama(),
+                names: vec![llama()],
                 timeout_s: 600,
             },
         ),
         (
             &["wait", "llama3.2:3b", "-t", "90s"],
             Command::Wait {
-                name: llama(),
+                names: vec![llama()],
                 timeout_s: 90,
             },
         ),

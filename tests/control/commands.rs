@@ -26,7 +26,10 @@ fn command() -> impl Strategy<Value = Command> {
         (name(), name()).prop_map(|(name, capacity)| Command::TierResize { name, capacity }),
         Just(Command::Transfers {}),
         any::<u64>().prop_map(|id| Command::CancelTransfer { id }),
-        (name(), any::<u64>()).prop_map(|(name, timeout_s)| Command::Wait { name, timeout_s }),
+        (proptest::collection::vec(name(), 0..4), any::<u64>())
+            .prop_map(|(names, timeout_s)| Command::Wait { names, timeout_s }),
+        (names(), proptest::option::of(name()), any::<bool>())
+            .prop_map(|(names, pool, wait)| Command::WarmUp { names, pool, wait }),
         name().prop_map(|name| Command::Which { name }),
         Just(Command::Rescan {}),
         (any::<u64>(), any::<bool>()).prop_map(|(since, follow)| Command::Events { since, follow }),

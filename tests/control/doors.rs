@@ -56,6 +56,18 @@ fn cases() -> Vec<Case> {
             Some(json!({"names": [model]})),
         ),
         case(
+            "warm-up",
+            &[
+                "promote",
+                "--file",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/warm-up.list"),
+            ],
+            Some("warm-up llama3.2:3b other"),
+            "POST",
+            "/models/warm-up",
+            Some(json!({"names": [model, "other"]})),
+        ),
+        case(
             "demote",
             &["demote", "llama3.2:3b"],
             Some("demote llama3.2:3b"),

@@ -103,6 +103,31 @@ impl Fake {
                 };
                 moves(&names, &pool.unwrap_or_else(|| "local".to_owned()), outcome)
             }
+            Command::WarmUp { names, .. } => {
+                let row = |name: &String| match known(name) {
+                    Ok(name) => MoveView {
+                        name,
+                        outcome: Outcome::Started,
+                        pool: "local".to_owned(),
+                        files: 2,
+                        bytes: 3 << 30,
+                        ..MoveView::default()
+                    },
+                    Err(message) => MoveView {
+                        name: name.clone(),
+                        outcome: if message.code == Code::NoMatch {
+                            Outcome::Unknown
+                        } else {
+                            Outcome::Refused
+                        },
+                        text: message.to_string(),
+                        ..MoveView::default()
+                    },
+                };
+                View::Moves(MovesView {
+                    moves: names.iter().map(row).collect(),
+                })
+            }
             Command::Demote { names } => {
                 let names: Vec<String> = names
                     .iter()
@@ -139,13 +164,15 @@ impl Fake {
                     format!("no transfer has the id {id}"),
                 ));
             }
-            Command::Wait { name, .. } if name == "forever" => {
+            Command::Wait { names, .. } if names == ["forever"] => {
                 until(|| peer.is_gone());
-                self.gone.lock().unwrap().push(name);
+                self.gone.lock().unwrap().extend(names);
                 return Err(Message::new(Code::Cancelled, "nobody waits any more"));
             }
-            Command::Wait { name, .. } if name == "panic" => panic!("as the test wants it"),
-            Command::Wait { name, timeout_s } => {
+            Command::Wait { names, .. } if names == ["panic"] => panic!("as the test wants it"),
+            Command::Wait { names, .. } if names.is_empty() => View::Moves(MovesView::default()),
+            Command::Wait { names, timeout_s } => {
+                let name = names.join("`, `");
                 return Err(Message::new(
                     Code::TimedOut,
                     format!("`{name}` is not resident after {timeout_s} s"),
@@ -251,6 +278,7 @@ fn explanation(name: String) -> ExplainView {
         size_bytes: 2_019_393_189,
         resident_bytes: 5_600,
         pinned: None,
+        moving: None,
         rule: None,
         heat: 1.25,
         rank: 3,
@@ -323,6 +351,7 @@ pub fn tiers() -> Vec<TierView> {
             path: "/run/speedloader/pools/local".to_owned(),
             speed_bytes_per_sec: 13_000_000_000,
             capacity_bytes: 64 << 30,
+            configured_bytes: 64 << 30,
             used_bytes: 21 << 30,
             free_bytes: 43 << 30,
             draining_bytes: 1 << 29,
@@ -364,6 +393,7 @@ pub fn status() -> StatusView {
             total_bytes: 128 << 30,
             available_bytes: 71 << 30,
             reserve_bytes: 8 << 30,
+            held_back_bytes: 0,
         },
         policy: PolicyView {
             enabled: true,

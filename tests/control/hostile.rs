@@ -126,7 +126,7 @@ fn wrong_requests_say_what_would_be_right() {
             "backslash",
         ),
         (
-            r#"{"v":1,"id":1,"command":{"do":"wait","name":"a","timeout_s":86401}}"#,
+            r#"{"v":1,"id":1,"command":{"do":"wait","names":["a"],"timeout_s":86401}}"#,
             Code::BadRequest,
             "86400 at most",
         ),

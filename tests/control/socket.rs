@@ -15,7 +15,7 @@ use super::fake::{Fake, Served, until};
 
 fn forever() -> Command {
     Command::Wait {
-        name: "forever".to_owned(),
+        names: vec!["forever".to_owned()],
         timeout_s: 60,
     }
 }
@@ -74,7 +74,9 @@ fn who_waits_holds_up_nobody() {
     for _ in 0..30 {
         let mut stream = UnixStream::connect(served.socket()).unwrap();
         stream
-            .write_all(br#"{"v":1,"id":1,"command":{"do":"wait","name":"forever","timeout_s":9}}"#)
+            .write_all(
+                br#"{"v":1,"id":1,"command":{"do":"wait","names":["forever"],"timeout_s":9}}"#,
+            )
             .unwrap();
         stream.write_all(b"\n").unwrap();
         waiting.push(stream);
@@ -88,7 +90,7 @@ fn who_waits_holds_up_nobody() {
 fn a_command_notices_that_its_client_has_left() {
     let served = Served::new();
     let mut stream = UnixStream::connect(served.socket()).unwrap();
-    stream.write_all(b"{\"v\":1,\"id\":1,\"command\":{\"do\":\"wait\",\"name\":\"forever\",\"timeout_s\":9}}\n").unwrap();
+    stream.write_all(b"{\"v\":1,\"id\":1,\"command\":{\"do\":\"wait\",\"names\":[\"forever\"],\"timeout_s\":9}}\n").unwrap();
     until(|| !served.fake.asked().is_empty());
     drop(stream);
     until(|| !served.fake.gone().is_empty());
@@ -132,7 +134,7 @@ fn requests_sent_at_once_are_answered_in_order() {
 fn a_fault_of_the_executor_is_an_answer() {
     let served = Served::new();
     let command = Command::Wait {
-        name: "panic".to_owned(),
+        names: vec!["panic".to_owned()],
         timeout_s: 1,
     };
     let error = served.client().call(command).unwrap_err();

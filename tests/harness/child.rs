@@ -140,6 +140,7 @@ fn part() {
         Ok("churn") => crate::mounted::churn::part(),
         Ok("lock") => crate::mounted::locking::part(),
         Ok("load") => crate::mounted::first_load::part(),
+        Ok("memory") => crate::mounted::memory::part(),
         Ok("read") => crate::mounted::hung::part(),
         Ok(other) => panic!("no part is called `{other}`"),
         Err(_) => {}

@@ -170,6 +170,15 @@ fn add(
     };
     let value = match parameter.read {
         Read::Text => Value::from(text),
+        Read::Texts(field) => {
+            let list = fields
+                .entry(field)
+                .or_insert_with(|| Value::Array(Vec::new()));
+            if let Value::Array(texts) = list {
+                texts.push(Value::from(text));
+            }
+            return Ok(());
+        }
         Read::Number => {
             let number: u64 = text
                 .parse()
@@ -279,6 +288,23 @@ mod tests {
         for wrong in ["a=%", "a=%4", "a=%zz", "a=%ff"] {
             assert!(pairs(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_parameter_that_may_be_repeated_is_a_list() {
+        let known = [Parameter {
+            name: "name",
+            read: Read::Texts("names"),
+            optional: true,
+        }];
+        let mut fields = Map::new();
+        for text in ["a", "b,c", "a"] {
+            add(&mut fields, &known, "name", text).expect("it is known");
+        }
+        assert_eq!(
+            Value::Object(fields),
+            serde_json::json!({"names": ["a", "b,c", "a"]})
+        );
     }
 
     proptest! {

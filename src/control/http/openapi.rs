@@ -166,14 +166,26 @@ fn variant(schema: &Value, tag: &str, word: &str) -> Value {
 
 /// Takes a field out of a command's: it is a parameter.
 fn take(fields: &mut Value, parameter: &Parameter) -> Value {
+    let field = match parameter.read {
+        Read::Texts(field) => field,
+        Read::Text | Read::Number => parameter.name,
+    };
     let own = fields["properties"]
         .as_object_mut()
-        .and_then(|properties| properties.remove(parameter.name));
+        .and_then(|properties| properties.remove(field));
     if let Some(required) = fields["required"].as_array_mut() {
-        required.retain(|name| name != parameter.name);
+        required.retain(|name| name != field);
     }
     match parameter.read {
         Read::Number => number_schema(),
+        // In a query a list is the parameter again and again, as OpenAPI takes it if nothing is said.
+        Read::Texts(_) => {
+            let mut schema = own.unwrap_or_else(|| json!({}));
+            if let Some(schema) = schema.as_object_mut() {
+                schema.remove("default");
+            }
+            schema
+        }
         Read::Text => {
             let mut schema = own.unwrap_or_else(|| json!({}));
             // A parameter is there or not; it is never null.

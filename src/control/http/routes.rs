@@ -31,12 +31,14 @@ pub enum Read {
     Text,
     /// A whole number.
     Number,
+    /// Text that may be given any number of times: the command's field of this name is the list.
+    Texts(&'static str),
 }
 
 /// A parameter of a path or query.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
-    /// The command's field.
+    /// Its name, and but for [`Read::Texts`] the command's field.
     pub name: &'static str,
     /// What it is read as.
     pub read: Read,
@@ -84,6 +86,14 @@ const fn number(name: &'static str) -> Parameter {
         name,
         read: Read::Number,
         optional: false,
+    }
+}
+
+const fn texts(name: &'static str, field: &'static str) -> Parameter {
+    Parameter {
+        name,
+        read: Read::Texts(field),
+        optional: true,
     }
 }
 
@@ -156,6 +166,13 @@ pub const ROUTES: &[Route] = &[
         "Copy models into a pool.",
     ),
     post(
+        "/models/warm-up",
+        "warm-up",
+        "moves",
+        NONE,
+        "Copy models into the pools, those first that are named first.",
+    ),
+    post(
         "/models/demote",
         "demote",
         "moves",
@@ -194,8 +211,8 @@ pub const ROUTES: &[Route] = &[
         "/models/wait",
         "wait",
         "moves",
-        &[text("name"), number("timeout_s")],
-        "Answers when the model is wholly resident, or the time is over.",
+        &[texts("name", "names"), number("timeout_s")],
+        "Answers when the models that are named, or all that move, have arrived, or the time is over.",
     ),
     get("/tiers", "tiers", "tiers", NONE, "The pools."),
     post(

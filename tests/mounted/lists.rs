@@ -1,0 +1,100 @@
+//! Lists of models that shall be in RAM, and waiting until what moves has arrived.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::process::Output;
+
+use speedloader::command::{Code, Command};
+
+use crate::harness::{Mount, Site};
+
+const LEN: u64 = 1_500_000;
+
+/// A pool that two of the three files fit into.
+fn site() -> Site {
+    Site::new()
+        .pools(&[("p", "4MiB")])
+        .cold_file("a.gguf", 1, LEN)
+        .cold_file("b.gguf", 2, LEN)
+        .cold_file("c.gguf", 3, LEN)
+}
+
+fn promote_list(mount: &Mount, list: &[u8]) -> Output {
+    let path = mount.root().join("list");
+    fs::write(&path, list).unwrap();
+    let arguments: [&OsStr; 4] = [
+        "promote".as_ref(),
+        "--wait".as_ref(),
+        "--file".as_ref(),
+        path.as_os_str(),
+    ];
+    mount.cli(&arguments)
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn is_resident(mount: &Mount, name: &str) -> bool {
+    !mount.which(name).replicas.is_empty()
+}
+
+#[test]
+fn the_first_names_of_a_list_win_and_the_rest_is_told() {
+    let Some(mount) = site().start() else { return };
+    let output = promote_list(&mount, b"# hot\nc.gguf\nnowhere.gguf\n\na.gguf\nb.gguf\n");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let (out, err) = (said(&output.stdout), said(&output.stderr));
+    assert!(out.contains("unknown") && out.contains("refused"), "{out}");
+    assert!(err.contains("nowhere.gguf") && err.contains("b"), "{err}");
+    assert!(is_resident(&mount, "c.gguf") && is_resident(&mount, "a.gguf"));
+    assert!(!is_resident(&mount, "b.gguf"));
+    // Once more: everything is there, and what is not still does not displace it.
+    let again = promote_list(&mount, b"c.gguf\na.gguf\n");
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert_eq!(mount.status().totals.promotions, 2);
+    mount.finish();
+}
+
+#[test]
+fn a_list_with_bad_lines_starts_nothing() {
+    let Some(mount) = site().start() else { return };
+    let output = promote_list(&mount, b"c.gguf\n\xff\na\x07\n\\q\n");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let err = said(&output.stderr);
+    for line in ["line 2 ", "line 3 ", "line 4 "] {
+        assert!(err.contains(line), "{err}");
+    }
+    assert_eq!(mount.status().totals.promotions, 0);
+    assert!(!is_resident(&mount, "c.gguf"));
+    mount.finish();
+}
+
+#[test]
+fn waiting_ends_when_what_moves_has_arrived() {
+    // Room for what still drains when it is promoted again.
+    let Some(mount) = site().pools(&[("p", "16MiB")]).start() else {
+        return;
+    };
+    let wait = |names: &[&str], timeout_s| {
+        mount.try_call(Command::Wait {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            timeout_s,
+        })
+    };
+    assert!(wait(&[], 60).is_ok(), "nothing moves");
+    let refused = wait(&["a.gguf"], 60).unwrap_err();
+    assert_eq!(refused.code, Code::Failed, "{refused}");
+    for names in [&[][..], &["a.gguf", "b.gguf"]] {
+        mount.call(Command::Promote {
+            names: vec!["a.gguf".to_owned(), "b.gguf".to_owned()],
+            pool: None,
+            wait: false,
+        });
+        wait(names, 60).unwrap();
+        assert!(is_resident(&mount, "a.gguf") && is_resident(&mount, "b.gguf"));
+        mount.demote("a.gguf");
+        mount.demote("b.gguf");
+    }
+    mount.finish();
+}
