@@ -59,7 +59,7 @@ mod mounted {
     mod control_files;
     pub mod first_load;
     mod lists;
-    mod warm_up;
+    pub mod warm_up;
     pub mod memory;
     pub mod hung;
     mod starting;

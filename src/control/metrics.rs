@@ -139,7 +139,7 @@ fn daemon(out: &mut Exposition, status: &StatusView) {
         ),
         (
             "memory_held_back_bytes",
-            "Memory that pools have given back for now.",
+            "Memory that pools have given back until there is some again.",
             memory.held_back_bytes,
         ),
     ] {

@@ -102,7 +102,7 @@ pub struct MemoryView {
     pub available_bytes: u64,
     /// What pools leave free.
     pub reserve_bytes: u64,
-    /// What pools have given back for now, because memory is short.
+    /// What pools have given back until there is memory again.
     #[serde(default)]
     pub held_back_bytes: u64,
 }

@@ -89,7 +89,7 @@ pub struct TierView {
 }
 
 impl TierView {
-    /// What it has given back for now, because memory is short.
+    /// What it has given back until there is memory again.
     pub fn held_back_bytes(&self) -> u64 {
         self.configured_bytes.saturating_sub(self.capacity_bytes)
     }

@@ -166,6 +166,9 @@ const SEEDS: &[(&str, Seed)] = &[
             .warnings
             .push("pool p is not in memory".to_owned())
     }),
+    ("memory-short", |place| {
+        place.status().memory.held_back_bytes = 1 << 30
+    }),
     ("home-hangs", |place| {
         place.status().homes.push(HomeView {
             path: "/mnt/nas".to_owned(),

@@ -5,12 +5,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
 
 use speedloader::command::Command;
 use speedloader::models::synthetic::write_gguf;
 use speedloader::view::EventView;
 
+use super::warm_up::read_as_engine;
 use crate::harness::child::{self, Child};
 use crate::harness::{Mount, Site, skip};
 
@@ -115,9 +115,7 @@ fn site() -> Site {
 fn load_all(mount: &Mount) {
     for round in 0..NAMES.len() {
         for name in &NAMES[round..] {
-            let path = mount.mounted(format!("{name}.gguf"));
-            let cat = Process::new("cat").arg(path).stdout(Stdio::null()).status();
-            assert!(cat.unwrap().success());
+            read_as_engine(&mount.mounted(format!("{name}.gguf")));
         }
         mount.call(Command::Wait {
             names: Vec::new(),

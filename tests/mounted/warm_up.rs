@@ -3,6 +3,7 @@
 //! Printed as a timeline with `cargo test --test main mounted::warm_up -- --nocapture`.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
 use serde_json::Value;
@@ -26,13 +27,17 @@ fn site(names: &[&str]) -> Site {
     site
 }
 
-/// As an engine does: another process each time, and the whole file.
+/// As an engine does: another process each time, the whole file, and held for a while. So small a file
+/// is read in a moment that could count as a look.
+pub fn read_as_engine(path: &Path) {
+    let script = "exec 3<\"$0\"; cat <&3; sleep 0.1";
+    let mut shell = Process::new("sh");
+    let shell = shell.arg("-c").arg(script).arg(path).stdout(Stdio::null());
+    assert!(shell.status().unwrap().success());
+}
+
 fn load(mount: &Mount, name: &str) {
-    let status = Process::new("cat")
-        .arg(mount.mounted(format!("{name}.gguf")))
-        .stdout(Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
+    read_as_engine(&mount.mounted(format!("{name}.gguf")));
     mount.call(Command::Wait {
         names: Vec::new(),
         timeout_s: 60,
