@@ -457,6 +457,7 @@ impl Coordinator {
             pool,
             expected: expected.map(Digest::sha256),
             priority: priority_of_reason(why),
+            pace: None,
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
