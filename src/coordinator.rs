@@ -22,6 +22,7 @@ use speedloader_fs::replica::Drainer;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
+use crate::back_off::{BackOff, Watch};
 use crate::load_log::LoadLog;
 use crate::machine;
 use crate::view::{DaemonState, Level};
@@ -91,6 +92,8 @@ struct Errand {
     writes: u32,
     /// Replicas of the file elsewhere are dropped when it is done.
     alone: bool,
+    /// What holds it back while others read from its device.
+    watch: Option<Arc<Watch>>,
 }
 
 /// Loads of one model.
@@ -129,6 +132,7 @@ pub struct Coordinator {
     forecasting: Mutex<()>,
     journal: Journal,
     load_log: LoadLog,
+    back_off: BackOff,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
     /// Why the web page is not served.
@@ -173,6 +177,7 @@ impl Coordinator {
         pins.extend(journal.pins());
         let learned = journal.learned();
         let load_log = LoadLog::new(&config.state_dir);
+        let back_off = BackOff::new(config.mover.back_off);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
             sources,
@@ -194,6 +199,7 @@ impl Coordinator {
             forecasting: Mutex::default(),
             journal,
             load_log,
+            back_off,
             mountpoint,
             passthrough: OnceLock::new(),
             web_fault: OnceLock::new(),
@@ -370,8 +376,8 @@ impl Coordinator {
                 handle,
                 pid,
                 write,
+                pool,
                 looks,
-                ..
             } => {
                 if write {
                     if let Some(mover) = self.mover.get() {
@@ -379,12 +385,17 @@ impl Coordinator {
                     }
                     return;
                 }
+                if pool.is_none() {
+                    let identity = file.attr().identity;
+                    self.back_off.opened(identity.dev, identity.size, handle);
+                }
                 if !looks && self.may_be_loaded(&file) {
                     let mut loads = self.lock_loads();
                     loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
                 }
             }
             FsEvent::Closed { handle, .. } => {
+                self.back_off.closed(handle);
                 self.drainer.check_now();
                 let is_mapped = |file: &HomeFile, process| self.is_mapped(file, process);
                 let reading = self.lock_loads().closed(handle, Instant::now(), is_mapped);

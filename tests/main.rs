@@ -58,6 +58,7 @@ mod mounted {
     mod names;
     mod control_files;
     pub mod first_load;
+    mod back_off;
     pub mod hung;
     mod starting;
 }

@@ -366,7 +366,10 @@ impl Coordinator {
             eta_s: progress.eta.map(|eta| eta.as_secs()),
             state,
             why: failure
-                .or(errand.map(|errand| errand.why))
+                .or(errand.map(|errand| match progress.held_back {
+                    true => format!("{}; waits while others read its storage", errand.why),
+                    false => errand.why,
+                }))
                 .unwrap_or_default(),
         }
     }
