@@ -22,9 +22,10 @@ use speedloader_fs::replica::Drainer;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
+use crate::back_off::{BackOff, DeviceWatch};
 use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
-use crate::pressure::Watch;
+use crate::pressure::MemoryWatch;
 use crate::view::{DaemonState, Level};
 
 mod events;
@@ -74,7 +75,7 @@ pub struct Parts {
     /// What survives a restart.
     pub journal: Journal,
     /// Tells of memory that becomes short.
-    pub watch: Arc<Watch>,
+    pub watch: Arc<MemoryWatch>,
     /// Told when somebody asks for the end.
     pub end: Sender<()>,
 }
@@ -100,6 +101,8 @@ struct Errand {
     writes: u32,
     /// Replicas of the file elsewhere are dropped when it is done.
     alone: bool,
+    /// What holds it back while others read from its device.
+    watch: Option<Arc<DeviceWatch>>,
 }
 
 /// Loads of one model.
@@ -136,7 +139,7 @@ pub struct Coordinator {
     loads: Mutex<Loads>,
     memory: Mutex<MemoryState>,
     /// Woken when the figures of memory are to be looked at.
-    watch: Arc<Watch>,
+    watch: Arc<MemoryWatch>,
     events: EventLog,
     totals: Totals,
     history: history::History,
@@ -144,6 +147,7 @@ pub struct Coordinator {
     forecasting: Mutex<()>,
     journal: Journal,
     load_log: LoadLog,
+    back_off: BackOff,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
     /// Why the web page is not served.
@@ -190,6 +194,7 @@ impl Coordinator {
         let learned = journal.learned();
         let warm_up = WarmUp::new(journal.resident());
         let load_log = LoadLog::new(&config.state_dir);
+        let back_off = BackOff::new(config.mover.back_off);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
             sources,
@@ -214,6 +219,7 @@ impl Coordinator {
             forecasting: Mutex::default(),
             journal,
             load_log,
+            back_off,
             mountpoint,
             passthrough: OnceLock::new(),
             web_fault: OnceLock::new(),
@@ -413,8 +419,8 @@ impl Coordinator {
                 handle,
                 pid,
                 write,
+                pool,
                 looks,
-                ..
             } => {
                 if write {
                     if let Some(mover) = self.mover.get() {
@@ -422,12 +428,17 @@ impl Coordinator {
                     }
                     return;
                 }
+                if pool.is_none() {
+                    let identity = file.attr().identity;
+                    self.back_off.opened(identity.dev, identity.size, handle);
+                }
                 if !looks && self.may_be_loaded(&file) {
                     let mut loads = self.lock_loads();
                     loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
                 }
             }
             FsEvent::Closed { handle, .. } => {
+                self.back_off.closed(handle);
                 self.drainer.check_now();
                 let is_mapped = |file: &HomeFile, process| self.is_mapped(file, process);
                 let reading = self.lock_loads().closed(handle, Instant::now(), is_mapped);

@@ -29,7 +29,7 @@ use crate::control::{
     ControlFiles, Door, HttpServer, HttpSettings, Peer, SocketServer, SocketSettings, socket,
 };
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
-use crate::pressure::Watch;
+use crate::pressure::MemoryWatch;
 use crate::program::{Ready, Start};
 use crate::view::Level;
 use crate::view::human::size;
@@ -111,7 +111,7 @@ impl Running {
         let journal = Journal::open(&config.state_dir)
             .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
         let (end, asked) = bounded(1);
-        let watch = Watch::new().map_err(|error| io("watch memory", &error))?;
+        let watch = MemoryWatch::new().map_err(|error| io("watch memory", &error))?;
         let watch = Arc::new(watch);
         let parts = Parts {
             watch: Arc::clone(&watch),

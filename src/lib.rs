@@ -10,6 +10,7 @@ pub mod view;
 pub mod command;
 pub mod control;
 pub mod health;
+pub mod back_off;
 pub mod coordinator;
 pub mod program;
 pub mod logging;

@@ -166,19 +166,19 @@ pub enum Woken {
 }
 
 /// Waits for pressure.
-pub struct Watch {
+pub struct MemoryWatch {
     stalls: Option<File>,
     news: OwnedFd,
 }
 
-impl Watch {
+impl MemoryWatch {
     /// With the kernel's own word on stalls, where it gives it.
     ///
     /// # Errors
     /// When no descriptor can be had.
-    pub fn new() -> io::Result<Watch> {
+    pub fn new() -> io::Result<MemoryWatch> {
         let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Watch {
+        Ok(MemoryWatch {
             stalls: trigger(),
             news,
         })
@@ -299,7 +299,7 @@ nonsense
 
     #[test]
     fn a_watch_is_woken_by_news_and_by_time() {
-        let watch = Watch::new().expect("a watch");
+        let watch = MemoryWatch::new().expect("a watch");
         watch.wake();
         watch.wait(None);
         watch.wait(Some(Duration::ZERO));

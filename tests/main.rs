@@ -61,6 +61,7 @@ mod mounted {
     mod lists;
     pub mod warm_up;
     pub mod memory;
+    mod back_off;
     pub mod hung;
     mod starting;
 }

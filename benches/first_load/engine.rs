@@ -1,6 +1,8 @@
 //! What engines do with a model's file, seven ways: each opens it twice, reads a header and then
 //! everything. Run as a process of its own, since the daemon tells processes apart.
 
+#![allow(dead_code, reason = "benchmarks use a part each")]
+
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;

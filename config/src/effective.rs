@@ -181,6 +181,9 @@ section! {
         pub verify: bool = Value("true"), Live;
         /// The checksum that is recorded of every other copy.
         pub checksum: Checksum = Value("crc64"), Remount;
+        /// Copies that nobody waits for stop while somebody else reads from their storage, and go on when nobody
+        /// has for so long; 0s: they do not stop.
+        pub back_off: Duration = Value("1s"), Remount, from "0s" to "1m";
         /// How many files are copied from one home at a time.
         pub concurrent: u32 = Value("1"), Live, from "1" to "16";
     }

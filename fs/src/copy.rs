@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 pub use control::{CopyControl, Pace, Progress};
 pub use source::{FileSource, KEPT_BLOCK_BYTES, Source};
@@ -50,6 +51,9 @@ impl Default for CopySettings {
 
 const CHUNK_BYTES_MIN: u64 = 64 << 10;
 const CHUNK_BYTES_MAX: u64 = 64 << 20;
+/// A thread asks for as much at once as comes in this time, so that a slow store is told from one
+/// that hangs.
+const READ_TIME: Duration = Duration::from_millis(500);
 
 /// Copies all of `source` into `partial` and returns the digest of the bytes, compared with the
 /// expected one.
@@ -207,6 +211,7 @@ impl Run<'_> {
 
     fn copy_chunks(&self) -> FsResult<()> {
         let mut buffer = None;
+        let mut piece = Piece::default();
         while !self.has_failed() {
             if !self.control.pass_gate(self.chunk_bytes) {
                 return Err(FsError::new("copy", ErrorKind::Cancelled).at(self.path()));
@@ -217,8 +222,8 @@ impl Run<'_> {
             let range = self.control.chunk_range(index);
             self.partial.pool().step("copy.chunk")?;
             match &self.parts {
-                Some(parts) => self.fill_part(&parts[index], &range)?,
-                None => self.fill_file(&mut buffer, &range)?,
+                Some(parts) => self.fill_part(&parts[index], &range, &mut piece)?,
+                None => self.fill_file(&mut buffer, &range, &mut piece)?,
             }
             self.control.finish_chunk(index, self.hashed.is_some());
             self.notify();
@@ -226,13 +231,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn fill_part(&self, part: &Part, range: &Range<u64>) -> FsResult<()> {
+    fn fill_part(&self, part: &Part, range: &Range<u64>, piece: &mut Piece) -> FsResult<()> {
         // The claim of the chunk by `next_chunk` was exclusive; a second taker finds nothing.
         let Some(bytes) = lock(&part.empty).take() else {
             return Ok(());
         };
         let wanted = length(range);
-        self.fill(bytes, range)?;
+        self.partial.allocate(range)?;
+        self.fill(bytes, range, piece)?;
         bytes[wanted..].fill(0);
         let bytes: &[u8] = bytes;
         self.hash(&bytes[..wanted], range);
@@ -241,12 +247,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn fill_file(&self, buffer: &mut Option<HugeBuffer>, range: &Range<u64>) -> FsResult<()> {
+    fn fill_file(
+        &self,
+        buffer: &mut Option<HugeBuffer>,
+        range: &Range<u64>,
+        piece: &mut Piece,
+    ) -> FsResult<()> {
         let failed = |error| FsError::io("copy", self.path(), error).at_offset(range.start);
         let wanted = length(range);
         let page = usize::try_from(PAGE_BYTES).unwrap_or(1);
         let bytes = &mut self.buffer(buffer).map_err(failed)?[..wanted.next_multiple_of(page)];
-        self.fill(bytes, range)?;
+        self.fill(bytes, range, piece)?;
         let written = self
             .partial
             .file()
@@ -269,7 +280,7 @@ impl Run<'_> {
     }
 
     /// Reads `range` to the start of `bytes`, which is as long as that or ends with its page.
-    fn fill(&self, bytes: &mut [u8], range: &Range<u64>) -> FsResult<()> {
+    fn fill(&self, bytes: &mut [u8], range: &Range<u64>, piece: &mut Piece) -> FsResult<()> {
         let wanted = length(range);
         let mut done = 0;
         while done < wanted {
@@ -277,11 +288,16 @@ impl Run<'_> {
             if self.control.is_cancelled() {
                 return Err(FsError::new("copy", ErrorKind::Cancelled).at(self.path()));
             }
-            match self.source.read_at(&mut bytes[done..], at) {
+            let (asked, began) = (piece.bytes.min(bytes.len() - done), Instant::now());
+            match self.source.read_at(&mut bytes[done..done + asked], at) {
                 // Shorter than it said.
                 Ok(0) => return Err(self.changed(at)),
-                Ok(count) if count > bytes.len() - done => return Err(self.changed(range.end)),
-                Ok(count) => done += count,
+                Ok(count) if count > asked => return Err(self.changed(range.end)),
+                Ok(count) => {
+                    done += count;
+                    piece.came(count, began.elapsed());
+                    self.control.came(count);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(FsError::io("read", self.path(), error).at_offset(at)),
             }
@@ -392,6 +408,30 @@ impl Run<'_> {
     }
 }
 
+/// How much a thread asks its source for at once.
+struct Piece {
+    bytes: usize,
+}
+
+impl Default for Piece {
+    fn default() -> Self {
+        Piece {
+            bytes: bytes_of(CHUNK_BYTES_MIN),
+        }
+    }
+}
+
+impl Piece {
+    /// So many bytes came in so much time.
+    fn came(&mut self, count: usize, time: Duration) {
+        let bytes = count as u128 * READ_TIME.as_micros() / time.as_micros().max(1);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        // Powers of two are made of whole pages.
+        let bytes = bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        self.bytes = bytes_of(1 << bytes.ilog2());
+    }
+}
+
 /// A thread that panics must not leave the others waiting for its chunk.
 struct StopOnPanic<'a, 'b>(&'a Run<'b>);
 
@@ -405,7 +445,11 @@ impl Drop for StopOnPanic<'_, '_> {
 }
 
 fn length(range: &Range<u64>) -> usize {
-    usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+    bytes_of(range.end - range.start)
+}
+
+fn bytes_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn round_to_page(bytes: u64) -> u64 {

@@ -12,6 +12,7 @@
 //! is kept as a closure, and called by the copy, or by one thread that sleeps while nothing is kept.
 //! This room decides when a copy is *wanted*; whether it is made is the owner's decision.
 
+mod bytes;
 mod opener;
 mod state;
 
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use bytes::CopyBytes;
 pub use state::{Answer, FirstLoad, HeldOpen};
 
 use crate::copy::CopyControl;
@@ -202,7 +204,7 @@ impl FirstLoads {
         self.watch_over();
     }
 
-    /// Answers a read: `answer` is given the descriptor that has the whole range, or `None` when it
+    /// Answers a read: `answer` is given the copy that has the whole range, or `None` when it
     /// is to be read from the home. Called at once, or by the copying thread that brings the range.
     pub fn read(self: &Arc<Self>, load: &Arc<FirstLoad>, range: Range<u64>, answer: Answer) {
         if load.read(range, answer) {

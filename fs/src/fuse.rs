@@ -182,9 +182,9 @@ impl Adapter {
 
     /// Reads from a copy on its way: at once what is there, else as it comes.
     fn read_arriving(&self, read: FirstRead, pid: u32, offset: u64, size: u32, reply: ReplyData) {
-        if let Some(file) = self.fs.ready_to_read(&read, offset, size) {
+        if let Some(copy) = self.fs.ready_to_read(&read, offset, size) {
             let sink = |result: Result<&[u8], FsError>| answer_bytes(reply, result);
-            return self.fs.read_range(&file, offset, size, sink);
+            return self.fs.read_copy(&copy, offset, size, sink);
         }
         let slot = self.held.hold(pid, reply, |reply: ReplyData, number| {
             reply.error(Errno::from_i32(number));

@@ -59,6 +59,8 @@ pub struct Job {
     pub expected: Option<Digest>,
     /// Higher ones come first, equal ones in the order of their requests.
     pub priority: i32,
+    /// Holds it back while others need the device it is read from.
+    pub pace: Option<Arc<dyn Pace>>,
 }
 
 /// How the mover works.
@@ -70,8 +72,6 @@ pub struct MoverSettings {
     pub queue_max: usize,
     /// Threads and chunks of each copy; what is expected comes with the job.
     pub copy: CopySettings,
-    /// Slows copies down while engines need the device.
-    pub pace: Option<Arc<dyn Pace>>,
     /// A copy without progress for so long does not keep others waiting.
     pub stalled_after: Duration,
 }
@@ -82,7 +82,6 @@ impl Default for MoverSettings {
             workers: NonZeroUsize::MIN,
             queue_max: 4096,
             copy: CopySettings::default(),
-            pace: None,
             stalled_after: Duration::from_secs(10),
         }
     }
@@ -202,7 +201,7 @@ impl Mover {
             return Err(FsError::new("promote", ErrorKind::PoolGone).at(&job.path));
         }
         let mut control = CopyControl::new();
-        if let Some(pace) = &self.shared.settings.pace {
+        if let Some(pace) = &job.pace {
             control = control.with_pace(Arc::clone(pace));
         }
         let mut state = self.shared.lock();
@@ -237,6 +236,14 @@ impl Mover {
         let found = self.shared.lock().queue.urge(file);
         self.shared.changed.notify_all();
         found
+    }
+
+    /// Somebody waits for the file, if not with an open: its copies are not held back. They keep
+    /// their turn.
+    pub fn hurry(&self, file: FileId) {
+        for control in self.shared.lock().queue.controls(file) {
+            control.urge();
+        }
     }
 
     /// Whether the file is being copied, or waits for that.

@@ -787,6 +787,10 @@ impl Coordinator {
             let Some(first) = missing.first() else {
                 return Ok(());
             };
+            if let Some(mover) = self.mover.get() {
+                let files = missing.iter().flat_map(|subject| &subject.files);
+                files.for_each(|file| mover.hurry(file.id));
+            }
             let transfers = self.transfers_of(&missing);
             let moving = transfers.iter().any(|transfer| !transfer.state.is_final());
             if !moving && first.files.iter().any(|file| !file.is_resident()) {

@@ -11,6 +11,7 @@ use speedloader_fs::mover::{MoverHost, Refused, TransferState};
 use speedloader_fs::replica::Replica;
 
 use super::{Coordinator, Wakeup};
+use crate::back_off::Counted;
 
 /// The coordinator as the mover sees it; does not keep it alive.
 pub struct Host(pub Weak<Coordinator>);
@@ -47,7 +48,16 @@ impl MoverHost for Host {
         let opened = coordinator.fs.home_of(&file).open_file(&path, false)?;
         // What a header's reader has just had from the home comes from the page cache.
         let kept = coordinator.fs.first_loads().kept_blocks(id);
-        Ok(Box::new(FileSource::new(opened).keeping(kept)))
+        let source = FileSource::new(opened).keeping(kept);
+        let watch = {
+            let moves = coordinator.lock_moves();
+            let errand = moves.errands.values().find(|errand| errand.file.id == id);
+            errand.and_then(|errand| errand.watch.clone())
+        };
+        Ok(match watch {
+            Some(watch) => Box::new(Counted::new(source, watch)),
+            None => Box::new(source),
+        })
     }
 
     fn publish(&self, id: FileId, replica: Replica) -> Result<(), Refused> {

@@ -15,7 +15,7 @@ use speedloader_fs::pool::{Pool, Usage};
 use super::cause::Cause;
 use super::{Coordinator, chain};
 use crate::machine::Memory;
-use crate::pressure::{self, Watch, Woken};
+use crate::pressure::{self, MemoryWatch, Woken};
 use crate::view::Level;
 use crate::view::human::size;
 
@@ -163,7 +163,7 @@ fn taken_bytes(usage: &Usage) -> u64 {
 
 impl Coordinator {
     /// The thread that minds the reserve: until the end.
-    pub fn mind_memory(&self, watch: &Watch) {
+    pub fn mind_memory(&self, watch: &MemoryWatch) {
         let mut limit = Some(LOOK_INTERVAL_MIN);
         loop {
             let woken = watch.wait(limit);

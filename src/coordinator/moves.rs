@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use speedloader_config::{Config, Strategy as Configured};
+use speedloader_fs::copy::Pace;
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::Job;
@@ -452,6 +453,10 @@ impl Coordinator {
             .catalog
             .expected_digest(path.as_bytes())
             .filter(|_| verify);
+        // An engine waits for the files of what it loads, one after the other.
+        let watch = (why.cause != Cause::FirstLoad)
+            .then(|| self.back_off.watch(file.attr().identity.dev))
+            .flatten();
         let job = Job {
             file: file.id,
             label: path.to_string(),
@@ -460,6 +465,7 @@ impl Coordinator {
             pool,
             expected: expected.map(Digest::sha256),
             priority: why.cause.copy_priority(),
+            pace: watch.clone().map(|watch| watch as Arc<dyn Pace>),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
@@ -469,6 +475,7 @@ impl Coordinator {
             writes: file.writes(),
             file: Arc::clone(file),
             alone: true,
+            watch,
         };
         moves.errands.insert(id, errand);
         Ok(id)

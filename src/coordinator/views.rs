@@ -373,7 +373,10 @@ impl Coordinator {
             eta_s: progress.eta.map(|eta| eta.as_secs()),
             state,
             why: failure
-                .or(errand.map(|errand| errand.why.to_string()))
+                .or(errand.map(|errand| match progress.held_back {
+                    true => format!("{}; waits while others read its storage", errand.why),
+                    false => errand.why.to_string(),
+                }))
                 .unwrap_or_default(),
         }
     }

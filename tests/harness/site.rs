@@ -60,6 +60,8 @@ impl Site {
             options: vec![
                 "policy.enabled=false".to_owned(),
                 "http.enabled=false".to_owned(),
+                // Nor shall copies wait for whoever else reads from this machine's disk.
+                "mover.back_off=0s".to_owned(),
             ],
             environment: Vec::new(),
             user: None,

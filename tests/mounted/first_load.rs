@@ -321,6 +321,27 @@ fn whoever_waits_for_a_copy_is_answered_at_the_end() {
     assert!(mount_table::at(&far.mount.mounted("")).is_none());
 }
 
+/// All threads of the copy together take longer for their chunks than a copy that hangs is waited for.
+#[test]
+fn a_slow_store_is_not_taken_for_one_that_hangs() {
+    let slowest = Speed {
+        latency: Duration::from_millis(1),
+        bytes_per_sec: 5 << 19,
+    };
+    let Some(far) = far(&["m.gguf"], slowest, |site| site) else {
+        return;
+    };
+    let before = far.store.counts().bytes;
+    let path = far.mount.mounted("m.gguf");
+    read_header(&path);
+    let file = File::open(&path).unwrap();
+    assert!(mapping::shared(&file).unwrap()[..] == far.bytes("m.gguf"));
+    far.read_once(before, 1);
+    assert!(far.is_resident("m.gguf"), "{}", far.mount.log());
+    drop(file);
+    far.mount.finish();
+}
+
 /// Whatever becomes of the copy, the reader has its bytes.
 #[test]
 fn a_copy_that_stalls_or_fails_is_not_the_readers_fault() {

@@ -15,9 +15,10 @@ const DEMANDS_MAX: usize = 4096;
 /// How long a paused copy sleeps at most before it looks again.
 const GATE_LOOK: Duration = Duration::from_millis(500);
 
-/// Slows copies down while somebody else needs the device.
-pub trait Pace: Send + Sync {
-    /// How long to wait before the next `bytes` are read. Not asked for demanded ranges.
+/// Holds copies back while somebody else needs the device.
+pub trait Pace: fmt::Debug + Send + Sync {
+    /// How long to wait before it is asked again whether the next `bytes` may be read; zero: now.
+    /// Not asked for demanded ranges.
     fn delay(&self, bytes: u64) -> Duration;
 }
 
@@ -26,6 +27,8 @@ pub trait Pace: Send + Sync {
 pub struct Progress {
     /// Bytes copied and hashed.
     pub done_bytes: u64,
+    /// Bytes that have come, of chunks that may not be complete yet.
+    pub came_bytes: u64,
     /// Bytes in all.
     pub total_bytes: u64,
     /// Time since the first byte was asked for.
@@ -34,8 +37,25 @@ pub struct Progress {
     pub rate_bytes_per_sec: u64,
     /// Time that the rest takes at this rate; unknown before the first byte.
     pub eta: Option<Duration>,
-    /// Time since the last chunk was copied or hashed.
-    pub since_last_chunk: Duration,
+    /// Time since bytes came last, or were hashed.
+    pub since_last_bytes: Duration,
+    /// It is held back: paused, or others need the device.
+    pub held_back: bool,
+}
+
+impl Progress {
+    /// How long the rest takes to come, at the rate at which bytes came by now.
+    pub fn left(&self) -> Option<Duration> {
+        time_left(self.came_bytes, self.total_bytes, self.elapsed)
+    }
+}
+
+/// The time that the rest takes, unknown before the first byte.
+fn time_left(done_bytes: u64, total_bytes: u64, elapsed: Duration) -> Option<Duration> {
+    let left = u128::from(total_bytes.saturating_sub(done_bytes));
+    let nanos = left.saturating_mul(elapsed.as_nanos()) / u128::from(done_bytes).max(1);
+    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+    (done_bytes > 0).then(|| Duration::from_nanos(nanos))
 }
 
 const PENDING: u8 = 0;
@@ -57,12 +77,15 @@ pub struct CopyControl {
     chunks: OnceLock<Chunks>,
     cursor: AtomicUsize,
     done_bytes: AtomicU64,
-    last_chunk_ms: AtomicU64,
+    came_bytes: AtomicU64,
+    last_bytes_ms: AtomicU64,
     cancelled: AtomicBool,
     stopped: AtomicBool,
     paused: AtomicBool,
     has_demand: AtomicBool,
     urgent: AtomicBool,
+    /// Threads that wait at the gate.
+    held_back: AtomicUsize,
     demands: Mutex<VecDeque<Range<u64>>>,
     gate: Mutex<()>,
     opened: Condvar,
@@ -160,19 +183,16 @@ impl CopyControl {
         let elapsed = chunks.started.elapsed();
         let nanos = elapsed.as_nanos().max(1);
         let rate = u128::from(done_bytes) * 1_000_000_000 / nanos;
-        let left = u128::from(chunks.size_bytes - done_bytes);
-        let eta = (done_bytes > 0).then(|| {
-            let nanos = left.saturating_mul(nanos) / u128::from(done_bytes);
-            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-        });
-        let last = Duration::from_millis(self.last_chunk_ms.load(Ordering::Relaxed));
+        let last = Duration::from_millis(self.last_bytes_ms.load(Ordering::Relaxed));
         Progress {
             done_bytes,
+            came_bytes: self.came_bytes.load(Ordering::Relaxed),
             total_bytes: chunks.size_bytes,
             elapsed,
             rate_bytes_per_sec: u64::try_from(rate).unwrap_or(u64::MAX),
-            eta,
-            since_last_chunk: elapsed.saturating_sub(last),
+            eta: time_left(done_bytes, chunks.size_bytes, elapsed),
+            since_last_bytes: elapsed.saturating_sub(last),
+            held_back: self.held_back.load(Ordering::Relaxed) > 0,
         }
     }
 
@@ -190,33 +210,40 @@ impl CopyControl {
 
     /// Waits as long as the copy is paused or must keep its pace; false when it is cancelled.
     pub(super) fn pass_gate(&self, bytes: u64) -> bool {
-        let urgent =
-            || self.has_demand.load(Ordering::SeqCst) || self.urgent.load(Ordering::SeqCst);
-        let delay = match &self.pace {
-            Some(pace) if !urgent() => pace.delay(bytes),
-            _ => Duration::ZERO,
-        };
-        if delay.is_zero() && (urgent() || !self.paused.load(Ordering::SeqCst)) {
-            return !self.is_over();
-        }
-        let until = Instant::now() + delay.min(Duration::from_secs(60));
-        let mut held = lock(&self.gate);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let paused = self.paused.load(Ordering::SeqCst);
-            if self.is_over() {
-                return false;
+        let mut delay = self.held_for(bytes);
+        if !delay.is_zero() {
+            self.held_back.fetch_add(1, Ordering::Relaxed);
+            while !delay.is_zero() {
+                let held = lock(&self.gate);
+                // Under the lock, or a wake-up between the look and the wait is lost.
+                if !self.is_hurried() && !self.is_over() {
+                    // Whether it is over or was woken is looked at next.
+                    drop(self.opened.wait_timeout(held, delay));
+                }
+                // Who waits for others has not stalled.
+                self.note_progress();
+                delay = self.held_for(bytes);
             }
-            if urgent() || (left.is_zero() && !paused) {
-                return true;
-            }
-            let pause = if paused { GATE_LOOK } else { left };
-            let (guard, _) = self
-                .opened
-                .wait_timeout(held, pause)
-                .unwrap_or_else(PoisonError::into_inner);
-            held = guard;
+            self.held_back.fetch_sub(1, Ordering::Relaxed);
         }
+        !self.is_over()
+    }
+
+    /// For how long the next chunk is held back at least.
+    fn held_for(&self, bytes: u64) -> Duration {
+        if self.is_hurried() || self.is_over() {
+            return Duration::ZERO;
+        }
+        if self.paused.load(Ordering::SeqCst) {
+            return GATE_LOOK;
+        }
+        let pace = self.pace.as_ref();
+        pace.map_or(Duration::ZERO, |pace| pace.delay(bytes))
+    }
+
+    /// Whether somebody waits for it.
+    fn is_hurried(&self) -> bool {
+        self.has_demand.load(Ordering::SeqCst) || self.urgent.load(Ordering::SeqCst)
     }
 
     /// One thread failed: nobody waits at the gate any more.
@@ -304,10 +331,16 @@ impl CopyControl {
         self.note_progress();
     }
 
+    /// So many more bytes came: the copy gets on, however long its chunks take.
+    pub(super) fn came(&self, bytes: usize) {
+        self.came_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.note_progress();
+    }
+
     fn note_progress(&self) {
         if let Some(chunks) = self.chunks.get() {
             let ms = u64::try_from(chunks.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.last_chunk_ms.fetch_max(ms, Ordering::Relaxed);
+            self.last_bytes_ms.fetch_max(ms, Ordering::Relaxed);
         }
     }
 
@@ -405,6 +438,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_somebody_waits_for_is_not_slowed_down() {
+        #[derive(Debug)]
         struct Never;
         impl Pace for Never {
             fn delay(&self, _: u64) -> Duration {
@@ -425,6 +459,7 @@ mod tests {
 
     #[test]
     fn the_pace_is_kept_except_for_demands() {
+        #[derive(Debug)]
         struct Never;
         impl Pace for Never {
             fn delay(&self, _: u64) -> Duration {

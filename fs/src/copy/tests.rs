@@ -311,3 +311,18 @@ fn real_files_are_copied_directly_or_through_the_page_cache() {
         }
     }
 }
+
+/// A store that takes seconds for a chunk is asked for less at once, so that it is seen to get on.
+#[test]
+fn a_thread_asks_for_what_comes_in_half_a_second() {
+    let mut piece = Piece::default();
+    assert_eq!(piece.bytes, 64 << 10);
+    piece.came(64 << 10, Duration::from_millis(2));
+    assert_eq!(piece.bytes, 8 << 20);
+    piece.came(2 << 20, Duration::from_secs(4));
+    assert_eq!(piece.bytes, 256 << 10);
+    piece.came(256 << 10, Duration::from_secs(60));
+    assert_eq!(piece.bytes, 64 << 10);
+    piece.came(2 << 20, Duration::ZERO);
+    assert_eq!(piece.bytes, 64 << 20);
+}

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Opening, Verdict};
+use super::{CopyBytes, Opening, Verdict};
 use crate::copy::{CopyControl, KEPT_BLOCK_BYTES};
 use crate::file::{HomeFile, lock};
 use crate::ids::NodeId;
@@ -17,6 +17,8 @@ use crate::ids::NodeId;
 const HEADER_BYTES_MAX: u64 = 32 << 20;
 /// Of small files, this part.
 const HEADER_PART: u64 = 8;
+/// A read waits for a copy that gets on for so long: on a slow store others may be before it.
+const READ_WAITS_MAX: Duration = Duration::from_secs(30);
 /// A copy without progress for so long has stalled: what waits for it is answered otherwise.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 /// A rate is believed after so long.
@@ -35,18 +37,18 @@ pub trait HeldOpen: Send {
     /// It is to be tried again, by another thread than this.
     fn resume(self: Box<Self>);
 }
-/// Called with where a range is to be read: a descriptor that has it, or `None`: the home.
-pub type Answer = Box<dyn FnOnce(Option<Arc<File>>) + Send>;
+/// Called with where a range is to be read: a copy that has it, or `None`: the home.
+pub type Answer = Box<dyn FnOnce(Option<Arc<CopyBytes>>) + Send>;
 
 enum Phase {
     /// Headers at most were read.
     Looked,
     /// The owner was asked for a copy.
     Wanted,
-    /// It is being made: the descriptor of what is there, and what tells how much that is.
-    Copying(Arc<File>, Arc<CopyControl>),
+    /// It is being made: what is there, and what tells how much that is.
+    Copying(Arc<CopyBytes>, Arc<CopyControl>),
     /// The replica.
-    Complete(Arc<File>),
+    Complete(Arc<CopyBytes>),
     /// There is no copy.
     Ended,
 }
@@ -180,8 +182,8 @@ impl FirstLoad {
         None
     }
 
-    /// The descriptor that has the whole range, if there is one now.
-    pub fn ready(&self, range: Range<u64>) -> Option<Arc<File>> {
+    /// The copy that has the whole range, if there is one now.
+    pub fn ready(&self, range: Range<u64>) -> Option<Arc<CopyBytes>> {
         lock(&self.state).ready(range)
     }
 
@@ -229,6 +231,7 @@ impl FirstLoad {
                 load.came();
             }
         });
+        let partial = CopyBytes::new(partial);
         let mut state = lock(&self.state);
         if !state.opens.is_empty() {
             control.urge();
@@ -251,7 +254,7 @@ impl FirstLoad {
     }
 
     pub(super) fn complete(&self, replica: Arc<File>) {
-        self.finish(Phase::Complete(replica));
+        self.finish(Phase::Complete(CopyBytes::new(replica)));
     }
 
     pub(super) fn end(&self) {
@@ -286,8 +289,12 @@ impl FirstLoad {
             state.stalled = true;
         }
         let (stalled, left) = (state.stalled, state.left_at_this_rate().unwrap_or_default());
+        let reads_wait = match state.phase {
+            Phase::Copying(..) => READ_WAITS_MAX,
+            _ => STALLED_AFTER,
+        };
         let reads = state.reads.extract_if(.., |kept| {
-            stalled || now.saturating_duration_since(kept.since) >= STALLED_AFTER
+            stalled || now.saturating_duration_since(kept.since) >= reads_wait
         });
         let reads: Vec<KeptRead> = reads.collect();
         let opens = state.opens.extract_if(.., |kept| {
@@ -326,7 +333,7 @@ impl State {
         self.lookers.iter().any(known)
     }
 
-    fn ready(&self, range: Range<u64>) -> Option<Arc<File>> {
+    fn ready(&self, range: Range<u64>) -> Option<Arc<CopyBytes>> {
         match &self.phase {
             Phase::Complete(replica) => Some(Arc::clone(replica)),
             Phase::Copying(partial, control) if control.is_complete(range) => {
@@ -336,7 +343,7 @@ impl State {
         }
     }
 
-    fn take_ready(&mut self) -> Vec<(Answer, Arc<File>)> {
+    fn take_ready(&mut self) -> Vec<(Answer, Arc<CopyBytes>)> {
         let mut reads = std::mem::take(&mut self.reads);
         let mut ready = Vec::new();
         let mut index = 0;
@@ -356,7 +363,7 @@ impl State {
             Phase::Copying(_, control) => {
                 let progress = control.progress();
                 progress
-                    .eta
+                    .left()
                     .filter(|_| progress.elapsed >= RATE_KNOWN_AFTER)
             }
             _ => None,
@@ -371,7 +378,7 @@ impl State {
     /// A copy that nothing comes from. One that only waits for its turn has not stalled.
     fn has_stalled(&self) -> bool {
         match &self.phase {
-            Phase::Copying(_, control) => control.progress().since_last_chunk >= STALLED_AFTER,
+            Phase::Copying(_, control) => control.progress().since_last_bytes >= STALLED_AFTER,
             _ => false,
         }
     }

@@ -136,13 +136,15 @@ fn parent() -> u32 {
 fn read(bench: &Bench, load: &Arc<FirstLoad>, range: Range<u64>) -> Receiver<Option<Vec<u8>>> {
     let (sender, receiver) = unbounded();
     let (start, length) = (range.start, range.end - range.start);
-    let answer = move |file: Option<Arc<File>>| {
-        let read = |file: Arc<File>| {
+    let answer = move |copy: Option<Arc<CopyBytes>>| {
+        let read = |copy: Arc<CopyBytes>| {
             let mut bytes = vec![0; usize::try_from(length).unwrap()];
-            file.read_exact_at(&mut bytes, start).unwrap();
+            copy.file().read_exact_at(&mut bytes, start).unwrap();
+            let in_memory = copy.complete_bytes(start..start + length);
+            assert!(in_memory.is_none_or(|found| found == bytes));
             bytes
         };
-        sender.send(file.map(read)).unwrap();
+        sender.send(copy.map(read)).unwrap();
     };
     bench.loads.read(load, range, Box::new(answer));
     receiver

@@ -89,6 +89,7 @@ fn child() {
         pool,
         expected: None,
         priority: 0,
+        pace: None,
     };
     mover.submit(job).unwrap();
     replicas.recv().unwrap().drain().try_finish().unwrap();

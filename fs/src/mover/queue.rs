@@ -105,6 +105,12 @@ impl Queue {
         !ids.is_empty()
     }
 
+    /// The controls of a file's copies.
+    pub(super) fn controls(&self, file: FileId) -> Vec<Arc<CopyControl>> {
+        let ids = self.of_file(file);
+        ids.into_iter().filter_map(|id| self.control(id)).collect()
+    }
+
     /// Number of transfers that wait while somebody waits for them.
     pub(super) fn urgent(&self) -> usize {
         let urgent = |waiting: &&(Reverse<i32>, TransferId)| waiting.0 == Reverse(URGENT);
@@ -202,7 +208,7 @@ impl Queue {
             let idle = if progress.elapsed.is_zero() {
                 transfer.started_at.elapsed()
             } else {
-                progress.since_last_chunk
+                progress.since_last_bytes
             };
             transfer.running && idle >= after
         };

@@ -103,6 +103,7 @@ fn job(test: &TestPool, file: u64, host: &TestHost) -> Job {
         pool: Arc::clone(&test.pool),
         expected: None,
         priority: 0,
+        pace: None,
     }
 }
 

@@ -11,10 +11,9 @@ use crate::tmpfs::HugePages;
 fn publish(pool: &Arc<Pool>, size: usize) -> Replica {
     let claim = pool.try_reserve(size as u64).unwrap();
     let digest = Digest::blake3([0; 32]);
-    Partial::create(claim, origin_of(size))
-        .unwrap()
-        .publish(digest)
-        .unwrap()
+    let partial = Partial::create(claim, origin_of(size)).unwrap();
+    partial.allocate(&(0..size as u64)).unwrap();
+    partial.publish(digest).unwrap()
 }
 
 fn kind_of<T>(result: FsResult<T>) -> ErrorKind {

@@ -1,13 +1,15 @@
-//! A copy that is being made: allocated in full, without a name that anybody could open.
+//! A copy that is being made, without a name that anybody could open. In memory its pages are made as
+//! they are filled: clearing all of a large file first would keep its first reader waiting.
 //!
 //! Dropping it at any moment removes it. A crash at any instruction leaves nothing (a file
 //! without a name), or a `.partial` or `.meta` that adoption removes, or a complete replica.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
 
@@ -29,14 +31,23 @@ pub struct Partial {
     file: Arc<File>,
     /// Its name below `partial/`, where the file system has no files without one.
     name: Option<PartialName>,
+    pool: Arc<Pool>,
     // Given back after the file is closed.
-    claim: Reservation,
+    claim: Mutex<Claim>,
+}
+
+/// The room that is promised, and which huge pages of it are made; the tail has none.
+#[derive(Debug)]
+struct Claim {
+    reservation: Reservation,
+    made: Vec<bool>,
 }
 
 impl Partial {
-    /// Makes the file of `origin.source.size` bytes, all of them allocated: filling it can not
-    /// run out of space. Below one huge page, and in the tail of larger files, small pages are
-    /// used, so that a file of 4 KiB takes 4 KiB also on a tmpfs mounted with `huge=always`.
+    /// Makes the file of `origin.source.size` bytes. Outside memory all of them are allocated:
+    /// filling it can not run out of space; in memory see [`Partial::allocate`]. Below one huge
+    /// page, and in the tail of larger files, small pages are used, so that a file of 4 KiB takes
+    /// 4 KiB also on a tmpfs mounted with `huge=always`.
     ///
     /// # Errors
     /// NoSpace when somebody outside took the room, Io, and what the seam injects.
@@ -58,15 +69,20 @@ impl Partial {
                 )
             }
         };
-        let mut partial = Partial {
+        let claim = Claim {
+            reservation: claim,
+            made: Vec::new(),
+        };
+        let partial = Partial {
             id,
             origin,
             file: Arc::new(file),
             name,
-            claim,
+            pool: Arc::clone(&pool),
+            claim: Mutex::new(claim),
         };
         pool.step("partial.allocate")?;
-        partial.allocate(&pool)?;
+        partial.prepare()?;
         Ok(partial)
     }
 
@@ -82,7 +98,7 @@ impl Partial {
 
     /// The pool that it is made in.
     pub fn pool(&self) -> &Arc<Pool> {
-        self.claim.pool()
+        &self.pool
     }
 
     /// The file to fill.
@@ -96,41 +112,74 @@ impl Partial {
         Arc::clone(&self.file)
     }
 
-    fn allocate(&mut self, pool: &Pool) -> FsResult<()> {
+    fn prepare(&self) -> FsResult<()> {
+        let failed = |error| self.allocation_failed(error);
         let size_bytes = self.size_bytes();
-        let failed = |error: io::Error| {
-            if errno::is_out_of_space(&error) {
-                let free_bytes = pool.usage().map_or(0, |usage| usage.free_bytes);
-                let kind = ErrorKind::NoSpace {
-                    needed_bytes: size_bytes,
-                    free_bytes,
-                };
-                FsError::new("allocate replica", kind).at(&self.origin.path)
-            } else {
-                FsError::io("allocate replica", &self.origin.path, error)
-            }
-        };
         self.file.set_len(size_bytes).map_err(failed)?;
-        let head_bytes = if pool.is_memory() {
-            size_bytes - size_bytes % HUGE_PAGE_BYTES
+        let mut claim = self.claim();
+        let mut head_bytes = size_bytes;
+        if self.pool.is_memory() {
+            head_bytes -= size_bytes % HUGE_PAGE_BYTES;
+            claim.made = vec![false; huge_page(head_bytes)];
         } else {
-            size_bytes
-        };
-        let mut at = 0;
-        while at < head_bytes {
-            let step = ALLOCATION_STEP_BYTES.min(head_bytes - at);
-            self.claim
-                .allocate(step, || preallocate(&self.file, at, step))
-                .map_err(failed)?;
-            at += step;
+            let mut at = 0;
+            while at < head_bytes {
+                let step = ALLOCATION_STEP_BYTES.min(head_bytes - at);
+                claim
+                    .reservation
+                    .allocate(step, || preallocate(&self.file, at, step))
+                    .map_err(failed)?;
+                at += step;
+            }
         }
         let tail_bytes = size_bytes - head_bytes;
         if tail_bytes > 0 {
             let pages = tail_bytes.next_multiple_of(PAGE_BYTES);
             let populate = || populate_small(&self.file, head_bytes, tail_bytes);
-            self.claim.allocate(pages, populate).map_err(failed)?;
+            claim
+                .reservation
+                .allocate(pages, populate)
+                .map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Makes the pages of `range`, which is about to be filled: in memory touching others may end in
+    /// SIGBUS. Nothing to do for ranges that have theirs.
+    ///
+    /// # Errors
+    /// NoSpace when somebody outside took the room, Io.
+    pub(crate) fn allocate(&self, range: &Range<u64>) -> FsResult<()> {
+        let first = huge_page(range.start);
+        let end = huge_page(range.end.next_multiple_of(HUGE_PAGE_BYTES));
+        for page in first..end {
+            let mut claim = self.claim();
+            if claim.made.get(page) == Some(&false) {
+                let at = page as u64 * HUGE_PAGE_BYTES;
+                let make = || preallocate(&self.file, at, HUGE_PAGE_BYTES);
+                let made = claim.reservation.allocate(HUGE_PAGE_BYTES, make);
+                made.map_err(|error| self.allocation_failed(error))?;
+                claim.made[page] = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn allocation_failed(&self, error: io::Error) -> FsError {
+        if errno::is_out_of_space(&error) {
+            let free_bytes = self.pool.usage().map_or(0, |usage| usage.free_bytes);
+            let kind = ErrorKind::NoSpace {
+                needed_bytes: self.size_bytes(),
+                free_bytes,
+            };
+            FsError::new("allocate replica", kind).at(&self.origin.path)
+        } else {
+            FsError::io("allocate replica", &self.origin.path, error)
+        }
+    }
+
+    fn claim(&self) -> MutexGuard<'_, Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the verified copy its name. Its metadata is on stable storage before.
@@ -150,10 +199,12 @@ impl Partial {
         let Partial {
             id,
             file: writable,
-            mut claim,
+            claim,
             ..
         } = self;
         drop(writable);
+        let claim = claim.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut claim = claim.reservation;
         claim.serve(occupied_bytes);
         Ok(Replica {
             id,
@@ -272,6 +323,10 @@ fn create_new(directory: &std::os::fd::OwnedFd, name: &str) -> io::Result<File> 
     Ok(File::from(rustix::fs::openat(
         directory, name, flags, mode,
     )?))
+}
+
+fn huge_page(offset: u64) -> usize {
+    usize::try_from(offset / HUGE_PAGE_BYTES).unwrap_or(usize::MAX)
 }
 
 /// Allocates a range; a file system that cannot is not an error, it fails at the write.

@@ -15,6 +15,7 @@ fn digest() -> Digest {
 fn partial(pool: &Arc<Pool>, bytes: &[u8]) -> FsResult<Partial> {
     let claim = pool.try_reserve(bytes.len() as u64)?;
     let partial = Partial::create(claim, origin_of(bytes.len()))?;
+    partial.allocate(&(0..bytes.len() as u64))?;
     partial.file().write_all_at(bytes, 0).unwrap();
     Ok(partial)
 }

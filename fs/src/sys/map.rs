@@ -6,8 +6,9 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
-use memmap2::{Advice, MmapMut, MmapOptions};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 
 /// Bytes of the smallest page.
 pub const PAGE_BYTES: u64 = 4096;
@@ -86,6 +87,35 @@ impl ReadMap {
     }
 }
 
+/// A shared, read-only mapping of a file that is being filled.
+#[derive(Debug)]
+pub struct GrowingMap {
+    map: MmapRaw,
+}
+
+impl GrowingMap {
+    /// Maps all of a file that is never truncated.
+    ///
+    /// # Errors
+    /// Whatever `mmap` reports.
+    pub fn of_growing_file(file: &File) -> io::Result<Self> {
+        let map = MmapOptions::new().map_raw_read_only(file)?;
+        Ok(GrowingMap { map })
+    }
+
+    /// The bytes of a range that has been filled, and that nobody changes any more; what lies behind
+    /// the end is cut off.
+    pub fn filled_bytes(&self, range: Range<u64>) -> &[u8] {
+        let within =
+            |at: u64| usize::try_from(at).map_or(self.map.len(), |at| at.min(self.map.len()));
+        let (start, end) = (within(range.start), within(range.end));
+        let first = self.map.as_ptr().wrapping_add(start);
+        // SAFETY: `start <= end <= len`, so the slice lies within the mapping, which lives as long as
+        // `self`; the file is never truncated, and by the condition above nobody writes these bytes.
+        unsafe { std::slice::from_raw_parts(first, end.saturating_sub(start)) }
+    }
+}
+
 /// Zeroed anonymous memory, aligned to a huge page and made of huge pages where the kernel has
 /// some: direct I/O needs one segment where 512 small pages would need 512.
 pub struct HugeBuffer {
@@ -119,6 +149,18 @@ impl HugeBuffer {
 mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn what_is_filled_can_be_read_while_more_comes() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(2 * PAGE_BYTES + 3).unwrap();
+        let map = GrowingMap::of_growing_file(&file).unwrap();
+        file.write_all_at(&[7; 4096], PAGE_BYTES).unwrap();
+        assert!(map.filled_bytes(4096..8192).iter().all(|byte| *byte == 7));
+        file.write_all_at(&[8; 3], 2 * PAGE_BYTES).unwrap();
+        assert_eq!(map.filled_bytes(8191..1 << 40), [7, 8, 8, 8]);
+        assert!(map.filled_bytes(1 << 40..1 << 41).is_empty());
+    }
 
     #[test]
     fn disjoint_parts_are_filled_by_several_threads() {

@@ -15,7 +15,7 @@ use super::{OpenReply, OpenRequest, Register, TieredFs};
 use crate::copy::KEPT_BLOCK_BYTES;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::file::HomeFile;
-use crate::first_load::FirstLoad;
+use crate::first_load::{CopyBytes, FirstLoad};
 use crate::handle::OpenFile;
 use crate::ids::HandleId;
 use crate::node::{Bound, Node, OpenState, Place};
@@ -69,7 +69,7 @@ impl TieredFs {
             }
         }
         open.retired |= !is_locked;
-        let served = self.share(&mut open);
+        let served = self.share(&mut open, request);
         Ok(OpenReply::Ready(
             self.opened(node, file, &open, served, None, request),
         ))
@@ -109,7 +109,12 @@ impl TieredFs {
     }
 
     /// Where the bytes can be had at once, if they can. Called once a read.
-    pub fn ready_to_read(&self, read: &FirstRead, offset: u64, size: u32) -> Option<Arc<File>> {
+    pub fn ready_to_read(
+        &self,
+        read: &FirstRead,
+        offset: u64,
+        size: u32,
+    ) -> Option<Arc<CopyBytes>> {
         let before = read
             .open
             .read_bytes
@@ -123,8 +128,8 @@ impl TieredFs {
     pub fn read_arriving(self: &Arc<Self>, read: FirstRead, offset: u64, size: u32, sink: Sink) {
         let FirstRead { load, home, .. } = read;
         let (fs, of, home_id) = (Arc::clone(self), Arc::clone(&load), load.file().home);
-        let answer = move |found: Option<Arc<File>>| match found {
-            Some(file) => fs.read_range(&file, offset, size, sink),
+        let answer = move |found: Option<Arc<CopyBytes>>| match found {
+            Some(copy) => fs.read_copy(&copy, offset, size, sink),
             None => {
                 let by = Arc::clone(&fs);
                 let job = move || {
@@ -145,14 +150,27 @@ impl TieredFs {
             .read(&load, offset..offset + u64::from(size), Box::new(answer));
     }
 
-    /// Reads a range of a descriptor into this thread's buffer, for `sink`.
-    pub fn read_range(
+    /// Gives a range that a copy has to `sink`.
+    pub fn read_copy(
         &self,
-        file: &File,
+        copy: &CopyBytes,
         offset: u64,
         size: u32,
         sink: impl FnOnce(FsResult<&[u8]>),
     ) {
+        match copy.complete_bytes(offset..offset + u64::from(size)) {
+            Some(bytes) => {
+                self.stats
+                    .daemon_read_bytes
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                sink(Ok(bytes));
+            }
+            None => self.read_range(copy.file(), offset, size, sink),
+        }
+    }
+
+    /// Reads a range of a descriptor into this thread's buffer, for `sink`.
+    fn read_range(&self, file: &File, offset: u64, size: u32, sink: impl FnOnce(FsResult<&[u8]>)) {
         BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(buffer.len().max(size as usize), 0);
             match fill(file, offset, &mut buffer[..size as usize]) {

@@ -236,7 +236,7 @@ impl TieredFs {
             open.retired = true;
             self.residency.retire(&self.nodes, file, node);
         }
-        let served = self.share(&mut open);
+        let served = self.share(&mut open, request);
         Ok(OpenReply::Ready(
             self.opened(node, file, &open, served, None, request),
         ))
@@ -346,14 +346,19 @@ impl TieredFs {
     }
 
     /// One handle more on what the node is bound to.
-    pub(super) fn share(&self, open: &mut OpenState) -> Served {
+    pub(super) fn share(&self, open: &mut OpenState, request: &OpenRequest) -> Served {
         open.handles += 1;
         let Some(bound) = &open.bound else {
             return Served::Direct;
         };
         match &bound.token {
             Some(token) => Served::Passthrough(Arc::clone(token)),
-            None if bound.first_load.is_some() => Served::Direct,
+            // Direct I/O passes the page cache by itself; of a file that does so anyway the kernel
+            // would ask for a part of each read after the other, not for all of them at once.
+            None if bound.first_load.is_some() => match request.flags().contains(OFlags::DIRECT) {
+                true => Served::Cached(false),
+                false => Served::Direct,
+            },
             None => {
                 // What is on record may be older than what is read: a change behind our back.
                 let identity = match &bound.place {
@@ -477,7 +482,7 @@ impl TieredFs {
         }
         let mut open = node.lock_open();
         self.bind_for_writing(node, file, &own, &mut open, register)?;
-        let served = self.share(&mut open);
+        let served = self.share(&mut open, request);
         Ok(self.opened(node, file, &open, served, Some(own), request))
     }
 
@@ -573,7 +578,7 @@ impl TieredFs {
             self.nodes.forget(node.id, 1);
             return Err(error);
         }
-        let served = self.share(&mut open);
+        let served = self.share(&mut open, &request.open);
         let own = writes.then_some(own);
         let opened = self.opened(&node, &file, &open, served, own, &request.open);
         drop(open);

@@ -1,0 +1,223 @@
+//! Copies that nobody waits for stop while somebody else reads from their device, and go on when
+//! nobody has for a while.
+//!
+//! Opens of cold files are known at once. What is read by who has them open, or passes us by, is
+//! known from the device's own statistics, less what our copies had from it. Where there are none,
+//! whoever has just opened a file is taken to read it.
+
+mod device;
+mod judge;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use device::Device;
+use judge::{Judge, Sample};
+use speedloader_fs::copy::{Pace, Source};
+use speedloader_fs::identity::Identity;
+use speedloader_fs::ids::HandleId;
+
+/// How often a device is looked at while something is copied from it, or waits.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// For so long who has opened a file is taken to read it, where that cannot be measured.
+const READS_AFTER_OPEN: Duration = Duration::from_secs(30);
+/// Smaller files are no models, and read in no time.
+const BYTES_MIN: u64 = 16 << 20;
+
+/// All devices that are copied from.
+pub struct BackOff {
+    calm: Duration,
+    watches: Mutex<HashMap<u64, Arc<DeviceWatch>>>,
+    /// Handles of models that are open on their homes, of each device number.
+    open: Arc<Mutex<Opens>>,
+}
+
+#[derive(Debug, Default)]
+struct Opens(HashMap<HandleId, (u64, Instant)>);
+
+/// One device.
+#[derive(Debug)]
+pub struct DeviceWatch {
+    device: Device,
+    calm: Duration,
+    dev: u64,
+    open: Arc<Mutex<Opens>>,
+    asked_bytes: AtomicU64,
+    came_bytes: AtomicU64,
+    judge: Mutex<Judge>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl BackOff {
+    /// Copies go on when nobody else has read for `calm`; zero: they never stop.
+    pub fn new(calm: Duration) -> BackOff {
+        BackOff {
+            calm,
+            watches: Mutex::default(),
+            open: Arc::default(),
+        }
+    }
+
+    /// What slows down copies from the file system with number `dev`; `None`: nothing does.
+    pub fn watch(&self, dev: u64) -> Option<Arc<DeviceWatch>> {
+        if self.calm.is_zero() {
+            return None;
+        }
+        let mut watches = lock(&self.watches);
+        if let Some(known) = watches.get(&dev) {
+            return Some(Arc::clone(known));
+        }
+        let device = Device::of(dev);
+        // File systems on one disk are one device.
+        let same = watches.values().find(|watch| watch.device == device);
+        let watch = same.cloned().unwrap_or_else(|| {
+            Arc::new(DeviceWatch {
+                device,
+                calm: self.calm,
+                dev,
+                open: Arc::clone(&self.open),
+                asked_bytes: AtomicU64::new(0),
+                came_bytes: AtomicU64::new(0),
+                judge: Mutex::default(),
+            })
+        });
+        watches.insert(dev, Arc::clone(&watch));
+        Some(watch)
+    }
+
+    /// Somebody opened a file of so many bytes on its home, to read it.
+    pub fn opened(&self, dev: u64, bytes: u64, handle: HandleId) {
+        if self.calm.is_zero() || bytes < BYTES_MIN {
+            return;
+        }
+        let now = Instant::now();
+        lock(&self.open).0.insert(handle, (dev, now));
+        let watch = lock(&self.watches).get(&dev).cloned();
+        if let Some(watch) = watch {
+            lock(&watch.judge).is_read(now);
+        }
+    }
+
+    /// The handle was closed; mappings count as open.
+    pub fn closed(&self, handle: HandleId) {
+        lock(&self.open).0.remove(&handle);
+    }
+}
+
+impl DeviceWatch {
+    /// Looks at the device, unless that was done a moment ago.
+    fn look(&self, judge: &mut Judge, now: Instant) {
+        if !judge.is_due(now, LOOK_INTERVAL) {
+            return;
+        }
+        let latest = lock(&self.open).latest(self.dev);
+        // With nothing of ours under way what others read is known exactly.
+        let is_blind = judge.is_blind(now) && latest.is_some();
+        let came_bytes = self.came_bytes.load(Ordering::SeqCst);
+        let measured = self.device.read_bytes();
+        let is_new = |at: Instant| now.saturating_duration_since(at) < READS_AFTER_OPEN;
+        if is_blind || (measured.is_none() && latest.is_some_and(is_new)) {
+            judge.is_read(now);
+        }
+        judge.sampled(Sample {
+            at: now,
+            came_bytes,
+            device_bytes: measured.unwrap_or(0),
+            asked_bytes: self.asked_bytes.load(Ordering::SeqCst),
+        });
+    }
+}
+
+impl Opens {
+    /// When a file of the device was opened last that is still open.
+    fn latest(&self, dev: u64) -> Option<Instant> {
+        let of_it = self.0.values().filter(|(of, _)| *of == dev);
+        of_it.map(|(_, at)| *at).max()
+    }
+}
+
+impl Pace for DeviceWatch {
+    fn delay(&self, _: u64) -> Duration {
+        let now = Instant::now();
+        let mut judge = lock(&self.judge);
+        self.look(&mut judge, now);
+        match judge.may_go_on(now, self.calm) {
+            true => Duration::ZERO,
+            false => LOOK_INTERVAL,
+        }
+    }
+}
+
+/// A source of which is counted what a copy has from it.
+pub struct Counted<S> {
+    source: S,
+    watch: Arc<DeviceWatch>,
+}
+
+impl<S> Counted<S> {
+    /// The same source.
+    pub fn new(source: S, watch: Arc<DeviceWatch>) -> Counted<S> {
+        Counted { source, watch }
+    }
+}
+
+impl<S: Source> Source for Counted<S> {
+    fn identity(&self) -> io::Result<Identity> {
+        self.source.identity()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let asked = bytes.len() as u64;
+        self.watch.asked_bytes.fetch_add(asked, Ordering::SeqCst);
+        let result = self.source.read_at(bytes, offset);
+        let came = result.as_ref().map_or(0, |count| *count as u64);
+        self.watch.came_bytes.fetch_add(came, Ordering::SeqCst);
+        // What did not come was not read.
+        self.watch
+            .asked_bytes
+            .fetch_sub(asked.saturating_sub(came), Ordering::SeqCst);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody counts what is read from it.
+    const DEV: u64 = 7;
+
+    #[test]
+    fn who_opens_a_model_stops_copies_until_it_is_closed() {
+        let back_off = BackOff::new(Duration::from_nanos(1));
+        let watch = back_off.watch(DEV).unwrap();
+        assert!(watch.delay(1).is_zero());
+        back_off.opened(DEV, BYTES_MIN - 1, HandleId(1));
+        back_off.opened(DEV + 1, BYTES_MIN, HandleId(2));
+        back_off.opened(DEV, BYTES_MIN, HandleId(3));
+        assert_eq!(lock(&back_off.open).0.len(), 2);
+        assert!(lock(&back_off.open).latest(DEV).is_some());
+        back_off.closed(HandleId(3));
+        assert!(lock(&back_off.open).latest(DEV).is_none());
+
+        let back_off = BackOff::new(Duration::from_secs(3600));
+        back_off.opened(DEV, BYTES_MIN, HandleId(1));
+        let watch = back_off.watch(DEV).unwrap();
+        assert_eq!(watch.delay(1), LOOK_INTERVAL, "it was open before");
+        let other = back_off.watch(DEV + 1).unwrap();
+        assert!(other.delay(1).is_zero(), "another device");
+        back_off.opened(DEV + 1, BYTES_MIN, HandleId(2));
+        assert_eq!(other.delay(1), LOOK_INTERVAL);
+    }
+
+    #[test]
+    fn without_a_time_nothing_stops() {
+        assert!(BackOff::new(Duration::ZERO).watch(DEV).is_none());
+    }
+}
