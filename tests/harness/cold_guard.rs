@@ -10,8 +10,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use speedloader_fs::sys::lease::has_no_writer;
 
 /// What must not happen to a cold file.
 const FORBIDDEN: WatchFlags = WatchFlags::CLOSE_WRITE
@@ -62,6 +64,7 @@ impl ColdGuard {
     }
 
     fn begin(&mut self) {
+        await_our_writers(&self.root);
         self.watch(&self.root.clone());
         self.before = record(&self.root, self.with_atime);
     }
@@ -139,6 +142,28 @@ impl ColdGuard {
                 Err(rustix::io::Errno::AGAIN) => return faults,
                 Err(error) => panic!("inotify: {error}"),
             }
+        }
+    }
+}
+
+/// Waits until nothing of the tree is open for writing: a process that another test is just starting
+/// has what we wrote with until its `exec`, and would close it under our eyes.
+fn await_our_writers(root: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut waiting = vec![root.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            waiting.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        if !kind.is_file() {
+            continue;
+        }
+        let file = fs::File::open(&path).unwrap();
+        // Where there are no leases this cannot be asked.
+        while matches!(has_no_writer(&file), Ok(false)) && Instant::now() < deadline {
+            std::thread::yield_now();
         }
     }
 }

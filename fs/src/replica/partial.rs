@@ -45,7 +45,7 @@ struct Claim {
 
 impl Partial {
     /// Makes the file of `origin.source.size` bytes. Outside memory all of them are allocated:
-    /// filling it can not run out of space; in memory see [`Partial::allocate`]. Below one huge
+    /// filling it can not run out of space; in memory see `Partial::allocate`. Below one huge
     /// page, and in the tail of larger files, small pages are used, so that a file of 4 KiB takes
     /// 4 KiB also on a tmpfs mounted with `huge=always`.
     ///

@@ -20,10 +20,22 @@ const F_SETSIG: libc::c_int = 10;
 /// Whatever `fcntl` reports except a refused lease: EINVAL where the file system has no leases,
 /// EACCES when the file belongs to another user and we lack CAP_LEASE.
 pub fn sole_user(file: &File) -> io::Result<bool> {
+    can_lease(file, libc::F_WRLCK)
+}
+
+/// Whether nobody has the file open for writing. `file` must be open read-only.
+///
+/// # Errors
+/// As [`sole_user`].
+pub fn has_no_writer(file: &File) -> io::Result<bool> {
+    can_lease(file, libc::F_RDLCK)
+}
+
+fn can_lease(file: &File, kind: libc::c_int) -> io::Result<bool> {
     // An open that meets the lease sends a signal to its holder; by default SIGIO, which would
     // end the process. SIGURG is ignored unless somebody handles it.
     fcntl(file, F_SETSIG, libc::SIGURG)?;
-    match fcntl(file, libc::F_SETLEASE, libc::F_WRLCK) {
+    match fcntl(file, libc::F_SETLEASE, kind) {
         Ok(()) => {
             fcntl(file, libc::F_SETLEASE, libc::F_UNLCK)?;
             Ok(true)
@@ -73,5 +85,14 @@ mod tests {
         drop(map);
         assert!(sole_user(&file).unwrap());
         assert!(sole_user(&file).unwrap(), "the lease was given back");
+    }
+
+    #[test]
+    fn a_writer_is_seen_and_a_reader_is_none() {
+        let (named, file) = read_only_file();
+        assert!(!has_no_writer(&file).unwrap());
+        let path = named.into_temp_path();
+        let _reader = File::open(&path).unwrap();
+        assert!(has_no_writer(&file).unwrap());
     }
 }
