@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use speedloader_fs::mount_table::{self, MountEntry};
+
 use crate::machine::{self, Memory};
 
 /// Somebody stalls for 100 ms of a second. An ordinary user may ask for windows of 2 s only.
@@ -106,33 +108,28 @@ fn field(stat: &str, name: &str) -> u64 {
 
 fn groups() -> Vec<Group> {
     static HIERARCHIES: OnceLock<Vec<Hierarchy>> = OnceLock::new();
-    let hierarchies = HIERARCHIES.get_or_init(|| {
-        hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
-    });
+    let hierarchies =
+        HIERARCHIES.get_or_init(|| hierarchies(&mount_table::read().unwrap_or_default()));
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups_in(hierarchies, &own)
 }
 
 /// Of the lines of `mountinfo`, those of control groups that may limit memory.
-fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
-    let hierarchy = |line: &str| {
-        let (mount, fs) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(3);
-        let (root, mountpoint) = (mount.next()?, mount.next()?);
-        let mut fs = fs.split(' ');
-        let (kind, options) = (fs.next()?, fs.nth(1)?);
-        let names = match kind {
-            "cgroup2" => &V2,
-            "cgroup" if options.split(',').any(|option| option == "memory") => &V1,
+fn hierarchies(table: &[u8]) -> Vec<Hierarchy> {
+    let has_memory = |options: &[u8]| options.split(|byte| *byte == b',').any(|o| o == b"memory");
+    let hierarchy = |entry: MountEntry<'_>| {
+        let names = match entry.file_system {
+            b"cgroup2" => &V2,
+            b"cgroup" if has_memory(entry.options) => &V1,
             _ => return None,
         };
         Some(Hierarchy {
             names,
-            mountpoint: PathBuf::from(mountpoint),
-            root: PathBuf::from(root),
+            mountpoint: entry.mount_point,
+            root: entry.root,
         })
     };
-    mountinfo.lines().filter_map(hierarchy).collect()
+    mount_table::entries(table).filter_map(hierarchy).collect()
 }
 
 /// Of the lines of `/proc/self/cgroup`, the groups that are seen in `hierarchies`.
@@ -235,7 +232,7 @@ fn trigger() -> Option<File> {
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "\
+    const MOUNTS: &[u8] = b"\
 30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate
 31 24 0:27 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 32 24 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu

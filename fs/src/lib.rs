@@ -11,6 +11,7 @@ pub mod error;
 pub mod errno;
 pub mod seam;
 pub mod sys;
+pub mod mount_table;
 pub mod tmpfs;
 pub mod pool;
 pub mod replica;

@@ -7,10 +7,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -18,9 +17,22 @@ use rustix::mount::{
 };
 
 use crate::error::{ErrorKind, FsError, FsResult};
+use crate::mount_table;
 
 /// The source name by which a tmpfs of ours is known in `/proc/self/mountinfo`.
 pub const SOURCE: &str = "speedloader";
+
+/// `f_type` of a tmpfs.
+const MAGIC: u64 = 0x0102_1994;
+
+/// Whether a file lies on a tmpfs, ours or not.
+///
+/// # Errors
+/// Whatever `fstatfs` reports.
+pub(crate) fn holds(file: impl AsFd) -> rustix::io::Result<bool> {
+    let stat = rustix::fs::fstatfs(file)?;
+    Ok(u64::try_from(stat.f_type) == Ok(MAGIC))
+}
 
 /// When the tmpfs uses huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,15 +249,12 @@ pub fn find(path: &Path) -> FsResult<Option<Found>> {
     };
     let mount_id = mount_id_of(&directory).map_err(failed)?;
     let canonical = fs::canonicalize(path).map_err(failed)?;
-    let table = fs::read("/proc/self/mountinfo").map_err(failed)?;
-    let ours = table.split(|byte| *byte == b'\n').find_map(|line| {
-        let entry = MountEntry::parse(line)?;
-        (entry.mount_id == mount_id).then_some(entry)
-    });
-    Ok(ours.and_then(|entry| {
+    let table = mount_table::read().map_err(failed)?;
+    let found = mount_table::entries(&table).find(|entry| entry.mount_id == mount_id);
+    Ok(found.and_then(|entry| {
         let is_ours = entry.file_system == b"tmpfs"
             && entry.source == SOURCE.as_bytes()
-            && entry.root == b"/"
+            && entry.root == Path::new("/")
             && entry.mount_point == canonical;
         is_ours.then(|| Found {
             mount_id,
@@ -302,60 +311,6 @@ fn mount_id_of(fd: &OwnedFd) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("no mnt_id in /proc/self/fdinfo"))
 }
 
-struct MountEntry<'a> {
-    mount_id: u64,
-    root: &'a [u8],
-    mount_point: PathBuf,
-    file_system: &'a [u8],
-    source: &'a [u8],
-    options: &'a [u8],
-}
-
-impl<'a> MountEntry<'a> {
-    /// One line of mountinfo: `ID PARENT DEV ROOT POINT OPTIONS [TAGS..] - TYPE SOURCE SUPER`.
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let mount_id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let root = fields.nth(2)?;
-        let mount_point = unescape(fields.next()?);
-        fields.find(|field| *field == b"-")?;
-        Some(MountEntry {
-            mount_id,
-            root,
-            mount_point,
-            file_system: fields.next()?,
-            source: fields.next()?,
-            options: fields.next()?,
-        })
-    }
-}
-
-/// Undoes the `\ooo` by which mountinfo writes blanks and backslashes.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while at < field.len() {
-        let octal = field
-            .get(at + 1..at + 4)
-            .filter(|_| field[at] == b'\\')
-            .and_then(|digits| {
-                let text = std::str::from_utf8(digits).ok()?;
-                u8::from_str_radix(text, 8).ok()
-            });
-        match octal {
-            Some(byte) => {
-                bytes.push(byte);
-                at += 4;
-            }
-            None => {
-                bytes.push(field[at]);
-                at += 1;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,25 +356,6 @@ mod tests {
             "huge",
         ] {
             assert!(MemoryPolicy::new(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_line_of_mountinfo_is_taken_apart() {
-        let line =
-            b"36 35 98:0 / /a\\040b\\134c rw,noatime master:1 - tmpfs speedloader rw,size=1k";
-        let entry = MountEntry::parse(line).unwrap();
-        assert_eq!(entry.mount_id, 36);
-        assert_eq!(entry.mount_point, Path::new("/a b\\c"));
-        assert_eq!(entry.source, b"speedloader");
-        assert_eq!(entry.options, b"rw,size=1k");
-        for short in [
-            &b""[..],
-            b"36",
-            b"x 1 2 3 4 5 - t s o",
-            b"36 35 98:0 / /a rw - tmpfs",
-        ] {
-            assert!(MountEntry::parse(short).is_none());
         }
     }
 

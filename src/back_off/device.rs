@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use speedloader_fs::mount_table::{self, MountEntry};
+
 /// Block devices by their number.
 const BLOCK_DEVICES: &str = "/sys/dev/block";
 /// What the kernel counts of block devices is in sectors of this size, whatever they have.
@@ -25,13 +27,13 @@ impl Device {
         if rustix::fs::major(dev) != 0 {
             return Device::block(dev);
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = mount_table::read().unwrap_or_default();
         match find_mount(&mounts, dev) {
-            Some(mount) if mount.kind.starts_with("nfs") => {
-                Device::Network(mount.directory.to_owned())
+            Some(mount) if mount.file_system.starts_with(b"nfs") => {
+                Device::Network(String::from_utf8_lossy(mount.written_mount_point).into_owned())
             }
             // Of file systems that span devices this is one of them.
-            Some(mount) if mount.source.starts_with("/dev/") => {
+            Some(mount) if mount.source.starts_with(b"/dev/") => {
                 match rustix::fs::stat(mount.source) {
                     Ok(stat) => Device::block(stat.st_rdev),
                     Err(_) => Device::Unmeasured(dev),
@@ -68,28 +70,9 @@ impl Device {
     }
 }
 
-struct MountLine<'a> {
-    directory: &'a str,
-    kind: &'a str,
-    source: &'a str,
-}
-
 /// The first mount of the file system with this number.
-fn find_mount(mounts: &str, dev: u64) -> Option<MountLine<'_>> {
-    let number = format!("{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
-    mounts.lines().find_map(|line| {
-        let (of_mount, of_file_system) = line.split_once(" - ")?;
-        let mut of_mount = of_mount.split(' ').skip(2);
-        let is_it = of_mount.next()? == number;
-        let directory = of_mount.nth(1)?;
-        let mut of_file_system = of_file_system.split(' ');
-        let (kind, source) = (of_file_system.next()?, of_file_system.next()?);
-        is_it.then_some(MountLine {
-            directory,
-            kind,
-            source,
-        })
-    })
+fn find_mount(table: &[u8], dev: u64) -> Option<MountEntry<'_>> {
+    mount_table::entries(table).find(|entry| entry.dev == dev)
 }
 
 /// The third figure of a block device's statistics.
@@ -113,7 +96,7 @@ fn bytes_from_server(stats: &str, directory: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "\
+    const MOUNTS: &[u8] = b"\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
 44 27 0:51 / /mnt/far rw,relatime shared:3 - nfs4 server:/models rw,vers=4.2
 45 27 0:52 /sub /mnt/pair rw - btrfs /dev/nothing rw
@@ -123,11 +106,13 @@ mod tests {
     #[test]
     fn mounts_are_found_by_their_number() {
         let far = find_mount(MOUNTS, rustix::fs::makedev(0, 51)).unwrap();
-        assert_eq!((far.directory, far.kind), ("/mnt/far", "nfs4"));
+        assert_eq!(far.written_mount_point, b"/mnt/far");
+        assert_eq!(far.file_system, b"nfs4");
         let pair = find_mount(MOUNTS, rustix::fs::makedev(0, 52)).unwrap();
-        assert_eq!((pair.kind, pair.source), ("btrfs", "/dev/nothing"));
+        assert_eq!(pair.file_system, b"btrfs");
+        assert_eq!(pair.source, b"/dev/nothing");
         assert!(find_mount(MOUNTS, rustix::fs::makedev(0, 5)).is_none());
-        assert!(find_mount("rubbish\n - \n", 51).is_none());
+        assert!(find_mount(b"rubbish\n - \n", 51).is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rustix::mount::UnmountFlags;
+use speedloader_fs::mount_table;
 
 use super::context::Context;
 use crate::command::{Code, Command, Message};
@@ -85,13 +86,13 @@ fn mountpoint_of(daemon: &mut Client) -> Option<PathBuf> {
 
 /// Nothing but our own mounts is ever unmounted.
 fn check_ours(mountpoint: &Path) -> Result<(), Message> {
-    let mounts = fs::read("/proc/self/mountinfo").map_err(|error| {
+    let mounts = mount_table::read().map_err(|error| {
         Message::new(
             Code::Failed,
             format!("/proc/self/mountinfo cannot be read: {error}"),
         )
     })?;
-    match kind_of_mount(&mounts, mountpoint.as_os_str().as_bytes()).as_deref() {
+    match kind_of_mount(&mounts, mountpoint).as_deref() {
         Some("fuse.speedloader") => Ok(()),
         Some(kind) => {
             let text = format!(
@@ -109,41 +110,10 @@ fn check_ours(mountpoint: &Path) -> Result<(), Message> {
 }
 
 /// The type of the topmost mount on `mountpoint`.
-fn kind_of_mount(mountinfo: &[u8], mountpoint: &[u8]) -> Option<String> {
-    let found = mountinfo
-        .split(|byte| *byte == b'\n')
-        .rev()
-        .find_map(|line| {
-            let mut fields = line.split(|byte| *byte == b' ');
-            let on = fields.nth(4)?;
-            let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-            (unescape_octal(on) == mountpoint).then_some(kind)
-        });
-    found.map(|kind| String::from_utf8_lossy(kind).into_owned())
-}
-
-/// The kernel writes blanks, tabs, line breaks and backslashes as a backslash and three octal digits.
-fn unescape_octal(field: &[u8]) -> Vec<u8> {
-    let mut name = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [byte, after @ ..] = rest {
-        match after {
-            [
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                after @ ..,
-            ] if *byte == b'\\' => {
-                name.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
-                rest = after;
-            }
-            _ => {
-                name.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    name
+fn kind_of_mount(table: &[u8], mountpoint: &Path) -> Option<String> {
+    let mut latest_first = mount_table::entries(table).rev();
+    let found = latest_first.find(|entry| entry.mount_point == mountpoint)?;
+    Some(String::from_utf8_lossy(found.file_system).into_owned())
 }
 
 fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
@@ -214,20 +184,17 @@ broken
     #[test]
     fn the_topmost_mount_counts() {
         assert_eq!(
-            kind_of_mount(MOUNTINFO, b"/mnt/a b").as_deref(),
+            kind_of_mount(MOUNTINFO, Path::new("/mnt/a b")).as_deref(),
             Some("fuse.speedloader")
         );
         assert_eq!(
-            kind_of_mount(MOUNTINFO, b"/mnt/c").as_deref(),
+            kind_of_mount(MOUNTINFO, Path::new("/mnt/c")).as_deref(),
             Some("fuse.speedloader")
         );
-        assert_eq!(kind_of_mount(MOUNTINFO, b"/").as_deref(), Some("ext4"));
-        assert_eq!(kind_of_mount(MOUNTINFO, b"/mnt"), None);
-    }
-
-    #[test]
-    fn odd_escapes_are_taken_as_they_are() {
-        assert_eq!(unescape_octal(b"a\\134b\\0"), b"a\\b\\0");
-        assert_eq!(unescape_octal(b"\\777"), b"\\777");
+        assert_eq!(
+            kind_of_mount(MOUNTINFO, Path::new("/")).as_deref(),
+            Some("ext4")
+        );
+        assert_eq!(kind_of_mount(MOUNTINFO, Path::new("/mnt")), None);
     }
 }

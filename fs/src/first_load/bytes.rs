@@ -5,12 +5,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rustix::fs::fstatfs;
-
 use crate::sys::map::GrowingMap;
-
-/// The `f_type` of tmpfs.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+use crate::tmpfs;
 
 /// A copy, or what there is of it.
 #[derive(Debug)]
@@ -23,8 +19,7 @@ pub struct CopyBytes {
 impl CopyBytes {
     /// The file of a copy, of its final size.
     pub(super) fn new(file: Arc<File>) -> Arc<CopyBytes> {
-        let is_memory =
-            fstatfs(&*file).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC));
+        let is_memory = tmpfs::holds(&*file).is_ok_and(|is_memory| is_memory);
         let map = is_memory.then(|| GrowingMap::of_growing_file(&file).ok());
         Arc::new(CopyBytes {
             map: map.flatten(),

@@ -7,15 +7,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, StatFs};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 
 use super::PoolKind;
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::tmpfs::{self, DroppedOption};
-
-/// `f_type` of a tmpfs.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// What [`prepare`] found or made.
 pub(super) struct Prepared {
@@ -104,8 +101,7 @@ impl Layout {
         };
         let replicas = below("replicas")?;
         let partial = below("partial")?;
-        let stat: StatFs = rustix::fs::fstatfs(&directory).map_err(failed)?;
-        let is_memory = u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC);
+        let is_memory = tmpfs::holds(&directory).map_err(failed)?;
         Ok(Layout {
             directory,
             replicas,
