@@ -389,6 +389,16 @@ mod tests {
         std::iter::from_fn(|| control.next_chunk()).collect()
     }
 
+    /// Holds a copy back for as long as nobody asks for it.
+    #[derive(Debug)]
+    struct Never;
+
+    impl Pace for Never {
+        fn delay(&self, _: u64) -> Duration {
+            Duration::from_secs(3600)
+        }
+    }
+
     #[test]
     fn demanded_chunks_come_first_and_none_comes_twice() {
         let control = CopyControl::new();
@@ -438,13 +448,6 @@ mod tests {
 
     #[test]
     fn a_copy_that_somebody_waits_for_is_not_slowed_down() {
-        #[derive(Debug)]
-        struct Never;
-        impl Pace for Never {
-            fn delay(&self, _: u64) -> Duration {
-                Duration::from_secs(3600)
-            }
-        }
         let control = Arc::new(CopyControl::new().with_pace(Arc::new(Never)));
         control.begin(100, 10);
         control.pause();
@@ -459,13 +462,6 @@ mod tests {
 
     #[test]
     fn the_pace_is_kept_except_for_demands() {
-        #[derive(Debug)]
-        struct Never;
-        impl Pace for Never {
-            fn delay(&self, _: u64) -> Duration {
-                Duration::from_secs(3600)
-            }
-        }
         let control = Arc::new(CopyControl::new().with_pace(Arc::new(Never)));
         control.begin(100, 10);
         let waiting = {
