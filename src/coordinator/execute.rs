@@ -75,6 +75,23 @@ impl<'a> Pause<'a> {
     }
 }
 
+/// Adds the subjects that are not there yet.
+fn add_new(subjects: &mut Vec<Subject>, found: Vec<Subject>) {
+    for subject in found {
+        if subjects.iter().all(|other| other.id != subject.id) {
+            subjects.push(subject);
+        }
+    }
+}
+
+fn to_promote(subjects: &[Subject], pool: Option<TierId>) -> Vec<Want> {
+    let want = |subject: &Subject| Want {
+        model: subject.id,
+        kind: WantKind::Promote { pool },
+    };
+    subjects.iter().map(want).collect()
+}
+
 /// Whether the plan refuses a model because of a writer.
 fn is_busy(carried: &Carried) -> bool {
     let busy = |found: &Found| matches!(found, Found::Refused(Refusal::Busy(_)));
@@ -172,13 +189,15 @@ impl Coordinator {
         let known = self.world.fresh();
         let mut subjects: Vec<Subject> = Vec::new();
         for name in names {
-            for subject in self.subjects(&known, name)? {
-                if subjects.iter().all(|other| other.id != subject.id) {
-                    subjects.push(subject);
-                }
-            }
+            add_new(&mut subjects, self.subjects(&known, name)?);
         }
         Ok(subjects)
+    }
+
+    /// A pool as plans know it; none leaves the choice to the placement strategy.
+    fn tier_named(&self, pool: Option<&str>) -> Result<Option<TierId>, Message> {
+        let pool = pool.map(|name| self.pool_named(name)).transpose()?;
+        Ok(pool.map(|pool| TierId(pool.id().0)))
     }
 
     fn one_named(&self, name: &str) -> Result<Subject, Message> {
@@ -210,14 +229,9 @@ impl Coordinator {
         wait: bool,
         progress: Progress<'_>,
     ) -> Result<View, Message> {
-        let pool = pool.map(|name| self.pool_named(name)).transpose()?;
-        let target = pool.map(|pool| TierId(pool.id().0));
+        let pool = self.tier_named(pool)?;
         let subjects = self.all_named(names)?;
-        let want = |subject: &Subject| Want {
-            model: subject.id,
-            kind: WantKind::Promote { pool: target },
-        };
-        let wants: Vec<Want> = subjects.iter().map(want).collect();
+        let wants = to_promote(&subjects, pool);
         let mut carried = self.plan_and_move(&subjects, wants.clone(), Cause::Request)?;
         let until = Instant::now() + CLOSE_PATIENCE;
         while wait && is_busy(&carried) && Instant::now() < until {
@@ -257,20 +271,13 @@ impl Coordinator {
         wait: bool,
         progress: Progress<'_>,
     ) -> Result<View, Message> {
-        let pool = pool.map(|name| self.pool_named(name)).transpose()?;
-        let target = pool.map(|pool| TierId(pool.id().0));
+        let pool = self.tier_named(pool)?;
         let known = self.world.fresh();
         let mut subjects: Vec<Subject> = Vec::new();
         let mut unknown: Vec<MoveView> = Vec::new();
         for name in names {
             match self.subjects(&known, name) {
-                Ok(found) => {
-                    for subject in found {
-                        if subjects.iter().all(|other| other.id != subject.id) {
-                            subjects.push(subject);
-                        }
-                    }
-                }
+                Ok(found) => add_new(&mut subjects, found),
                 Err(message) => unknown.push(MoveView {
                     name: name.clone(),
                     outcome: Outcome::Unknown,
@@ -279,11 +286,7 @@ impl Coordinator {
                 }),
             }
         }
-        let want = |subject: &Subject| Want {
-            model: subject.id,
-            kind: WantKind::Promote { pool: target },
-        };
-        let wants = subjects.iter().map(want).collect();
+        let wants = to_promote(&subjects, pool);
         let carried = self.plan_and_move(&subjects, wants, Cause::Request)?;
         let mut moves = Vec::with_capacity(names.len());
         let mut begun = Vec::new();

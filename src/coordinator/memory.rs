@@ -390,26 +390,18 @@ mod tests {
     #[test]
     fn what_is_missing_is_given_back_and_no_more() {
         let pools = [pool(40, 40, 36)];
-        assert_eq!(
-            mib(&target_sizes(room(80, 80), &pools)),
-            [40],
-            "the reserve is whole"
-        );
-        assert_eq!(
-            mib(&target_sizes(room(70, 80), &pools)),
-            [40],
-            "nearly whole"
-        );
-        assert_eq!(
-            mib(&target_sizes(room(64, 80), &pools)),
-            [20],
-            "16 of 36 are missing"
-        );
-        assert_eq!(
-            mib(&target_sizes(room(10, 80), &pools)),
-            [1],
-            "all of it, and never no limit"
-        );
+        for (available, size, why) in [
+            (80, 40, "the reserve is whole"),
+            (70, 40, "nearly whole"),
+            (64, 20, "16 of 36 are missing"),
+            (10, 1, "all of it, and never no limit"),
+        ] {
+            assert_eq!(
+                mib(&target_sizes(room(available, 80), &pools)),
+                [size],
+                "{why}"
+            );
+        }
     }
 
     #[test]
