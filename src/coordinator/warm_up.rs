@@ -223,6 +223,11 @@ impl Coordinator {
         }
         let known = self.world.fresh();
         self.look_for_awaited(&known);
+        self.order_next();
+        self.tell_when_back();
+    }
+
+    fn order_next(&self) {
         let is_busy = |moves: &Moves| {
             let mut awaited = moves.warm_up.awaited.iter();
             awaited.any(|awaited| awaited.stage == Stage::Ordered)
@@ -273,13 +278,23 @@ impl Coordinator {
             // What failed is told by the copy's own event.
             !is_here && (awaited.stage != Stage::Ordered || is_moving())
         });
-        let mut moves = self.lock_moves();
-        if let (true, Some((models, since))) = (awaited.is_empty(), moves.warm_up.begun.take()) {
+        self.lock_moves().warm_up.awaited = awaited;
+    }
+
+    /// Says so, once, when nothing is awaited any more.
+    fn tell_when_back(&self) {
+        let ended = {
+            let warm_up = &mut self.lock_moves().warm_up;
+            match warm_up.awaited.is_empty() {
+                true => warm_up.begun.take(),
+                false => None,
+            }
+        };
+        if let Some((models, since)) = ended {
             let secs = since.elapsed().as_secs_f64();
             let text = format!("{models} models were brought back in {secs:.1} s");
             self.events.add(Level::Info, "warm-up", "pools", text);
         }
-        moves.warm_up.awaited = awaited;
     }
 
     fn left_out(&self, name: &str, why: &str) {

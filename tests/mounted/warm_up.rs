@@ -103,6 +103,11 @@ fn the_hot_set_is_back_after_a_reboot_the_hottest_first() {
         names: Vec::new(),
         timeout_s: 60,
     });
+    mount.until("the end is told", || {
+        let told = of_kind(&mount.events(), "warm-up");
+        let is_end = |event: &EventView| event.text.starts_with("5 models were brought back in ");
+        told.iter().any(is_end)
+    });
     let events = mount.events();
     print_timeline(&events);
     let promoted = of_kind(&events, "promoted");
