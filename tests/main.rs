@@ -63,6 +63,7 @@ mod mounted {
     pub mod warm_up;
     pub mod memory;
     mod back_off;
+    pub mod workload;
     pub mod hung;
     mod starting;
 }
