@@ -564,7 +564,8 @@ impl<'a> Board<'a> {
         let (bytes, open) = (self.files[file].bytes, self.files[file].open);
         if let Some(spare) = falls_back {
             if !spare.fixed {
-                self.free[spare.rank] -= bytes;
+                // Less than the spares may be free: what is on its way has room set aside.
+                self.free[spare.rank] = self.free[spare.rank].saturating_sub(bytes);
                 self.spare_bytes[spare.rank] -= bytes;
             }
             self.files[file].spare = None;
