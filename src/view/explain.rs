@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn a_spare_is_told_beside_the_place() {
+        let view = ExplainView {
+            pools: vec!["ram".to_owned()],
+            spare: Some("remote".to_owned()),
+            resident_bytes: 4 << 30,
+            ..cold()
+        };
+        let reasons = view.with_reasons().reasons;
+        assert_eq!(reasons[0], "it is resident in ram");
+        assert!(
+            reasons[1].starts_with("remote still has a copy"),
+            "{reasons:?}"
+        );
+    }
+
+    #[test]
     fn what_is_partly_resident_is_told_in_bytes() {
         let view = ExplainView {
             pools: vec!["ram".to_owned()],
