@@ -92,6 +92,9 @@ struct Totals {
     given_back_bytes: AtomicU64,
 }
 
+/// What a file's spare is dropped with when somebody needs its room.
+const SPARE: &str = "its room is needed";
+
 /// What is known of one transfer beside the mover's own state.
 #[derive(Clone)]
 struct Errand {
@@ -99,8 +102,8 @@ struct Errand {
     file: Arc<HomeFile>,
     /// The file's count of writes when it was asked for.
     writes: u32,
-    /// Replicas of the file elsewhere are dropped when it is done.
-    alone: bool,
+    /// The pool whose copy of the file goes when it is done; none: what is slower stays as a spare.
+    leaves: Option<PoolId>,
     /// What holds it back while others read from its device.
     watch: Option<Arc<DeviceWatch>>,
 }
@@ -473,6 +476,15 @@ impl Coordinator {
                 let text = format!("serves from {pool}");
                 self.moved("promoted", &path, text, why.as_ref());
             }
+            FsEvent::Dropped {
+                file,
+                pool,
+                reason: SPARE,
+            } => {
+                let (path, pool) = (self.shown_path(&file), self.pool_name(pool));
+                let text = format!("left {pool}, where it was spare: {SPARE}");
+                self.moved("spare", &path, text, None);
+            }
             FsEvent::Dropped { file, pool, reason } => {
                 self.totals.demotions.fetch_add(1, Ordering::Relaxed);
                 // Whatever else takes a replica away says why itself.
@@ -556,9 +568,6 @@ impl Coordinator {
                 let progress = &transfer.progress;
                 self.history
                     .copied(progress.total_bytes, progress.rate_bytes_per_sec);
-                if let Some(errand) = errand.filter(|errand| errand.alone) {
-                    self.drop_elsewhere(&errand.file, transfer.pool);
-                }
             }
             Phase::Failed(error) => {
                 self.lock_moves().told.remove(&transfer.file);
@@ -597,12 +606,23 @@ impl Coordinator {
             .fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Drops the replicas of a file that are not in `kept`.
-    fn drop_elsewhere(&self, file: &Arc<HomeFile>, kept: PoolId) {
-        for pool in self.pools() {
-            if pool.id() != kept {
+    /// Drops the copies of a file beside the one in `serving`: all but one, which is in a slower pool
+    /// and not in `leaves`. That is its spare.
+    fn drop_others(&self, file: &Arc<HomeFile>, serving: PoolId, leaves: Option<PoolId>) {
+        let copies: Vec<(PoolId, u64)> = file.with_live(|live| {
+            let pools = live.replicas.iter().map(|replica| replica.pool());
+            pools
+                .map(|pool| (pool.id(), pool.speed_bytes_per_sec()))
+                .collect()
+        });
+        let speed = copies.iter().find(|&&(pool, _)| pool == serving);
+        let Some(&(_, speed)) = speed else { return };
+        let is_spare = |&&(pool, slower): &&(PoolId, u64)| slower < speed && Some(pool) != leaves;
+        let spare = copies.iter().find(is_spare).map(|&(pool, _)| pool);
+        for &(pool, _) in &copies {
+            if pool != serving && Some(pool) != spare {
                 self.fs
-                    .drop_replicas(file, Some(pool.id()), "it moved to another pool");
+                    .drop_replicas(file, Some(pool), "it moved to another pool");
             }
         }
     }

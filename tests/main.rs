@@ -59,6 +59,7 @@ mod mounted {
     mod control_files;
     pub mod first_load;
     mod lists;
+    mod spares;
     pub mod warm_up;
     pub mod memory;
     mod back_off;

@@ -100,6 +100,8 @@ fn latency() {
             place,
             open: false,
             busy: false,
+            spare: None,
+            spare_open: false,
         });
     }
     for (id, files) in snapshot.files.chunks(3).enumerate() {

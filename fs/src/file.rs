@@ -83,7 +83,7 @@ pub struct Live {
 /// What is known of a file that is open or resident.
 #[derive(Debug, Default)]
 pub struct InUse {
-    /// Complete copies in pools, fastest first.
+    /// Complete copies in pools, fastest first: the first serves new opens, what follows is spare.
     pub replicas: Vec<Replica>,
     /// Open handles that may write.
     pub writers: u32,

@@ -91,6 +91,12 @@ impl Replica {
         }
     }
 
+    /// Whether its memory would be freed at once if it were dropped: nobody has it open or mapped, and
+    /// no held node is bound to it.
+    pub fn is_free_to_go(&self) -> bool {
+        Arc::strong_count(&self.file) == 1 && !self.is_in_use().unwrap_or(false)
+    }
+
     /// Takes the replica's name away. Whoever uses it goes on undisturbed; nobody new finds it,
     /// also not after a crash.
     pub fn drain(self) -> Draining {

@@ -4,7 +4,9 @@
 //! several models is held as long as one of the resident ones stays, so displacing a model frees
 //! only what nobody else holds. Space is only ever counted as free when it is: a file that is
 //! open frees nothing when it leaves, and a file going up frees its old place after the copy.
-//! Emits moves in the order in which they are possible. Decides nothing by itself.
+//! What it leaves there stays as a spare, which is free room too: when that is used, the spares of
+//! the hottest models go first. Emits moves in the order in which they are possible. Decides nothing
+//! by itself.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -33,12 +35,23 @@ struct FileOnBoard {
     place: Option<usize>,
     open: bool,
     busy: bool,
+    spare: Option<Spare>,
     /// Resident models (and the one under consideration) that keep it.
     holders: u32,
     /// Moved by this plan already: stays where it was put.
     moved: bool,
     /// Tried on paper to let go, as a leftover.
     released: bool,
+}
+
+/// A copy in a slower pool than where the file is served from.
+#[derive(Clone, Copy)]
+struct Spare {
+    rank: usize,
+    /// Not free room: it is in use, or its model is being moved.
+    fixed: bool,
+    /// It is there only once this move of the plan is done.
+    left_by: Option<usize>,
 }
 
 /// Lists of positions, one for each of many things, in one piece of memory.
@@ -104,7 +117,11 @@ pub struct Board<'a> {
     /// By rank: may be put into, and configured position.
     pub accepts: Vec<bool>,
     pub configured: Vec<usize>,
+    /// Free room, spares that may go included; and these alone.
     free: Vec<u64>,
+    spare_bytes: Vec<u64>,
+    /// Whose spares go next, by rank, from when it is first asked; some have gone already.
+    spares: Vec<Option<BinaryHeap<(Worth, usize)>>>,
     files: Vec<FileOnBoard>,
     /// Files by model, models by file, and which models count as resident.
     files_of: Lists,
@@ -136,6 +153,8 @@ impl<'a> Board<'a> {
             accepts: vec![false; tiers.pools.len()],
             configured: vec![0; tiers.pools.len()],
             free: vec![0; tiers.pools.len()],
+            spare_bytes: vec![0; tiers.pools.len()],
+            spares: vec![None; tiers.pools.len()],
             files: Vec::with_capacity(snapshot.files.len()),
             files_of: Lists::default(),
             users_of: Lists::default(),
@@ -164,6 +183,11 @@ impl<'a> Board<'a> {
                 place: file.place.map(rank_of),
                 open: file.open,
                 busy: file.busy,
+                spare: file.spare.map(|pool| Spare {
+                    rank: rank_of(pool),
+                    fixed: file.spare_open || file.busy,
+                    left_by: None,
+                }),
                 holders: 0,
                 moved: false,
                 released: false,
@@ -174,6 +198,7 @@ impl<'a> Board<'a> {
             board.files_of.add(files);
         }
         board.users_of = board.files_of.turned(board.files.len());
+        board.count_spares();
         for at in 0..board.models() {
             let moving = snapshot.models[at].moving_to.map(rank_of);
             if let Some(rank) = moving {
@@ -185,6 +210,23 @@ impl<'a> Board<'a> {
             }
         }
         board
+    }
+
+    /// Spares that may go are free room.
+    fn count_spares(&mut self) {
+        for at in 0..self.files.len() {
+            let users = self.users_of.of(at);
+            let moves = |&user: &usize| self.state(user).moving_to.is_some();
+            let stays = users.is_empty() || users.iter().any(moves);
+            let file = &mut self.files[at];
+            if let Some(spare) = &mut file.spare {
+                spare.fixed |= stays;
+                if !spare.fixed {
+                    self.free[spare.rank] += file.bytes;
+                    self.spare_bytes[spare.rank] += file.bytes;
+                }
+            }
+        }
     }
 
     /// Position of a model.
@@ -253,7 +295,7 @@ impl<'a> Board<'a> {
     /// Whether any replica of the model is open or must not move.
     pub fn in_use(&self, at: usize) -> bool {
         let mut files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
-        files.any(|f| f.place.is_some() && (f.open || f.busy || f.moved))
+        files.any(FileOnBoard::stays)
     }
 
     /// A file of the model in a pool that must not move.
@@ -274,6 +316,27 @@ impl<'a> Board<'a> {
         let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
         let above = files.filter(|f| (all || f.holders <= 1) && f.place.is_some_and(|p| p < rank));
         above.map(|f| f.bytes).sum()
+    }
+
+    /// Of [`Board::bytes_above`], what takes room at `rank` when it goes there: a copy that is in use
+    /// there already takes no more.
+    pub fn room_for(&self, at: usize, rank: usize, all: bool) -> u64 {
+        let in_use = |f: &FileOnBoard| f.spare.is_some_and(|s| s.fixed && s.rank == rank);
+        let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
+        let there = files.filter(|f| in_use(f) && (all || f.holders <= 1));
+        let there: u64 = there.map(|f| f.bytes).sum();
+        self.bytes_above(at, rank, all).saturating_sub(there)
+    }
+
+    /// The rank where the model's spare is, if all its files have one there.
+    pub fn spare_of(&self, at: usize) -> Option<usize> {
+        let spare = |&file: &usize| self.files[file].spare.map(|spare| spare.rank);
+        let files = self.files_of.of(at);
+        let rank = spare(files.first()?)?;
+        files
+            .iter()
+            .all(|file| spare(file) == Some(rank))
+            .then_some(rank)
     }
 
     /// How many models are held whose slowest file is at `rank`.
@@ -394,27 +457,154 @@ impl<'a> Board<'a> {
         eviction::victims(self, missing, order)
     }
 
+    /// Drops spares at `rank` until `bytes` have become free, or none is left; the bytes freed.
+    pub fn drop_spares(&mut self, rank: usize, bytes: u64, reason: Reason) -> u64 {
+        let mut freed = 0;
+        while freed < bytes {
+            let Some(file) = self.next_spare(rank) else {
+                break;
+            };
+            freed += self.files[file].bytes;
+            self.drop_spare(file, reason);
+        }
+        freed
+    }
+
+    /// The file whose spare at `rank` goes next: that of the hottest model, which stays longest where
+    /// it is. Files of no bytes never go.
+    fn next_spare(&mut self, rank: usize) -> Option<usize> {
+        let mut order = self.spares[rank].take().unwrap_or_else(|| {
+            let all = (0..self.files.len()).filter(|&file| self.is_spare(file, rank));
+            all.map(|file| (self.heat_of(file), file)).collect()
+        });
+        let mut next = order.pop();
+        while next.is_some_and(|(_, file)| !self.is_spare(file, rank)) {
+            next = order.pop();
+        }
+        self.spares[rank] = Some(order);
+        next.map(|(_, file)| file)
+    }
+
+    /// Whether the file has a spare at `rank` that may go, and frees something.
+    fn is_spare(&self, file: usize, rank: usize) -> bool {
+        let file = &self.files[file];
+        let may_go = |spare: Spare| spare.rank == rank && !spare.fixed;
+        file.bytes > 0 && file.spare.is_some_and(may_go)
+    }
+
+    /// The heat of the hottest model with this file.
+    fn heat_of(&self, file: usize) -> Worth {
+        let heat = |&at: &usize| Worth(self.learned.heat(self.state(at).id));
+        let users = self.users_of.of(file).iter();
+        users.map(heat).max().unwrap_or(Worth(0.0))
+    }
+
+    /// Drops a file's spare; one that is only going to be left behind is not left.
+    fn drop_spare(&mut self, file: usize, reason: Reason) {
+        let on_board = &mut self.files[file];
+        let Some(spare) = on_board.spare.take() else {
+            return;
+        };
+        if !spare.fixed {
+            self.spare_bytes[spare.rank] -= on_board.bytes;
+        }
+        if let Some(left_by) = spare.left_by {
+            self.moves[left_by].keeps_spare = false;
+            return;
+        }
+        let Some(&model) = self.users_of.of(file).first() else {
+            return;
+        };
+        self.moves.push(Move {
+            file: on_board.id,
+            model: self.snapshot.models[model].id,
+            kind: MoveKind::DropSpare,
+            from: Some(self.tiers.pools[spare.rank].0),
+            to: None,
+            bytes: on_board.bytes,
+            keeps_spare: false,
+            reason,
+        });
+    }
+
+    /// Takes `bytes` of the free room at `rank`; spares that lie in it go.
+    fn take_room(&mut self, rank: usize, bytes: u64, reason: Reason) {
+        self.free[rank] = self.free[rank].saturating_sub(bytes);
+        while self.spare_bytes[rank] > self.free[rank] {
+            let Some(file) = self.next_spare(rank) else {
+                break;
+            };
+            self.drop_spare(file, reason);
+        }
+    }
+
+    /// Whether reading from the pool at `rank` takes longer than from that at `other`.
+    fn is_slower(&self, rank: usize, other: usize) -> bool {
+        self.tiers.pools[rank].1 < self.tiers.pools[other].1
+    }
+
     /// Moves one file, and accounts for it.
     fn move_file(&mut self, file: usize, to: Option<usize>, model: usize, reason: Reason) {
-        let on_board = &mut self.files[file];
-        let from = on_board.place;
+        let from = self.files[file].place;
         if from == to {
             return;
         }
-        if let Some(rank) = to {
-            self.free[rank] = self.free[rank].saturating_sub(on_board.bytes);
+        let makes_room = Reason::MakesRoomFor(self.snapshot.models[model].id);
+        let faster = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
+        let up = faster(to) < faster(from);
+        let spare = self.files[file].spare;
+        let falls_back = spare.filter(|spare| Some(spare.rank) == to);
+        if let (Some(spare), None) = (spare, falls_back) {
+            let replaced = up && from.is_some() && !spare.fixed;
+            let is_slower = to.is_some_and(|to| self.is_slower(spare.rank, to));
+            if replaced || !is_slower {
+                self.drop_spare(file, reason);
+            }
         }
-        if let (Some(rank), false) = (from, on_board.open) {
-            self.free[rank] += on_board.bytes;
+        let (bytes, open) = (self.files[file].bytes, self.files[file].open);
+        if let Some(spare) = falls_back {
+            if !spare.fixed {
+                // Less than the spares may be free: what is on its way has room set aside.
+                self.free[spare.rank] = self.free[spare.rank].saturating_sub(bytes);
+                self.spare_bytes[spare.rank] -= bytes;
+            }
+            self.files[file].spare = None;
+        } else if let Some(rank) = to {
+            self.take_room(rank, bytes, makes_room);
         }
+        let keeps = match (from, to) {
+            (Some(from), Some(to)) if up && self.files[file].spare.is_none() => {
+                self.accepts[from] && self.is_slower(from, to)
+            }
+            _ => false,
+        };
+        if let Some(rank) = from {
+            if !open {
+                self.free[rank] += bytes;
+            }
+            if keeps {
+                self.files[file].spare = Some(Spare {
+                    rank,
+                    fixed: open,
+                    left_by: Some(self.moves.len()),
+                });
+                if !open {
+                    self.spare_bytes[rank] += bytes;
+                    let heat = self.heat_of(file);
+                    if let Some(order) = &mut self.spares[rank] {
+                        order.push((heat, file));
+                    }
+                }
+            }
+        }
+        let on_board = &mut self.files[file];
         on_board.place = to;
         on_board.moved = true;
         self.moved.push(file);
-        let faster = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
-        let kind = if faster(to) < faster(from) {
-            MoveKind::Promote
-        } else {
-            MoveKind::Demote
+        let kind = match (up, falls_back) {
+            (true, _) => MoveKind::Promote,
+            (false, Some(_)) => MoveKind::FallBack,
+            (false, None) => MoveKind::Demote,
         };
         self.moves.push(Move {
             file: on_board.id,
@@ -422,7 +612,8 @@ impl<'a> Board<'a> {
             kind,
             from: from.map(|rank| self.tiers.pools[rank].0),
             to: to.map(|rank| self.tiers.pools[rank].0),
-            bytes: on_board.bytes,
+            bytes,
+            keeps_spare: keeps,
             reason,
         });
     }
@@ -456,6 +647,14 @@ impl<'a> Board<'a> {
     }
 }
 
+impl FileOnBoard {
+    /// Whether its copies in pools must stay where they are.
+    fn stays(&self) -> bool {
+        let spare_in_use = self.spare.is_some_and(|spare| spare.fixed);
+        self.place.is_some() && (self.open || spare_in_use || self.busy || self.moved)
+    }
+}
+
 impl ModelState {
     /// Whom it may displace: those of at most this priority.
     fn priority_for_room(&self) -> i32 {
@@ -475,14 +674,12 @@ impl Yard for Board<'_> {
         match piece {
             Piece::Leftover(at) => {
                 let file = &mut self.files[at];
-                let may = !(file.open || file.busy || file.moved || file.released);
+                let may = !(file.stays() || file.released);
                 file.released |= may;
                 may.then_some(file.bytes)
             }
             Piece::Model(at) => {
-                let stays = |f: &FileOnBoard| {
-                    f.holders == 1 && f.place.is_some() && (f.open || f.busy || f.moved)
-                };
+                let stays = |f: &FileOnBoard| f.holders == 1 && f.stays();
                 if self.files_of.of(at).iter().any(|&f| stays(&self.files[f])) {
                     return None;
                 }
@@ -574,7 +771,7 @@ impl Pools for Board<'_> {
             .of(at)
             .iter()
             .any(|&f| self.files[f].holders > 1);
-        let bytes = self.bytes_above(at, rank, false);
+        let bytes = self.room_for(at, rank, false);
         (!shared && self.accepts[rank] && bytes <= self.tiers.pools[rank].2).then_some(bytes)
     }
 
@@ -597,6 +794,11 @@ impl Pools for Board<'_> {
             Piece::Leftover(_) => None,
         };
         self.choose(rank, need_bytes, index, keep)
+    }
+
+    fn spare(&self, piece: Piece) -> Option<usize> {
+        let Piece::Model(at) = piece else { return None };
+        self.spare_of(at).filter(|&rank| self.accepts[rank])
     }
 
     fn demote(&mut self, piece: Piece, _from: usize, to: Option<usize>) {

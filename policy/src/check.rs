@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::ids::{FileRef, ModelId, TierId};
-use crate::report::{MoveKind, Plan};
+use crate::report::{Move, MoveKind, Plan};
 use crate::snapshot::{ModelRule, Snapshot, WantKind};
 
 /// Whether the plan may be carried out.
@@ -56,6 +56,12 @@ pub enum NoteKind {
     NotGivenBack(TierId, u64),
     /// A file is moved more than once.
     MovedTwice(FileRef),
+    /// There is no spare where one is dropped or fallen back to.
+    NoSpare(FileRef),
+    /// A copy is made in, or left behind in, a pool although the file has one there or elsewhere.
+    SpareTwice(FileRef),
+    /// A spare is left where none may be: by what does not go up, or in no slower pool.
+    WrongSpare(FileRef),
 }
 
 /// One remark.
@@ -88,6 +94,7 @@ struct Judge<'a> {
     free: BTreeMap<TierId, u64>,
     place: BTreeMap<FileRef, Option<TierId>>,
     before: BTreeMap<FileRef, Option<TierId>>,
+    spare: BTreeMap<FileRef, TierId>,
     notes: Vec<Note>,
 }
 
@@ -103,6 +110,11 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Note> {
             .collect(),
         before: place.clone(),
         place,
+        spare: snapshot
+            .files
+            .iter()
+            .filter_map(|f| Some((f.id, f.spare?)))
+            .collect(),
         notes: Vec::new(),
     };
     judge.keep_room_for_moves_under_way();
@@ -171,25 +183,89 @@ impl Judge<'_> {
             if model.is_none_or(|m| !m.files.contains(&mv.file)) {
                 self.fatal(at, NoteKind::UnknownModel(mv.model, mv.file));
             }
-            if !moved.insert(mv.file) {
-                self.note(Severity::Warning, at, NoteKind::MovedTwice(mv.file));
-            }
-            if self.place[&mv.file] != mv.from {
-                self.fatal(at, NoteKind::WrongPlace(mv.file));
-            }
             if mv.bytes != file.size_bytes {
                 self.fatal(at, NoteKind::WrongSize(mv.file));
             }
             if file.busy {
                 self.fatal(at, NoteKind::Busy(mv.file));
             }
+            if mv.kind == MoveKind::DropSpare {
+                if file.spare_open && !demoted_by_hand.contains(&mv.file) {
+                    self.fatal(at, NoteKind::InUse(mv.file));
+                }
+                self.drop_spare(step, mv, file.spare_open);
+                continue;
+            }
+            if !moved.insert(mv.file) {
+                self.note(Severity::Warning, at, NoteKind::MovedTwice(mv.file));
+            }
+            if self.place[&mv.file] != mv.from {
+                self.fatal(at, NoteKind::WrongPlace(mv.file));
+            }
             let up = mv.kind == MoveKind::Promote;
             if file.open && !up && mv.from.is_some() && !demoted_by_hand.contains(&mv.file) {
                 self.fatal(at, NoteKind::InUse(mv.file));
             }
             self.judge_direction(step, mv.from, mv.to, up, mv.file);
-            self.account(step, mv.from, mv.to, file.size_bytes, file.open);
+            self.judge_spare(step, mv);
+            // What falls back takes room that its copy takes already.
+            let copied_to = mv.to.filter(|_| mv.kind != MoveKind::FallBack);
+            self.account(
+                step,
+                mv.from,
+                copied_to,
+                file.size_bytes,
+                file.open || mv.keeps_spare,
+            );
             self.place.insert(mv.file, mv.to);
+        }
+    }
+
+    fn drop_spare(&mut self, step: usize, mv: &Move, in_use: bool) {
+        let found = self.spare.remove(&mv.file);
+        if found.is_none() || found != mv.from || mv.to.is_some() {
+            self.fatal(Some(step), NoteKind::NoSpare(mv.file));
+            return;
+        }
+        self.account(step, mv.from, None, mv.bytes, in_use);
+    }
+
+    /// A file has at most one spare, in a slower pool than its place.
+    fn judge_spare(&mut self, step: usize, mv: &Move) {
+        let at = Some(step);
+        let spare = self.spare.get(&mv.file).copied();
+        match mv.kind {
+            MoveKind::FallBack => {
+                if mv.to.is_none() || self.spare.remove(&mv.file) != mv.to {
+                    self.fatal(at, NoteKind::NoSpare(mv.file));
+                }
+                if self
+                    .snapshot
+                    .pools
+                    .iter()
+                    .any(|p| Some(p.id) == mv.to && !p.accepts)
+                {
+                    self.fatal(at, NoteKind::WrongSpare(mv.file));
+                }
+            }
+            _ if spare.is_some() && (spare == mv.to || mv.keeps_spare) => {
+                self.fatal(at, NoteKind::SpareTwice(mv.file));
+            }
+            // Where nothing of it is left, or only what is faster than it is now, is no spare.
+            _ if spare.is_some() && (mv.to.is_none() || self.speed(spare) >= self.speed(mv.to)) => {
+                self.fatal(at, NoteKind::WrongSpare(mv.file));
+            }
+            _ => {}
+        }
+        if !mv.keeps_spare {
+            return;
+        }
+        let goes_up = mv.kind == MoveKind::Promote && self.speed(mv.from) < self.speed(mv.to);
+        match mv.from {
+            Some(from) if goes_up => {
+                self.spare.insert(mv.file, from);
+            }
+            _ => self.fatal(at, NoteKind::WrongSpare(mv.file)),
         }
     }
 
@@ -258,8 +334,9 @@ impl Judge<'_> {
     }
 
     fn judge_models(&mut self, plan: &Plan) {
-        let moved: BTreeMap<FileRef, ModelId> =
-            plan.moves.iter().map(|m| (m.file, m.model)).collect();
+        // Who has only lost a spare is where it was.
+        let moves = plan.moves.iter().filter(|m| m.kind != MoveKind::DropSpare);
+        let moved: BTreeMap<FileRef, ModelId> = moves.map(|m| (m.file, m.model)).collect();
         let asked: BTreeSet<ModelId> = self
             .snapshot
             .wants

@@ -35,9 +35,12 @@ pub trait Pools {
         index: Index,
         keep: Self::Object,
     ) -> Option<Vec<(Self::Object, u64)>>;
+    /// The slower pool that it can go to without being copied: its copy there was kept when it left.
+    /// Such spares count as free room, and go when that is needed.
+    fn spare(&self, object: Self::Object) -> Option<usize>;
     /// Moves a victim (or part of it) from `from` to a slower pool, or to the home.
     fn demote(&mut self, object: Self::Object, from: usize, to: Option<usize>);
-    /// Takes an object out of its pool because it will be put into a faster one.
+    /// Takes an object out of its pool because it will be put into a faster one; leaves a spare.
     fn lift(&mut self, object: Self::Object);
     /// Puts an object where it will be served from.
     fn put(&mut self, object: Self::Object, rank: usize);
@@ -171,16 +174,19 @@ fn climb<P: Pools>(
         return None;
     }
     let need_bytes = pools.need_bytes(object, rank);
-    let chosen = pools.victims(rank, need_bytes, rule.split, object)?;
+    let mut chosen = pools.victims(rank, need_bytes, rule.split, object)?;
     let below = pools.secs_per_byte(Some(rank + 1));
     let gain_per_byte = pools.secs_per_byte(Some(held)) - pools.secs_per_byte(Some(rank));
     let loss_per_byte = below - pools.secs_per_byte(Some(rank));
-    let price_per_byte = if rule.priced { below } else { 0.0 };
+    let price_per_byte = |victim| {
+        let copied = rule.priced && pools.spare(victim).is_none();
+        if copied { below } else { 0.0 }
+    };
     let worth = pools.index(object, rule.split) * need_bytes as f64 * gain_per_byte;
     let lost: f64 = chosen
         .iter()
         .map(|&(v, bytes)| {
-            (pools.index(v, rule.split) * loss_per_byte + price_per_byte) * bytes as f64
+            (pools.index(v, rule.split) * loss_per_byte + price_per_byte(v)) * bytes as f64
         })
         .sum();
     if worth <= lost && !rule.always {
@@ -189,6 +195,7 @@ fn climb<P: Pools>(
     if !lifted {
         pools.lift(object);
     }
+    spares_first(pools, &mut chosen);
     for (victim, _) in chosen {
         let to = landing(pools, rule.hold, victim, rank, object);
         pools.demote(victim, rank, to);
@@ -197,14 +204,23 @@ fn climb<P: Pools>(
     Some((worth, lost))
 }
 
-/// The next pool slower than `rank` with room for a victim.
+/// Those that need not be copied go before the room of their spares is used for others.
+pub fn spares_first<P: Pools>(pools: &P, victims: &mut [(P::Object, u64)]) {
+    victims.sort_by_key(|&(victim, _)| pools.spare(victim).is_none());
+}
+
+/// The pool slower than `rank` that a victim has a spare in, or the next one with room for it.
 pub fn room_below<P: Pools>(pools: &P, victim: P::Object, rank: usize) -> Option<usize> {
     let fits = |r: usize| {
         pools
             .keep_bytes(victim, r)
             .is_some_and(|b| b <= pools.free_bytes(r))
     };
-    (rank + 1..pools.count()).find(|&r| fits(r))
+    let spare = pools.spare(victim).filter(|&r| r > rank);
+    spare
+        .into_iter()
+        .chain(rank + 1..pools.count())
+        .find(|&r| fits(r))
 }
 
 /// Where a victim from `rank` goes: the next slower pool with room, or one where it is worth more

@@ -98,17 +98,25 @@ impl<'a> Planner<'a> {
             let Some(rank) = self.rank(pool) else {
                 continue;
             };
+            let reason = Reason::GivesBack(pool);
+            let spared = self.board.drop_spares(rank, bytes, reason).min(bytes);
+            self.board.withhold(rank, spared);
+            let bytes = bytes - spared;
+            if bytes == 0 {
+                continue;
+            }
             let free = self.board.free_bytes(rank);
             let goal = free.saturating_add(bytes).min(self.board.available_bytes(
                 rank,
                 self.rule.hold,
                 None,
             ));
-            self.board.makes_room = Reason::GivesBack(pool);
-            let chosen = self
+            self.board.makes_room = reason;
+            let mut chosen = self
                 .board
                 .choose(rank, goal, self.rule.hold, None)
                 .unwrap_or_default();
+            decide::spares_first(&self.board, &mut chosen);
             for (piece, _) in chosen {
                 let to = decide::room_below(&self.board, piece, rank);
                 self.board.demote(piece, rank, to);
@@ -190,7 +198,7 @@ impl<'a> Planner<'a> {
             return Err(Refusal::NotResident);
         }
         // Also what is shared now: those it is shared with may be displaced for it.
-        let bytes = self.board.bytes_above(at, to, true);
+        let bytes = self.board.room_for(at, to, true);
         self.board.makes_room = Reason::MakesRoomFor(self.board.state(at).id);
         let Some(chosen) = self.board.choose(to, bytes, self.rule.hold, Some(at)) else {
             let available_bytes = self.board.available_bytes(to, self.rule.hold, Some(at));
@@ -481,12 +489,13 @@ impl<'a> Planner<'a> {
         }
         for &rank in &open {
             let need_bytes = self.board.need_bytes(piece, rank);
-            let Some(chosen) = self
+            let Some(mut chosen) = self
                 .board
                 .choose(rank, need_bytes, self.rule.hold, Some(at))
             else {
                 continue;
             };
+            decide::spares_first(&self.board, &mut chosen);
             for (victim, _) in chosen {
                 let to = decide::room_below(&self.board, victim, rank);
                 self.board.demote(victim, rank, to);
@@ -777,6 +786,7 @@ pub fn explain(
     Ok(Some(Explanation {
         model,
         place: place.map(|rank| tiers.pools[rank].0),
+        spare: board.spare_of(at).map(|rank| tiers.pools[rank].0),
         bytes,
         resident_bytes,
         heat: learned.heat(model),

@@ -5,13 +5,17 @@ use std::fmt;
 use crate::ids::{FileRef, ModelId, TierId};
 use crate::rule::Expert;
 
-/// Up or down.
+/// Up or down, or what is left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveKind {
     /// To a faster place.
     Promote,
     /// To a slower pool, or dropped back to the home.
     Demote,
+    /// To the slower pool that still has a copy: nothing is copied.
+    FallBack,
+    /// Nothing moves: the copy in the pool it comes from, slower than where it is served from, goes.
+    DropSpare,
 }
 
 /// One file's move. Carried out in the order of the plan, each is possible when its turn comes.
@@ -29,6 +33,8 @@ pub struct Move {
     pub to: Option<TierId>,
     /// Its size, bytes.
     pub bytes: u64,
+    /// Of a promotion: the copy it leaves in the slower pool stays there as a spare.
+    pub keeps_spare: bool,
     /// Why.
     pub reason: Reason,
 }
@@ -259,6 +265,8 @@ pub struct Explanation {
     pub model: ModelId,
     /// The slowest pool any of its files is served from; `None`: at least one is in the home.
     pub place: Option<TierId>,
+    /// A slower pool that has a copy of it too: it goes there at no cost.
+    pub spare: Option<TierId>,
     /// Its size, bytes.
     pub bytes: u64,
     /// Of these, in pools.

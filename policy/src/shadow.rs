@@ -59,6 +59,10 @@ impl Mask {
 struct ShadowPool {
     used_bytes: u64,
     models: u64,
+    /// Copies left behind by models that are in a faster pool now: free room until it is needed.
+    spare_bytes: u64,
+    /// Their models, coldest first: the coldest is the next to come back.
+    spares: HeatOrder,
     /// By [`Index`] other than reuse; `None`: nobody asks.
     orders: [Option<HeatOrder>; 3],
     mask: Option<Mask>,
@@ -70,6 +74,7 @@ pub struct Shadow {
     pools: Vec<ShadowPool>,
     capacities: Vec<u64>,
     place: Vec<u8>,
+    spare: Vec<u8>,
     cells: Chains,
     /// Bytes that demotions of the last load copied, by rank.
     demoted: Vec<u64>,
@@ -92,6 +97,8 @@ impl Shadow {
             ShadowPool {
                 used_bytes: 0,
                 models: 0,
+                spare_bytes: 0,
+                spares: HeatOrder::new(),
                 orders: [
                     order(Index::HeatShort),
                     order(Index::HeatMedium),
@@ -111,6 +118,7 @@ impl Shadow {
                 .map(|&(_, _, capacity)| capacity)
                 .collect(),
             place: Vec::new(),
+            spare: Vec::new(),
             pools,
         }
     }
@@ -119,6 +127,51 @@ impl Shadow {
     pub fn place(&self, slot: u32) -> Option<usize> {
         let place = self.place.get(slot as usize).copied().unwrap_or(NOWHERE);
         (place != NOWHERE).then_some(usize::from(place))
+    }
+
+    /// The rank of the pool where a model left a copy behind.
+    pub fn spare(&self, slot: u32) -> Option<usize> {
+        let spare = self.spare.get(slot as usize).copied().unwrap_or(NOWHERE);
+        (spare != NOWHERE).then_some(usize::from(spare))
+    }
+
+    /// Bytes of spares, by rank.
+    pub fn spare_bytes(&self, rank: usize) -> u64 {
+        self.pools[rank].spare_bytes
+    }
+
+    /// Notes that a model has a spare; of several the last.
+    pub fn keep_spare(&mut self, slot: u32, rank: usize, known: &Known) {
+        self.drop_spare(slot, known);
+        if self.spare.len() <= slot as usize {
+            self.spare.resize(slot as usize + 1, NOWHERE);
+        }
+        self.spare[slot as usize] = rank as u8;
+        self.pools[rank].spare_bytes += known.bytes;
+        self.pools[rank].spares.insert((spare_key(known), slot));
+    }
+
+    fn drop_spare(&mut self, slot: u32, known: &Known) {
+        let Some(rank) = self.spare(slot) else { return };
+        self.spare[slot as usize] = NOWHERE;
+        self.pools[rank].spare_bytes -= known.bytes;
+        self.pools[rank].spares.remove(&(spare_key(known), slot));
+    }
+
+    /// Drops spares until the pool holds no more than it can: those of the hottest models first,
+    /// which stay longest where they are.
+    fn fit(&mut self, rank: usize, models: &KnownModels) {
+        let capacity = self.capacities[rank];
+        loop {
+            let pool = &self.pools[rank];
+            let (true, Some(&(_, slot))) = (
+                pool.used_bytes.saturating_add(pool.spare_bytes) > capacity,
+                pool.spares.last(),
+            ) else {
+                return;
+            };
+            self.drop_spare(slot, models.get(slot));
+        }
     }
 
     /// How many models it holds.
@@ -143,6 +196,9 @@ impl Shadow {
     /// Takes a model out of all orders because its figures are about to change; [`Shadow::file`]
     /// puts it back.
     pub fn unfile(&mut self, slot: u32, known: &Known, reuse: &Reuse) {
+        if let Some(rank) = self.spare(slot) {
+            self.pools[rank].spares.remove(&(spare_key(known), slot));
+        }
         let Some(rank) = self.place(slot) else { return };
         let pool = &mut self.pools[rank];
         for (order, index) in pool.orders.iter_mut().zip(INDEXES) {
@@ -162,6 +218,9 @@ impl Shadow {
 
     /// Puts a model into the orders of the pool where it is.
     pub fn file(&mut self, slot: u32, known: &Known, reuse: &Reuse) {
+        if let Some(rank) = self.spare(slot) {
+            self.pools[rank].spares.insert((spare_key(known), slot));
+        }
         let Some(rank) = self.place(slot) else { return };
         let pool = &mut self.pools[rank];
         for (order, index) in pool.orders.iter_mut().zip(INDEXES) {
@@ -204,8 +263,14 @@ impl Shadow {
         }
     }
 
-    /// Takes a model out of its pool.
+    /// Takes a model out of its pool, and what it left behind in another.
     pub fn remove(&mut self, slot: u32, known: &Known, reuse: &Reuse) {
+        self.drop_spare(slot, known);
+        self.take_out(slot, known, reuse);
+    }
+
+    /// Takes a model out of its pool; its spare stays.
+    fn take_out(&mut self, slot: u32, known: &Known, reuse: &Reuse) {
         self.unfile(slot, known, reuse);
         if let Some(rank) = self.place(slot) {
             self.pools[rank].used_bytes -= known.bytes;
@@ -258,6 +323,10 @@ impl Shadow {
             next = mask.next(at + 1);
         }
     }
+}
+
+fn spare_key(known: &Known) -> u64 {
+    sort_key(known, Index::HeatMedium)
 }
 
 fn sort_key(known: &Known, index: Index) -> u64 {
@@ -360,21 +429,38 @@ impl Pools for View<'_> {
         Some(taken)
     }
 
+    fn spare(&self, slot: u32) -> Option<usize> {
+        self.shadow.spare(slot)
+    }
+
     fn demote(&mut self, slot: u32, _from: usize, to: Option<usize>) {
         let known = self.models.get(slot);
-        self.shadow.remove(slot, known, self.reuse);
+        let spare = self.shadow.spare(slot);
+        self.shadow.take_out(slot, known, self.reuse);
+        // What is slower than where it goes stays.
+        if spare <= to || to.is_none() {
+            self.shadow.drop_spare(slot, known);
+        }
         if let Some(rank) = to {
-            self.shadow.demoted[rank] += known.bytes;
+            if spare != to {
+                self.shadow.demoted[rank] += known.bytes;
+            }
             self.shadow.insert(slot, rank, known, self.reuse);
+            self.shadow.fit(rank, self.models);
         }
     }
 
     fn lift(&mut self, slot: u32) {
-        self.shadow.remove(slot, self.models.get(slot), self.reuse);
+        let known = self.models.get(slot);
+        if let Some(rank) = self.shadow.place(slot) {
+            self.shadow.take_out(slot, known, self.reuse);
+            self.shadow.keep_spare(slot, rank, known);
+        }
     }
 
     fn put(&mut self, slot: u32, rank: usize) {
         self.shadow
             .insert(slot, rank, self.models.get(slot), self.reuse);
+        self.shadow.fit(rank, self.models);
     }
 }

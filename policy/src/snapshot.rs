@@ -43,6 +43,11 @@ pub struct FileState {
     pub open: bool,
     /// Has a writer, a lock, or a copy under way: it is not moved.
     pub busy: bool,
+    /// A pool slower than `place` that still has a complete copy: room that is free when it is
+    /// needed, and no copy to make should the file go there.
+    pub spare: Option<TierId>,
+    /// The spare is open or mapped by somebody: dropping it would free nothing.
+    pub spare_open: bool,
 }
 
 /// What the user said about a model.
@@ -174,6 +179,8 @@ pub enum SnapshotFault {
     UnknownFile(ModelId, FileRef),
     /// A file lies in a pool that is not listed.
     UnknownPlace(FileRef, TierId),
+    /// A file's spare is in no pool that is slower than the file's place.
+    SpareNotSlower(FileRef),
     /// A model is on its way to a pool that is not listed.
     UnknownTarget(ModelId, TierId),
     /// A pool has more free than it can hold.
@@ -192,6 +199,9 @@ impl fmt::Display for SnapshotFault {
             Self::FileTwiceInModel(m, id) => write!(f, "{m} names {id} twice"),
             Self::UnknownFile(m, id) => write!(f, "{m} names {id}, which is not listed"),
             Self::UnknownPlace(id, p) => write!(f, "{id} lies in {p}, which is not listed"),
+            Self::SpareNotSlower(id) => {
+                write!(f, "the spare of {id} is in no pool slower than its place")
+            }
             Self::UnknownTarget(m, p) => write!(f, "{m} moves to {p}, which is not listed"),
             Self::FreeBeyondCapacity(p) => write!(f, "{p} has more free than its capacity"),
             Self::SizesOverflow => write!(f, "the sizes of all files exceed 64 bits"),
@@ -215,14 +225,21 @@ impl Snapshot {
             return Some(SnapshotFault::FreeBeyondCapacity(pool.id));
         }
         let unknown = |pool: Option<TierId>| pool.filter(|&p| pools.get(p).is_none());
+        let speed = |pool: Option<TierId>| {
+            let known = pool.and_then(|p| pools.get(p));
+            known.map(|at| self.pools[at].speed_bytes_per_sec.max(1))
+        };
         let files = Lookup::new(self.files.iter().map(|f| f.id));
         if let Some(id) = files.twice() {
             return Some(SnapshotFault::FileTwice(id));
         }
         let mut total = 0u64;
         for file in &self.files {
-            if let Some(place) = unknown(file.place) {
+            if let Some(place) = unknown(file.place).or(unknown(file.spare)) {
                 return Some(SnapshotFault::UnknownPlace(file.id, place));
+            }
+            if file.spare.is_some() && speed(file.spare) >= speed(file.place) {
+                return Some(SnapshotFault::SpareNotSlower(file.id));
             }
             match total.checked_add(file.size_bytes) {
                 Some(sum) => total = sum,

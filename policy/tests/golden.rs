@@ -8,9 +8,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use speedloader_policy::{
-    BASELINES, FileRef, FileState, Learned, Load, ModelId, ModelRule, ModelState, Moves, Outcome,
-    Params, PoolState, Snapshot, TierId, Tiers, TraceReader, Want, WantKind, check, explain,
-    load_time_bound_secs, plan, replay, replay_baseline,
+    BASELINES, FileRef, FileState, Learned, Load, ModelId, ModelRule, ModelState, MoveKind, Moves,
+    Outcome, Params, PoolState, Snapshot, TierId, Tiers, TraceReader, Want, WantKind, check,
+    explain, load_time_bound_secs, plan, replay, replay_baseline,
 };
 
 #[derive(Default)]
@@ -146,6 +146,8 @@ impl Story {
                     place: None,
                     open: false,
                     busy: false,
+                    spare: None,
+                    spare_open: false,
                 });
             }
             own.push(FileRef(id));
@@ -233,23 +235,30 @@ impl Story {
                 .iter()
                 .find(|(_, id)| **id == mv.file.0)
                 .map(|(name, _)| name);
-            writeln!(
-                told,
-                "    {} {} -> {} ({})",
-                name.expect("a file of the script"),
-                self.pool_name(mv.from),
-                self.pool_name(mv.to),
-                mv.reason
-            )
-            .expect("a string");
+            let name = name.expect("a file of the script");
+            let (from, to) = (self.pool_name(mv.from), self.pool_name(mv.to));
+            let what = match mv.kind {
+                MoveKind::DropSpare => format!("{name} spare in {from} goes"),
+                MoveKind::FallBack => format!("{name} {from} -> its spare in {to}"),
+                _ if mv.keeps_spare => format!("{name} {from} -> {to}, spare stays"),
+                _ => format!("{name} {from} -> {to}"),
+            };
+            writeln!(told, "    {what} ({})", mv.reason).expect("a string");
         }
         self.told += &told;
         for mv in &planned.moves {
             let file = &mut self.snapshot.files[mv.file.0 as usize];
-            file.place = mv.to;
-            let (bytes, open) = (file.size_bytes, file.open);
+            let (bytes, open) = (file.size_bytes, file.open || mv.keeps_spare);
+            match mv.kind {
+                MoveKind::DropSpare => file.spare = None,
+                MoveKind::FallBack => (file.place, file.spare) = (mv.to, None),
+                _ => {
+                    file.place = mv.to;
+                    file.spare = file.spare.or(mv.from.filter(|_| mv.keeps_spare));
+                }
+            }
             for pool in &mut self.snapshot.pools {
-                if Some(pool.id) == mv.to {
+                if Some(pool.id) == mv.to && mv.kind != MoveKind::FallBack {
                     pool.free_bytes -= bytes;
                 }
                 if Some(pool.id) == mv.from && !open {
@@ -273,9 +282,13 @@ impl Story {
             .loads_needed
             .map_or("no number of".to_owned(), |n| n.to_string());
         let text = format!(
-            "explain {name}\n  in {}, {} of {} bytes resident, heat {:.2}, rank {} of {}, \
+            "explain {name}\n  in {}{}, {} of {} bytes resident, heat {:.2}, rank {} of {}, \
              loaded {} loads ago, by {}\n  {loads} loads would make it resident\n",
             self.pool_name(told.place),
+            told.spare.map_or(String::new(), |pool| format!(
+                ", spare in {}",
+                self.pool_name(Some(pool))
+            )),
             told.resident_bytes,
             told.bytes,
             told.heat,
@@ -317,6 +330,11 @@ fn what_is_hot_displaces_what_is_not() {
 #[test]
 fn a_faster_and_a_slower_pool() {
     tell("two_pools", include_str!("golden/two_pools.script"));
+}
+
+#[test]
+fn copies_left_behind_are_free_room_and_free_ways_down() {
+    tell("spares", include_str!("golden/spares.script"));
 }
 
 #[test]

@@ -65,6 +65,8 @@ impl World {
                 place: None,
                 open: false,
                 busy: false,
+                spare: None,
+                spare_open: false,
             });
         }
         for id in 0..dice.below(20) {
@@ -107,7 +109,7 @@ impl World {
                 .snapshot
                 .files
                 .iter()
-                .filter(|f| f.place == Some(pool.id))
+                .filter(|f| [f.place, f.spare].contains(&Some(pool.id)))
                 .map(|f| f.size_bytes)
                 .sum();
             let draining: u64 = self
@@ -226,9 +228,10 @@ impl World {
     fn use_file(&mut self, dice: &mut Dice) {
         let at = dice.below(self.snapshot.files.len() as u64) as usize;
         let file = &mut self.snapshot.files[at];
-        match dice.below(4) {
+        match dice.below(5) {
             0 => file.open = true,
             1 => file.busy = !file.busy,
+            2 => file.spare_open = file.spare.is_some() && dice.chance(50),
             _ => file.open = false,
         }
         if !file.open {
@@ -240,13 +243,13 @@ impl World {
 
     fn lose_pool(&mut self, dice: &mut Dice) {
         let lost = self.snapshot.pools[dice.below(self.snapshot.pools.len() as u64) as usize].id;
-        for file in self
-            .snapshot
-            .files
-            .iter_mut()
-            .filter(|f| f.place == Some(lost))
-        {
-            file.place = None;
+        for file in &mut self.snapshot.files {
+            if file.place == Some(lost) {
+                file.place = file.spare;
+            }
+            if file.place.is_none() || [file.place, Some(lost)].contains(&file.spare) {
+                (file.spare, file.spare_open) = (None, false);
+            }
         }
         self.draining.remove(&lost);
     }
@@ -272,13 +275,26 @@ impl World {
             }
             let file = self.snapshot.files.iter_mut().find(|f| f.id == mv.file);
             let file = file.expect("the checker accepted the file");
-            if let (Some(from), true) = (mv.from, file.open) {
-                self.draining
-                    .entry(from)
-                    .or_default()
-                    .push((file.id, file.size_bytes));
+            let (in_use, place) = match mv.kind {
+                MoveKind::DropSpare => (std::mem::take(&mut file.spare_open), file.place),
+                _ => (file.open && !mv.keeps_spare, mv.to),
+            };
+            if let (Some(from), true) = (mv.from, in_use) {
+                let held = self.draining.entry(from).or_default();
+                held.push((file.id, file.size_bytes));
             }
-            file.place = mv.to;
+            file.place = place;
+            match mv.kind {
+                MoveKind::FallBack => {
+                    file.open = std::mem::take(&mut file.spare_open);
+                    file.spare = None;
+                }
+                MoveKind::DropSpare => file.spare = None,
+                _ if mv.keeps_spare => {
+                    (file.spare, file.spare_open) = (mv.from, file.open);
+                }
+                _ => {}
+            }
         }
         self.measure();
     }

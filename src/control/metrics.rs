@@ -185,6 +185,11 @@ const POOLS: &[PoolMetric] = &[
         |pool| pool.reserved_bytes,
     ),
     (
+        "pool_spare_bytes",
+        "What it holds of files that are served from faster pools; goes when its room is needed.",
+        |pool| pool.spare_bytes,
+    ),
+    (
         "pool_resident_files",
         "Complete, verified replicas.",
         |pool| pool.resident_files,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use speedloader_config::{Config, Effect, changes};
 use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
-use speedloader_policy::{ModelId, Outcome as Found, Refusal, TierId, Want, WantKind};
+use speedloader_policy::{ModelId, MoveKind, Outcome as Found, Refusal, TierId, Want, WantKind};
 
 use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
 use super::settings::is_live;
@@ -1042,7 +1042,14 @@ impl Coordinator {
             to: place(step.to),
             bytes: step.bytes,
             planned: true,
-            why: self.reason_text(&step.reason, &names),
+            why: {
+                let reason = self.reason_text(&step.reason, &names);
+                match step.kind {
+                    MoveKind::DropSpare => format!("the spare goes: {reason}"),
+                    MoveKind::FallBack => format!("its spare serves, nothing is copied: {reason}"),
+                    MoveKind::Promote | MoveKind::Demote => reason,
+                }
+            },
         };
         Ok(View::Plan(PlanView {
             moves: plan.moves.iter().map(row).collect(),

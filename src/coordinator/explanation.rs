@@ -30,6 +30,7 @@ impl Coordinator {
         let held = shown.resident_bytes.iter().filter(|(_, bytes)| **bytes > 0);
         Ok(ExplainView {
             pools: held.map(|(pool, _)| pool.clone()).collect(),
+            spare: found.spare.map(|pool| self.pool_name(PoolId(pool.0))),
             size_bytes: shown.size_bytes,
             resident_bytes: shown.resident_total_bytes,
             pinned: explained.pin.clone(),

@@ -12,7 +12,7 @@ use speedloader_fs::ids::FileId;
 use speedloader_policy::{Want, WantKind};
 
 use super::moves::{Subject, counts_as_weights};
-use super::{Cause, Coordinator, Host, Wakeup};
+use super::{Cause, Coordinator, Errand, Host, Wakeup};
 use crate::machine;
 use crate::models::ModelRef;
 use crate::view::Level;
@@ -46,7 +46,7 @@ impl FirstLoadHost for Host {
 impl Host {
     /// A copy begins: whoever opens the file is served from it.
     pub(super) fn copy_begun(&self, id: FileId, partial: Arc<File>, control: &Arc<CopyControl>) {
-        if let Ok((coordinator, file, _)) = self.file("promote", id) {
+        if let Ok((coordinator, Errand { file, .. })) = self.errand("promote", id) {
             coordinator.fs.first_loads().begun(&file, partial, control);
         }
     }

@@ -5,38 +5,37 @@ use std::sync::{Arc, Weak};
 
 use speedloader_fs::copy::{CopyControl, FileSource, Source};
 use speedloader_fs::error::{ErrorKind, FsError, FsResult};
-use speedloader_fs::file::HomeFile;
 use speedloader_fs::ids::FileId;
 use speedloader_fs::mover::{MoverHost, Refused, TransferState};
 use speedloader_fs::replica::Replica;
 
-use super::{Coordinator, Wakeup};
+use super::{Coordinator, Errand, Wakeup};
 use crate::back_off::Counted;
 
 /// The coordinator as the mover sees it; does not keep it alive.
 pub struct Host(pub Weak<Coordinator>);
 
 impl Host {
-    pub(super) fn file(
+    pub(super) fn errand(
         &self,
         operation: &'static str,
         id: FileId,
-    ) -> FsResult<(Arc<Coordinator>, Arc<HomeFile>, u32)> {
+    ) -> FsResult<(Arc<Coordinator>, Errand)> {
         let gone = || FsError::new(operation, ErrorKind::NotFound);
         let coordinator = self.0.upgrade().ok_or_else(gone)?;
         let found = {
             let moves = coordinator.lock_moves();
             let errand = moves.errands.values().find(|errand| errand.file.id == id);
-            errand.map(|errand| (Arc::clone(&errand.file), errand.writes))
+            errand.cloned()
         };
-        let (file, writes) = found.ok_or_else(gone)?;
-        Ok((coordinator, file, writes))
+        let errand = found.ok_or_else(gone)?;
+        Ok((coordinator, errand))
     }
 }
 
 impl MoverHost for Host {
     fn open_source(&self, id: FileId) -> FsResult<Box<dyn Source>> {
-        let (coordinator, file, _) = self.file("promote", id)?;
+        let (coordinator, Errand { file, watch, .. }) = self.errand("promote", id)?;
         if file.with_live(|live| live.writers > 0) {
             return Err(FsError::new(
                 "promote",
@@ -49,11 +48,6 @@ impl MoverHost for Host {
         // What a header's reader has just had from the home comes from the page cache.
         let kept = coordinator.fs.first_loads().kept_blocks(id);
         let source = FileSource::new(opened).keeping(kept);
-        let watch = {
-            let moves = coordinator.lock_moves();
-            let errand = moves.errands.values().find(|errand| errand.file.id == id);
-            errand.and_then(|errand| errand.watch.clone())
-        };
         Ok(match watch {
             Some(watch) => Box::new(Counted::new(source, watch)),
             None => Box::new(source),
@@ -61,12 +55,15 @@ impl MoverHost for Host {
     }
 
     fn publish(&self, id: FileId, replica: Replica) -> Result<(), Refused> {
-        match self.file("publish", id) {
-            Ok((coordinator, file, writes)) => {
-                let bytes = replica.size_bytes();
-                let published = coordinator.fs.publish(&file, replica, writes);
+        match self.errand("publish", id) {
+            Ok((coordinator, errand)) => {
+                let (bytes, pool) = (replica.size_bytes(), replica.pool().id());
+                let file = &errand.file;
+                let published = coordinator.fs.publish(file, replica, errand.writes);
                 if published.is_ok() {
                     coordinator.count_promotion(bytes);
+                    // At once: the room of the place it left may be what the next copy waits for.
+                    coordinator.drop_others(file, pool, errand.leaves);
                 }
                 published.map_err(|(error, replica)| Refused { error, replica })
             }

@@ -13,14 +13,14 @@ use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::Job;
 use speedloader_fs::replica::Digest;
 use speedloader_policy::{
-    Expert, Explanation, FileRef, FileState, Load, ModelId, ModelRule, ModelState, Outcome, Params,
-    Plan, PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind, check, explain,
-    plan,
+    Expert, Explanation, FileRef, FileState, Load, ModelId, ModelRule, ModelState, MoveKind,
+    Outcome, Params, Plan, PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind,
+    check, explain, plan,
 };
 
 use super::cause::{Cause, Why};
 use super::world::Known;
-use super::{Coordinator, Errand, Moves, Reading, chain, events};
+use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
 use crate::models::{ModelRef, family};
@@ -135,12 +135,13 @@ impl Coordinator {
     /// Whether somebody has the file's replica in a pool open or mapped.
     pub(super) fn is_in_use(&self, file: &HomeFile, pool: PoolId) -> bool {
         file.with_live(|live| {
-            let replica = live
+            let found = live
                 .replicas
                 .iter()
-                .find(|replica| replica.pool().id() == pool);
-            let in_use = replica.is_some_and(|replica| replica.is_in_use().unwrap_or(false));
-            in_use || (live.opens > 0 && replica.is_some())
+                .position(|replica| replica.pool().id() == pool);
+            // What is open may have been bound to any copy, most likely to the one that serves.
+            found
+                .is_some_and(|at| !live.replicas[at].is_free_to_go() || (live.opens > 0 && at == 0))
         })
     }
 
@@ -258,13 +259,14 @@ impl Coordinator {
         target: Option<PoolId>,
         connected: &dyn Fn(PoolId) -> bool,
     ) -> FileState {
-        let (resident, writers) = file.with_live(|live| {
-            (
-                live.replicas.first().map(|replica| replica.pool().id()),
-                live.writers,
-            )
+        let (mut copies, writers) = file.with_live(|live| {
+            let pools = live.replicas.iter().map(|replica| replica.pool().id());
+            (pools.collect::<Vec<_>>(), live.writers)
         });
-        let resident = resident.filter(|pool| connected(*pool));
+        copies.retain(|pool| connected(*pool));
+        let resident = copies.first().copied();
+        // What is being copied may leave another spare than it has.
+        let spare = copies.get(1).copied().filter(|_| target.is_none());
         let place = target.or(resident);
         FileState {
             id: FileRef(file.id.0),
@@ -272,6 +274,8 @@ impl Coordinator {
             place: place.map(|pool| TierId(pool.0)),
             open: resident.is_some_and(|pool| self.is_in_use(file, pool)),
             busy: writers > 0 || target.is_some(),
+            spare: spare.map(|pool| TierId(pool.0)),
+            spare_open: spare.is_some_and(|pool| self.is_in_use(file, pool)),
         }
     }
 
@@ -400,16 +404,20 @@ impl Coordinator {
                 model: scene.names.get(&step.model).cloned().unwrap_or_default(),
                 reason: self.reason_text(&step.reason, &scene.names),
             };
-            match step.to {
-                None => {
-                    let pool = step.from.map(|pool| PoolId(pool.0));
-                    let dropped = self.fs.drop_replicas(file, pool, DEMOTED);
+            let from = step.from.map(|pool| PoolId(pool.0));
+            let leaves = from.filter(|_| !step.keeps_spare);
+            match (step.kind, step.to) {
+                (MoveKind::DropSpare, _) => {
+                    self.fs.drop_replicas(file, from, SPARE);
+                }
+                (MoveKind::FallBack, _) | (_, None) => {
+                    let dropped = self.fs.drop_replicas(file, from, DEMOTED);
                     if dropped > 0 {
                         moves.told.insert(file.id, why);
                     }
                     carried.dropped += dropped;
                 }
-                Some(to) => match self.submit(moves, file, PoolId(to.0), &why) {
+                (_, Some(to)) => match self.submit(moves, file, PoolId(to.0), &why, leaves) {
                     Ok(id) => carried.transfers.push(id),
                     Err(error) => {
                         self.events
@@ -434,6 +442,7 @@ impl Coordinator {
         file: &Arc<HomeFile>,
         pool: PoolId,
         why: &Why,
+        leaves: Option<PoolId>,
     ) -> Result<TransferId, Message> {
         let gone = |text: &str| Message::new(Code::Failed, format!("{}: {text}", why.model));
         let mover = self
@@ -474,7 +483,7 @@ impl Coordinator {
             why: why.clone(),
             writes: file.writes(),
             file: Arc::clone(file),
-            alone: true,
+            leaves,
             watch,
         };
         moves.errands.insert(id, errand);

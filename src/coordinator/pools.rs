@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use speedloader_config::{Bytes, HugePages, Pool as PoolConfig};
 use speedloader_fs::error::{ErrorKind, FsError};
+use speedloader_fs::file::{HomeFile, Live};
 use speedloader_fs::ids::PoolId;
 use speedloader_fs::pool::{Pool, PoolKind, PoolSettings};
 use speedloader_fs::replica::{ReplicaMeta, adopt};
@@ -12,10 +14,13 @@ use speedloader_fs::seam::Seam;
 use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
 use speedloader_fs::union::Found;
 
-use super::{Coordinator, chain};
+use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
 use crate::machine;
 use crate::view::Level;
+
+/// How long dropped spares may take until their memory is free.
+const DROP_PATIENCE: Duration = Duration::from_millis(500);
 
 fn failed(what: &str, error: &FsError) -> Message {
     let code = match &error.kind {
@@ -151,7 +156,10 @@ impl Coordinator {
                 continue;
             };
             match self.fs.publish(&file, replica, file.writes()) {
-                Ok(()) => number += 1,
+                Ok(()) => {
+                    number += 1;
+                    self.keep_one_spare(&file);
+                }
                 Err((error, replica)) => {
                     tracing::info!(%path, %error, "a replica of an earlier run is of no use");
                     self.drainer.drain(*replica);
@@ -159,6 +167,15 @@ impl Coordinator {
             }
         }
         Ok(number)
+    }
+
+    /// A file may be in several pools when replicas are taken over: the fastest serves, one of the
+    /// others may be its spare.
+    fn keep_one_spare(&self, file: &Arc<HomeFile>) {
+        let serving = file.with_live(|live| Some(live.replicas.first()?.pool().id()));
+        if let Some(serving) = serving {
+            self.drop_others(file, serving, None);
+        }
     }
 
     /// Whether the original of a replica found in a pool is what the union shows, unchanged.
@@ -230,6 +247,7 @@ impl Coordinator {
             Message::new(Code::Usage, text)
         })?;
         let bytes = wanted.resolve(Bytes(machine::memory().total_bytes)).0;
+        self.drop_spares(&pool, bytes);
         pool.resize(bytes)
             .map_err(|error| failed(name, &error).with_hint("demote models first"))?;
         self.lock_memory().configure(pool.id(), bytes);
@@ -238,6 +256,29 @@ impl Coordinator {
         self.events.add(Level::Info, "pool", name, text);
         self.think();
         Ok(bytes)
+    }
+
+    /// Drops spares of a pool that is to hold no more than `bytes`: they are no reason to refuse that.
+    fn drop_spares(&self, pool: &Arc<Pool>, bytes: u64) {
+        let used = || pool.usage().map_or(0, |usage| usage.used_bytes);
+        let mut surplus = used().saturating_sub(bytes);
+        let occupied = |live: &mut Live| {
+            let mut spares = live.replicas.iter().skip(1);
+            let here = spares.find(|spare| spare.pool().id() == pool.id())?;
+            here.is_free_to_go().then(|| here.occupied_bytes())
+        };
+        for file in self.files_in(pool.id()) {
+            if surplus == 0 {
+                break;
+            }
+            if let Some(occupied) = file.with_live(occupied) {
+                self.fs.drop_replicas(&file, Some(pool.id()), SPARE);
+                surplus = surplus.saturating_sub(occupied);
+            }
+        }
+        self.drainer.check_now();
+        let until = Instant::now() + DROP_PATIENCE;
+        while used() > bytes && pool.wait_while_draining(DROP_PATIENCE) && Instant::now() < until {}
     }
 
     pub(super) fn pool_named(&self, name: &str) -> Result<Arc<Pool>, Message> {

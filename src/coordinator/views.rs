@@ -158,6 +158,9 @@ impl Coordinator {
     pub(super) fn tier_views(&self) -> Vec<TierView> {
         let connected = self.pools();
         let mut views: Vec<TierView> = connected.iter().map(|pool| self.tier_view(pool)).collect();
+        if views.len() > 1 {
+            self.add_spares(&mut views);
+        }
         for pool in &self.config().pools {
             if connected
                 .iter()
@@ -172,6 +175,20 @@ impl Coordinator {
             }
         }
         views
+    }
+
+    /// What pools hold of files that are served from faster ones.
+    fn add_spares(&self, views: &mut [TierView]) {
+        self.fs.union().for_each_file(|file| {
+            file.with_live(|live| {
+                for spare in live.replicas.iter().skip(1) {
+                    let name = spare.pool().name();
+                    if let Some(view) = views.iter_mut().find(|view| view.name == name) {
+                        view.spare_bytes += spare.occupied_bytes();
+                    }
+                }
+            });
+        });
     }
 
     fn tier_view(&self, pool: &Arc<Pool>) -> TierView {
@@ -196,6 +213,7 @@ impl Coordinator {
             free_bytes: usage.free_bytes,
             draining_bytes: usage.draining_bytes,
             reserved_bytes: usage.reserved_bytes,
+            spare_bytes: 0,
             resident_files: pool.replicas_serving() as u64,
         }
     }
@@ -244,15 +262,13 @@ impl Coordinator {
         let (mut total, mut open) = (0, 0);
         for file in &subject.files {
             let size = file.attr().identity.size;
-            let pools = file.with_live(|live| {
-                live.replicas
-                    .iter()
-                    .map(|r| r.pool().name().to_owned())
-                    .collect::<Vec<_>>()
+            let serving = file.with_live(|live| {
+                let serving = live.replicas.first();
+                serving.map(|replica| replica.pool().name().to_owned())
             });
-            total += if pools.is_empty() { 0 } else { size };
             open += u64::from(file.is_open());
-            for pool in pools {
+            if let Some(pool) = serving {
+                total += size;
                 *resident_bytes.entry(pool).or_default() += size;
             }
         }
@@ -305,17 +321,24 @@ impl Coordinator {
             .display()
             .to_string();
         let (replicas, opens) = file.with_live(|live| {
-            let views = live.replicas.iter().map(|replica| ReplicaView {
-                pool: replica.pool().name().to_owned(),
-                path: replica
-                    .pool()
-                    .path()
-                    .join("replicas")
-                    .join(replica.id().data_name())
-                    .display()
-                    .to_string(),
-                state: ReplicaState::Serving,
-            });
+            let views = live
+                .replicas
+                .iter()
+                .enumerate()
+                .map(|(at, replica)| ReplicaView {
+                    pool: replica.pool().name().to_owned(),
+                    path: replica
+                        .pool()
+                        .path()
+                        .join("replicas")
+                        .join(replica.id().data_name())
+                        .display()
+                        .to_string(),
+                    state: match at {
+                        0 => ReplicaState::Serving,
+                        _ => ReplicaState::Spare,
+                    },
+                });
             (views.collect::<Vec<_>>(), live.opens)
         });
         PlaceView {

@@ -15,10 +15,9 @@ const SAMPLES: u64 = 8;
 pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
     for model in &scene.resident {
         for place in &model.files {
-            let serving = place
-                .replicas
-                .iter()
-                .filter(|replica| replica.state == ReplicaState::Serving);
+            let serving = place.replicas.iter().filter(|replica| {
+                matches!(replica.state, ReplicaState::Serving | ReplicaState::Spare)
+            });
             for replica in serving {
                 if differs(place, Path::new(&replica.path), scene.all).unwrap_or(false) {
                     findings.push(

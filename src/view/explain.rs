@@ -46,6 +46,9 @@ pub struct ExplainView {
     pub name: String,
     /// The pools that hold some of it.
     pub pools: Vec<String>,
+    /// A slower pool that has a copy of it too.
+    #[serde(default)]
+    pub spare: Option<String>,
     /// Its bytes.
     pub size_bytes: u64,
     /// Of these, in pools.
@@ -89,6 +92,12 @@ impl ExplainView {
 
     fn sentences(&self) -> Vec<String> {
         let mut reasons = vec![self.place()];
+        if let Some(pool) = &self.spare {
+            reasons.push(format!(
+                "{pool} still has a copy: it can go back there without being copied, and the copy goes \
+                 when its room is needed"
+            ));
+        }
         if let Some(why) = &self.moving {
             reasons.push(format!("it is on its way ({why})"));
         }
@@ -231,6 +240,22 @@ mod tests {
                 "a: expert C rules: 10.0 s of loading and moving lately by its rule, 12.0 s"
             ),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_spare_is_told_beside_the_place() {
+        let view = ExplainView {
+            pools: vec!["ram".to_owned()],
+            spare: Some("remote".to_owned()),
+            resident_bytes: 4 << 30,
+            ..cold()
+        };
+        let reasons = view.with_reasons().reasons;
+        assert_eq!(reasons[0], "it is resident in ram");
+        assert!(
+            reasons[1].starts_with("remote still has a copy"),
+            "{reasons:?}"
         );
     }
 

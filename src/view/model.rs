@@ -156,6 +156,9 @@ pub enum ReplicaState {
     Copying,
     /// Complete and verified; opens get it.
     Serving,
+    /// Complete and verified, in a slower pool than the one that serves: goes when its room is needed,
+    /// serves again when the faster one goes.
+    Spare,
     /// Dropped, but still read by somebody.
     Draining,
 }
@@ -165,6 +168,7 @@ impl ReplicaState {
         match self {
             Self::Copying => "copying",
             Self::Serving => "serving",
+            Self::Spare => "spare",
             Self::Draining => "draining",
         }
     }

@@ -84,6 +84,10 @@ pub struct TierView {
     pub draining_bytes: u64,
     /// What running copies have set aside.
     pub reserved_bytes: u64,
+    /// Of `used_bytes`, spares: copies of files that are served from faster pools. They go when their
+    /// room is needed.
+    #[serde(default)]
+    pub spare_bytes: u64,
     /// Complete, verified replicas.
     pub resident_files: u64,
 }
@@ -106,6 +110,7 @@ impl Row for TierView {
         ("FREE", Align::Right),
         ("DRAINING", Align::Right),
         ("RESERVED", Align::Right),
+        ("SPARE", Align::Right),
         ("FILES", Align::Right),
         ("PATH", Align::Flexible),
     ];
@@ -123,6 +128,7 @@ impl Row for TierView {
             free_bytes,
             draining_bytes,
             reserved_bytes,
+            spare_bytes,
             resident_files,
         } = self;
         vec![
@@ -139,6 +145,7 @@ impl Row for TierView {
             size(*free_bytes).into(),
             size(*draining_bytes).into(),
             size(*reserved_bytes).into(),
+            size(*spare_bytes).into(),
             count(*resident_files).into(),
             path.into(),
         ]

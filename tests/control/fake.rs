@@ -273,6 +273,7 @@ fn explanation(name: String) -> ExplainView {
         cost_s,
     };
     ExplainView {
+        spare: None,
         name,
         pools: vec!["local".to_owned()],
         size_bytes: 2_019_393_189,
@@ -356,6 +357,7 @@ pub fn tiers() -> Vec<TierView> {
             free_bytes: 43 << 30,
             draining_bytes: 1 << 29,
             reserved_bytes: 0,
+            spare_bytes: 3 << 30,
             resident_files: 17,
         },
         TierView {

@@ -101,6 +101,23 @@ fn a_failure_at_any_step_leaves_nothing() {
 }
 
 #[test]
+fn what_somebody_reads_is_not_free_to_go() {
+    for test in TestPool::all("what_somebody_reads_is_not_free_to_go") {
+        let replica = publish(&test.pool, &content(10_000, 4)).unwrap();
+        assert!(replica.is_free_to_go());
+        let bound = replica.shared_file();
+        assert!(!replica.is_free_to_go(), "a node is bound to it");
+        drop(bound);
+        let path = test.path().join("replicas").join(replica.id().data_name());
+        let user = fs::File::open(path).unwrap();
+        assert!(!replica.is_free_to_go(), "it is open");
+        drop(user);
+        assert!(replica.is_free_to_go());
+        assert!(replica.drain().try_finish().is_ok());
+    }
+}
+
+#[test]
 fn draining_ends_with_the_last_handle_and_mapping() {
     for test in TestPool::all("draining_ends_with_the_last_handle_and_mapping") {
         let start = test.pool.usage().unwrap();

@@ -11,7 +11,7 @@ use crate::shadow::Shadow;
 use crate::snapshot::Tiers;
 
 /// Format of [`Learned::to_bytes`].
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// In no pool.
 const NOWHERE: u8 = u8::MAX;
 const MODEL_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4 + 4 + 1;
@@ -59,11 +59,11 @@ impl Learned {
             let expert = contestant.rule.expert;
             out.u8(EXPERTS.iter().position(|r| r.expert == expert).unwrap_or(0) as u8);
             out.f64(contestant.cost_secs);
+            let shadow = &contestant.shadow;
             for &(slot, _) in &slots {
-                out.u8(contestant
-                    .shadow
-                    .place(slot)
-                    .map_or(NOWHERE, |rank| rank as u8));
+                for rank in [shadow.place(slot), shadow.spare(slot)] {
+                    out.u8(rank.map_or(NOWHERE, |rank| rank as u8));
+                }
             }
         }
         out.seal(VERSION)
@@ -92,7 +92,7 @@ impl Learned {
         learned.reuse.relearn();
         let tiers = read_tiers(&mut from)?;
         learned.leader = usize::from(from.u8()?);
-        for _ in 0..from.count(1 + 8 + slots.len())? {
+        for _ in 0..from.count(1 + 8 + 2 * slots.len())? {
             let contestant = learned.read_contestant(&mut from, &tiers, &slots)?;
             learned.contest.push(contestant);
         }
@@ -116,16 +116,28 @@ impl Learned {
         let cost_secs = from.finite("a cost is not a number")?;
         let mut shadow = Shadow::new(tiers, Some(rule));
         for &slot in slots {
-            let rank = usize::from(from.u8()?);
-            if rank == usize::from(NOWHERE) {
-                continue;
+            let [place, spare] = [from.u8()?, from.u8()?].map(usize::from);
+            if spare != usize::from(NOWHERE) && spare <= place {
+                return Err(impossible("a spare on paper is in no slower pool"));
             }
             let known = self.models.get(slot);
-            let &(_, _, capacity) = tiers.pools.get(rank).ok_or(impossible("unknown pool"))?;
-            if capacity.saturating_sub(shadow.used_bytes(rank)) < known.bytes {
-                return Err(impossible("a pool on paper holds more than its capacity"));
+            for rank in [place, spare] {
+                if rank == usize::from(NOWHERE) {
+                    continue;
+                }
+                let &(_, _, capacity) = tiers.pools.get(rank).ok_or(impossible("unknown pool"))?;
+                let held = shadow
+                    .used_bytes(rank)
+                    .checked_add(shadow.spare_bytes(rank));
+                if held.is_none_or(|held| capacity.saturating_sub(held) < known.bytes) {
+                    return Err(impossible("a pool on paper holds more than its capacity"));
+                }
+                if rank == place {
+                    shadow.insert(slot, rank, known, &self.reuse);
+                } else {
+                    shadow.keep_spare(slot, rank, known);
+                }
             }
-            shadow.insert(slot, rank, known, &self.reuse);
         }
         Ok(Contestant {
             rule,
