@@ -25,6 +25,7 @@ mod simulate;
 mod rescan;
 mod serve;
 mod mount;
+mod setup;
 mod status;
 mod tiers;
 mod transfers;
@@ -80,6 +81,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Mount(arguments) => mount::run(arguments, context),
         Verb::Umount(arguments) => umount::run(arguments, context),
         Verb::Serve(arguments) => serve::run(arguments, context),
+        Verb::Setup(arguments) => setup::run(&arguments, context),
         Verb::Status(arguments) => status::run(&arguments, context),
         Verb::Models(arguments) => models::run(arguments, context),
         Verb::Promote(arguments) => promote::run(arguments, context),

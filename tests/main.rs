@@ -39,6 +39,7 @@ mod cli {
     mod arguments;
     mod answers;
     mod process;
+    mod setup;
     mod simulate;
     mod wrong;
 }

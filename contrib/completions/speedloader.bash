@@ -73,6 +73,9 @@ _speedloader() {
             speedloader,serve)
                 cmd="speedloader__subcmd__serve"
                 ;;
+            speedloader,setup)
+                cmd="speedloader__subcmd__setup"
+                ;;
             speedloader,simulate)
                 cmd="speedloader__subcmd__simulate"
                 ;;
@@ -202,6 +205,9 @@ _speedloader() {
             speedloader__subcmd__help,serve)
                 cmd="speedloader__subcmd__help__subcmd__serve"
                 ;;
+            speedloader__subcmd__help,setup)
+                cmd="speedloader__subcmd__help__subcmd__setup"
+                ;;
             speedloader__subcmd__help,simulate)
                 cmd="speedloader__subcmd__help__subcmd__simulate"
                 ;;
@@ -299,7 +305,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -753,7 +759,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="mount umount serve setup status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1103,6 +1109,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__serve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__setup)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1570,6 +1590,44 @@ _speedloader() {
                     return 0
                     ;;
                 -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__setup)
+            opts="-v -q -h --yes --dry-run --directory --pool --models --mountpoint --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --models)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mountpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
