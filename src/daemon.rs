@@ -29,6 +29,7 @@ use crate::control::{
     ControlFiles, Door, HttpServer, HttpSettings, Peer, SocketServer, SocketSettings, socket,
 };
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
+use crate::engines::Engines;
 use crate::pressure::MemoryWatch;
 use crate::program::{Ready, SetUp, SetUpEnd, Start};
 use crate::setup::{Desk, Surroundings};
@@ -179,6 +180,7 @@ impl Running {
             drainer,
             mountpoint: mountpoint.clone(),
             journal,
+            engines: Engines::start(&config.engines.ask, config.engines.interval),
             config: config.clone(),
             end,
         };

@@ -9,6 +9,7 @@ pub mod models;
 pub mod view;
 pub mod command;
 pub mod setup;
+pub mod engines;
 pub mod control;
 pub mod health;
 pub mod back_off;

@@ -36,7 +36,8 @@ pub use setup::{
     FileSystemView, SetupChoices, SetupState, SetupView, StoreKind, StoreView, UseView,
 };
 pub use status::{
-    CountsView, DaemonState, MemoryView, PassthroughView, PolicyView, StatusView, TotalsView,
+    CountsView, DaemonState, EngineView, MemoryView, PassthroughView, PolicyView, StatusView,
+    TotalsView,
 };
 pub use table::Style;
 pub use tier::{HomeRole, HomeState, HomeView, TierKind, TierState, TierView, TiersView};

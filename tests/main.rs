@@ -63,6 +63,7 @@ mod mounted {
     pub mod warm_up;
     pub mod memory;
     mod back_off;
+    mod engines;
     pub mod hung;
     mod starting;
 }

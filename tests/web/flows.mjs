@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { CONSOLE_DURING_LOSS, Site, browser, gguf, tab, until } from "./site.mjs";
 
@@ -79,6 +80,13 @@ flow("the drawer says why, and closes by Escape to where one was", async ({ page
   await page.keyboard.press("Escape");
   await page.locator("#drawer").waitFor({ state: "hidden" });
   assert.equal(await page.evaluate(() => document.activeElement.closest("tr")?.dataset.model), "small");
+});
+
+flow("what an engine has loaded is seen", async ({ page }) => {
+  loaded = ["small2"];
+  await row(page, "small2").locator(".tag", { hasText: "loaded in Ollama" }).waitFor();
+  loaded = [];
+  await row(page, "small2").locator(".tag", { hasText: "loaded in Ollama" }).waitFor({ state: "detached" });
 });
 
 flow("search, filter and keys", async ({ page }) => {
@@ -307,13 +315,17 @@ flow("no page has a serious accessibility fault, in light and dark, narrow and w
   }
 });
 
+// An Ollama that has loaded what the test wants.
+let loaded = [];
+const engine = createServer((request, response) => response.end(JSON.stringify({ models: loaded.map((name) => ({ name })) })));
 const site = new Site();
 const instance = await browser();
 let failed = 0;
 try {
   for (const [name, mib] of [["small", 24], ["small2", 32], ["large", 320]]) gguf(site.path("cold", `${name}.gguf`), mib * MIB);
   mkdirSync(site.path("cold", "empty"));
-  await site.configure();
+  await new Promise((done) => engine.listen(0, "127.0.0.1", done));
+  await site.configure(undefined, `http://127.0.0.1:${engine.address().port}`);
   site.post = async (path, body) => {
     const headers = { "content-type": "application/json", authorization: `Bearer ${site.token()}` };
     const answer = await fetch(`${site.base}/api/v1${path}`, { method: "POST", headers, body: JSON.stringify(body) });
@@ -341,6 +353,7 @@ try {
   }
 } finally {
   await instance.close();
+  engine.close();
   await site.finish();
 }
 console.log(`test result: ${failed ? "FAILED" : "ok"}. ${flows.length - failed} passed; ${failed} failed; 0 ignored`);

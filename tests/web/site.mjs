@@ -53,7 +53,7 @@ export class Site {
     return join(this.root, ...names);
   }
 
-  async configure(capacity = "512MiB") {
+  async configure(capacity = "512MiB", engine = null) {
     this.port = await freePort();
     this.base = `http://127.0.0.1:${this.port}`;
     writeFileSync(this.config, `# A comment of its owner.
@@ -73,6 +73,7 @@ path = "${this.path("pool")}"
 enabled = false
 memory_reserve = "0B"
 
+${engine ? `[engines]\nask = ["${engine}"]\ninterval = "1s"\n` : ""}
 [http]
 listen = "127.0.0.1:${this.port}"
 
