@@ -28,6 +28,7 @@ mod mount;
 mod setup;
 mod status;
 mod tiers;
+mod top;
 mod transfers;
 mod umount;
 mod version;
@@ -89,6 +90,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Pin(arguments) => pin::pin(arguments, context),
         Verb::Unpin(arguments) => pin::unpin(arguments, context),
         Verb::Tiers(arguments) => tiers::run(arguments, context),
+        Verb::Top(arguments) => top::run(&arguments, context),
         Verb::Transfers(arguments) => transfers::run(&arguments, context),
         Verb::Wait(arguments) => wait::run(arguments, context),
         Verb::Which(arguments) => which::run(arguments, context),

@@ -66,6 +66,7 @@ mod mounted {
     mod engines;
     pub mod hung;
     mod starting;
+    mod top;
 }
 
 mod differential {

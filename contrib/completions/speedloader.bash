@@ -85,6 +85,9 @@ _speedloader() {
             speedloader,tiers)
                 cmd="speedloader__subcmd__tiers"
                 ;;
+            speedloader,top)
+                cmd="speedloader__subcmd__top"
+                ;;
             speedloader,transfers)
                 cmd="speedloader__subcmd__transfers"
                 ;;
@@ -217,6 +220,9 @@ _speedloader() {
             speedloader__subcmd__help,tiers)
                 cmd="speedloader__subcmd__help__subcmd__tiers"
                 ;;
+            speedloader__subcmd__help,top)
+                cmd="speedloader__subcmd__help__subcmd__top"
+                ;;
             speedloader__subcmd__help,transfers)
                 cmd="speedloader__subcmd__help__subcmd__transfers"
                 ;;
@@ -305,7 +311,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -759,7 +765,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve setup status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1223,6 +1229,20 @@ _speedloader() {
         speedloader__subcmd__help__subcmd__tiers__subcmd__resize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1909,6 +1929,36 @@ _speedloader() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__top)
+            opts="-p -v -q -h --period --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --period)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

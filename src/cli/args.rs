@@ -8,8 +8,8 @@ use clap_complete::Shell;
 use super::context::Global;
 use super::{
     completions, config, demo, demote, events, explain, forecast, health, history, man, models,
-    mount, openapi, pin, plan, promote, rescan, serve, setup, simulate, status, tiers, transfers,
-    umount, version, wait, web_url, which,
+    mount, openapi, pin, plan, promote, rescan, serve, setup, simulate, status, tiers, top,
+    transfers, umount, version, wait, web_url, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -55,6 +55,7 @@ pub(super) enum Verb {
     Pin(pin::PinArguments),
     Unpin(pin::UnpinArguments),
     Tiers(tiers::Arguments),
+    Top(top::Arguments),
     Transfers(transfers::Arguments),
     Wait(wait::Arguments),
     Which(which::Arguments),
