@@ -118,6 +118,25 @@ flow("a pool is resized", async ({ page, site }) => {
   assert.equal(tiers[0].capacity_bytes, 768 * MIB);
 });
 
+flow("memory that a pool has given back is drawn, and that there is little", async ({ page }) => {
+  await page.locator(".pressure", { hasText: "No reserve is kept" }).waitFor();
+  // As the daemon sends it under pressure, which no test should make here.
+  await page.evaluate(async () => {
+    const { db, emit } = await import("/js/state.js");
+    const [pool, ...rest] = db.status.pools;
+    const reserve = db.status.memory.total_bytes;
+    const memory = { ...db.status.memory, reserve_bytes: reserve, available_bytes: reserve / 2, held_back_bytes: pool.capacity_bytes };
+    db.status = { ...db.status, memory, pools: [{ ...pool, configured_bytes: 2 * pool.capacity_bytes }, ...rest] };
+    emit("status");
+  });
+  await page.locator(".pressure", { hasText: "Memory is short" }).waitFor();
+  await page.locator("dt", { hasText: "Given back to programs" }).waitFor();
+  const share = await page.evaluate(() => document.querySelector(".target .bar").getBoundingClientRect().width / document.querySelector(".target").getBoundingClientRect().width);
+  assert.ok(Math.abs(share - 0.5) < 0.02, `the bar is half of its target, not ${share}`);
+  // What the daemon says next is drawn again.
+  await page.locator(".pressure", { hasText: "No reserve is kept" }).waitFor();
+});
+
 flow("a pool is disconnected with an open model in it, and connected again", async ({ page, site }) => {
   await site.post("/models/promote", { names: ["small"], wait: true });
   const reader = openSync(site.path("mnt", "small.gguf"), "r");
