@@ -4,8 +4,9 @@
 //! byte was read.
 //!
 //! `cargo bench --bench first_load [-- OPTIONS]`, as root; `-- --help` lists the options. `--only lat`
-//! measures one store, `--only "disk, 4"` four readers at once on the disk alone. In each round both
-//! sides are measured one after the other, in turn in both orders, with caches dropped before each.
+//! measures one store, `--only "disk, 4"` four readers at once on the disk alone, and `--venv DIR` adds
+//! real engines on the first two. In each round both sides are measured one after the other, in turn in
+//! both orders, with caches dropped before each. Last, engines that wait for a copy are killed.
 
 #![allow(
     clippy::print_stdout,
@@ -28,19 +29,43 @@ mod first_load {
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use first_load::engine::{self, PATTERNS, disk_bytes};
 use harness::report::{Fact, Figures};
 use harness::{Goal, Options, Report, Site, files, machine};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use speedloader::models::synthetic::{write_directory, write_gguf};
 use store::{Speed, Store};
 
 /// In the environment of a process that is a part of this benchmark.
 const PART: &str = "FIRST_LOAD_PART";
-/// The model.
-const NAME: &str = "model.gguf";
+/// The directory in cold storage that everything is in.
+const DIRECTORY: &str = "far";
+/// The model as a file, in it.
+const FILE: &str = "model.gguf";
+/// Engines of `tests/engines/load.py`, each with what it loads.
+const ENGINES: [(&str, Model); 5] = [
+    ("llama-mmap", Model::Gguf),
+    ("llama-none", Model::Gguf),
+    ("llama-dio", Model::Gguf),
+    ("mistralrs", Model::Directory),
+    ("transformers", Model::Directory),
+];
+/// Of a model in a directory.
+const SHARDS: u32 = 3;
+/// How fast the store is while engines wait and are killed: they wait long.
+const TRICKLE: Speed = Speed {
+    latency: Duration::from_millis(2),
+    bytes_per_sec: 8 << 20,
+};
+/// A caller that was killed is gone within so many milliseconds.
+const GONE_GOAL_MS: f64 = 100.0;
+
+/// What loads a model with a real engine and says how long that took.
+const LOAD_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/load.py");
 
 /// A kind of store.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,17 +83,23 @@ const KINDS: [(Kind, &str); 3] = [
 
 impl Kind {
     fn speed(self) -> Option<Speed> {
-        let (micros, bytes_per_sec) = match self {
-            Kind::Disk => return None,
-            // The rate is that of a fast network, and what keeps this from measuring how fast two
-            // processors copy memory.
-            Kind::Latency => (2000, 1_200_000_000),
-            Kind::Bandwidth => (200, 300_000_000),
-        };
-        Some(Speed {
-            latency: Duration::from_micros(micros),
-            bytes_per_sec,
-        })
+        match self {
+            Kind::Disk => None,
+            Kind::Latency => Some(latency_speed()),
+            Kind::Bandwidth => Some(Speed {
+                latency: Duration::from_micros(200),
+                bytes_per_sec: 300_000_000,
+            }),
+        }
+    }
+}
+
+/// The rate is that of a fast network, and what keeps this from measuring how fast two processors copy
+/// memory.
+fn latency_speed() -> Speed {
+    Speed {
+        latency: Duration::from_millis(2),
+        bytes_per_sec: 1_200_000_000,
     }
 }
 
@@ -94,12 +125,165 @@ fn main() -> Result<()> {
                 _ => format!("{name}, {readers} readers at once"),
             };
             if options.wants(&title) {
-                let bench = Bench::new(&options, kind, readers)?;
-                bench.run(&mut report, &title, options.rounds)?;
+                let bench = Bench::new(&options, kind.speed(), Model::Pattern, readers)?;
+                let patterns: Vec<Way> = (0..PATTERNS.len()).map(Way::Pattern).collect();
+                bench.run(&mut report, &title, &patterns, options.rounds)?;
             }
         }
     }
+    if let Some(venv) = &options.venv {
+        let engines = find_engines(venv)?;
+        for (kind, name) in &KINDS[..2] {
+            for (model, form) in [(Model::Gguf, "GGUF"), (Model::Directory, "directory")] {
+                let title = format!("{name}, real engines, {form}");
+                let of_form = engines.iter().filter(|(_, its)| *its == model);
+                let ways: Vec<Way> = of_form.map(|(way, _)| way.clone()).collect();
+                if options.wants(&title) && !ways.is_empty() {
+                    let bench = Bench::new(&options, kind.speed(), model, 1)?;
+                    bench.run(&mut report, &title, &ways, options.rounds)?;
+                }
+            }
+        }
+    }
+    let title = "An engine that waits for a copy, killed";
+    if options.wants(title) {
+        kill_waiting(&mut report, &options, title)?;
+    }
     report.finish()
+}
+
+/// What there is to load.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Model {
+    /// A file that is no real model, for the patterns.
+    Pattern,
+    /// A file for engines.
+    Gguf,
+    /// A directory of Hugging Face: the whole of [`DIRECTORY`].
+    Directory,
+}
+
+impl Model {
+    /// Writes about so many bytes into a directory; the exact number.
+    fn write(self, directory: &Path, bytes: u64) -> Result<u64> {
+        let file = directory.join(FILE);
+        Ok(match self {
+            Model::Pattern => {
+                files::write_file(&file, bytes)?;
+                bytes
+            }
+            Model::Gguf => write_gguf(&file, bytes, 1, 1)?.size_bytes,
+            Model::Directory => write_directory(directory, bytes, SHARDS, 1)?.size_bytes,
+        })
+    }
+
+    /// Below the home and below the mount.
+    fn path(self) -> PathBuf {
+        match self {
+            Model::Directory => PathBuf::from(DIRECTORY),
+            Model::Pattern | Model::Gguf => Path::new(DIRECTORY).join(FILE),
+        }
+    }
+}
+
+/// A way of loading.
+#[derive(Clone)]
+enum Way {
+    /// By its place in [`PATTERNS`].
+    Pattern(usize),
+    /// A real engine: its name and the Python that has it.
+    Engine(&'static str, PathBuf),
+}
+
+/// What a way of loading says of itself.
+struct Told {
+    secs: f64,
+    result: Value,
+    /// What it had the disk read itself; a real engine does not say.
+    read_bytes: u64,
+}
+
+impl Way {
+    /// A process that loads, once it hears anything.
+    fn start(&self, path: &Path) -> Result<Child> {
+        match self {
+            Way::Pattern(index) => part("engine", &[&path.to_string_lossy(), &index.to_string()]),
+            Way::Engine(name, python) => {
+                let mut command = Command::new(python);
+                command.arg(LOAD_SCRIPT).arg(name).arg(path).arg("--times");
+                let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+                Ok(command.stderr(Stdio::null()).spawn()?)
+            }
+        }
+    }
+
+    /// Reads what it has printed.
+    fn told(&self, output: &[u8]) -> Result<Told> {
+        let line = match self {
+            Way::Pattern(_) => output,
+            // Engines write what they like, too.
+            Way::Engine(..) => output
+                .split(|byte| *byte == b'\n')
+                .find(|line| line.starts_with(b"{\"loader\": "))
+                .context("the engine says nothing")?,
+        };
+        let mut told: Value = serde_json::from_slice(line)?;
+        let fields = told.as_object_mut().context("no object")?;
+        let mut take = |name: &str| fields.remove(name);
+        let secs = take("secs").or_else(|| take("load_s"));
+        Ok(Told {
+            secs: secs.and_then(|secs| secs.as_f64()).context("no time")?,
+            read_bytes: take("read_bytes")
+                .and_then(|bytes| bytes.as_u64())
+                .unwrap_or(0),
+            result: told,
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Way::Pattern(index) => PATTERNS[*index].1,
+            Way::Engine(name, _) => name,
+        }
+    }
+
+    /// Of its time on a store, at most so much of native is wanted.
+    fn goal(&self, speed: Option<Speed>) -> f64 {
+        let is_bound_by_latency = speed.is_some_and(|speed| speed == latency_speed());
+        match self {
+            Way::Pattern(index) if is_bound_by_latency && !PATTERNS[*index].0.is_direct() => 0.2,
+            _ => 1.1,
+        }
+    }
+}
+
+/// The real engines of an environment, each with what it loads.
+fn find_engines(venv: &Path) -> Result<Vec<(Way, Model)>> {
+    let mut found: Vec<(Way, Model)> = Vec::new();
+    for name in ["base", "torch"] {
+        let python = venv.join(name).join("bin/python");
+        if !python.exists() {
+            continue;
+        }
+        let output = Command::new(&python)
+            .arg(LOAD_SCRIPT)
+            .arg("--available")
+            .output()?;
+        let available: Vec<String> = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{} has no engines", python.display()))?;
+        for (engine, model) in ENGINES {
+            let is_known = found.iter().any(|(way, _)| way.name() == engine);
+            if !is_known && available.iter().any(|name| name == engine) {
+                found.push((Way::Engine(engine, python.clone()), model));
+            }
+        }
+    }
+    ensure!(
+        !found.is_empty(),
+        "no engine in {0}: python3 tests/engines/setup.py {0}",
+        venv.display()
+    );
+    Ok(found)
 }
 
 // --- parts
@@ -186,68 +370,74 @@ impl Drop for FarStore {
 // --- measuring
 
 /// One load.
-#[derive(Clone, Copy)]
 struct Loaded {
     secs: f64,
     /// Bytes that left the store, by the size of the file.
     cold: f64,
     /// Whether the last open of each reader was bound to the replica.
     on_replica: bool,
-    sum: u64,
+    /// What the engine made of it: the same for the same bytes.
+    result: Value,
 }
 
 struct Bench {
     // Ended before the store that it reads from.
     site: Site,
     store: Option<std::cell::RefCell<FarStore>>,
-    home: PathBuf,
+    /// What is loaded, below the home and below the mount.
+    path: PathBuf,
+    speed: Option<Speed>,
     bytes: u64,
     readers: usize,
 }
 
 impl Bench {
-    fn new(options: &Options, kind: Kind, readers: usize) -> Result<Bench> {
+    fn new(options: &Options, speed: Option<Speed>, model: Model, readers: usize) -> Result<Bench> {
         let site = Site::new(&options.directory)?;
-        let (bytes, cold) = (options.bytes(), site.cold());
-        let mut store = None;
-        match kind.speed() {
-            None => files::write_file(&cold.join(NAME), bytes)?,
+        let far = site.cold().join(DIRECTORY);
+        std::fs::create_dir(&far)?;
+        let (mut store, bytes) = (None, options.bytes());
+        let bytes = match speed {
+            None => model.write(&far, bytes)?,
             Some(speed) => {
                 // In memory: the store is as fast as it is told to be, whatever is dropped.
                 let backing = site.directory_in(Path::new("/dev/shm"))?;
-                files::write_file(&backing.join(NAME), bytes)?;
-                site.is_mounted(&cold);
-                let far = FarStore::start(&backing, &cold, speed)?;
+                let bytes = model.write(&backing, bytes)?;
+                site.is_mounted(&far);
+                let far = FarStore::start(&backing, &far, speed)?;
                 store = Some(std::cell::RefCell::new(far));
+                bytes
             }
-        }
+        };
         site.start(
             bytes + bytes / 8 + (64 << 20),
             &["policy.enabled=true", "cache.cold_read_ahead=0B"],
         )?;
         site.run(&["models"])?;
         Ok(Bench {
-            home: cold.join(NAME),
             site,
             store,
+            path: model.path(),
+            speed,
             bytes,
             readers,
         })
     }
 
-    fn run(&self, report: &mut Report, title: &str, rounds: usize) -> Result<()> {
+    fn run(&self, report: &mut Report, title: &str, ways: &[Way], rounds: usize) -> Result<()> {
         let (mut rows, mut facts) = (Vec::new(), Vec::new());
-        for (index, (pattern, name)) in PATTERNS.iter().enumerate() {
+        for way in ways {
+            let name = way.name();
             let mut pairs = Vec::new();
             for round in 0..rounds {
                 let pair = match round % 2 {
-                    0 => (self.ours(index)?, self.native(index)?),
+                    0 => (self.ours(way)?, self.native(way)?),
                     _ => {
-                        let native = self.native(index)?;
-                        (self.ours(index)?, native)
+                        let native = self.native(way)?;
+                        (self.ours(way)?, native)
                     }
                 };
-                ensure!(pair.0.sum == pair.1.sum, "{name}: wrong bytes");
+                ensure!(pair.0.result == pair.1.result, "{name}: wrong bytes");
                 pairs.push(pair);
             }
             let of = |figure: &dyn Fn(&(Loaded, Loaded)) -> f64| {
@@ -265,23 +455,19 @@ impl Bench {
                 json!(of(&|(_, native)| native.cold)),
                 json!(format!("{on_replica} of {rounds}")),
             ]);
-            let most = match title.starts_with("lat") && !pattern.is_direct() {
-                true => 0.2,
-                false => 1.1,
+            let goal = |what: &str, figure, most| {
+                Fact::judged(
+                    format!("{title}, {name}: {what}"),
+                    figure,
+                    "x",
+                    Goal::AtMost(most),
+                )
             };
-            let name = |what: &str| format!("{title}, {name}: {what}");
-            facts.push(Fact::judged(
-                name("time / native"),
-                ratio,
-                "x",
-                Goal::AtMost(most),
-            ));
-            facts.push(Fact::judged(
-                name("cold bytes / size"),
-                cold,
-                "x",
-                Goal::AtMost(1.02),
-            ));
+            facts.push(goal("time / native", ratio, way.goal(self.speed)));
+            // What a real engine has the disk read itself is not told.
+            if self.store.is_some() || matches!(way, Way::Pattern(_)) {
+                facts.push(goal("cold bytes / size", cold, 1.02));
+            }
         }
         let header = [
             "",
@@ -297,57 +483,58 @@ impl Bench {
         Ok(())
     }
 
-    fn native(&self, pattern: usize) -> Result<Loaded> {
-        self.load(&self.home, pattern)
+    fn native(&self, way: &Way) -> Result<Loaded> {
+        self.load(&self.site.cold().join(&self.path), way)
     }
 
-    fn ours(&self, pattern: usize) -> Result<Loaded> {
-        self.site.run(&["demote", NAME])?;
-        let before = self.opens_resident()?;
-        let mut loaded = self.load(&self.site.mount().join(NAME), pattern)?;
-        loaded.on_replica = self.opens_resident()? >= before + self.readers as u64;
+    fn ours(&self, way: &Way) -> Result<Loaded> {
+        self.site.run(&["demote", &self.path.to_string_lossy()])?;
+        let before = self.opens("opens_resident")?;
+        let mut loaded = self.load(&self.site.mount().join(&self.path), way)?;
+        loaded.on_replica = self.opens("opens_resident")? >= before + self.readers as u64;
         // The copy may end a moment after its last reader.
-        self.site.run(&["wait", NAME])?;
+        self.site.run(&["wait", &self.path.to_string_lossy()])?;
         Ok(loaded)
     }
 
-    fn opens_resident(&self) -> Result<u64> {
+    /// So many opens of a kind were counted.
+    fn opens(&self, kind: &str) -> Result<u64> {
         let status = self.site.ask(&["status"])?;
-        let opens = status["totals"]["opens_resident"].as_u64();
-        opens.context("no totals.opens_resident")
+        let opens = status["totals"][kind].as_u64();
+        opens.with_context(|| format!("no totals.{kind}"))
     }
 
-    fn load(&self, path: &Path, pattern: usize) -> Result<Loaded> {
+    fn load(&self, path: &Path, way: &Way) -> Result<Loaded> {
         machine::drop_page_cache()?;
         let before = self.cold_bytes()?;
-        let (path, pattern) = (path.to_string_lossy(), pattern.to_string());
         let mut engines = Vec::new();
         for _ in 0..self.readers {
-            engines.push(part("engine", &[&path, &pattern])?);
+            engines.push(way.start(path)?);
         }
         for engine in &mut engines {
             let mut input = engine.stdin.take().context("no input")?;
-            input.write_all(b"go\n")?;
+            // A real engine does not wait for it, and may not take it.
+            let _ = input.write_all(b"go\n");
         }
-        let mut told: Vec<Value> = Vec::new();
+        let mut told: Vec<Told> = Vec::new();
         for engine in engines {
             let output = engine.wait_with_output()?;
             ensure!(output.status.success(), "a reader failed");
-            told.push(serde_json::from_slice(&output.stdout)?);
+            told.push(way.told(&output.stdout)?);
         }
-        let secs = |told: &Value| told["secs"].as_f64().unwrap_or(f64::NAN);
-        let sum = told[0]["sum"].as_u64().context("no sum")?;
-        ensure!(told.iter().all(|told| told["sum"] == sum), "readers differ");
+        ensure!(
+            told.iter().all(|each| each.result == told[0].result),
+            "readers differ"
+        );
         let mut cold = self.cold_bytes()? - before;
         if self.store.is_none() {
-            let bytes = |told: &Value| told["read_bytes"].as_u64().unwrap_or(0);
-            cold += told.iter().map(bytes).sum::<u64>();
+            cold += told.iter().map(|each| each.read_bytes).sum::<u64>();
         }
         Ok(Loaded {
-            secs: told.iter().map(secs).fold(0.0, f64::max),
+            secs: told.iter().map(|each| each.secs).fold(0.0, f64::max),
             cold: cold as f64 / self.bytes as f64,
             on_replica: false,
-            sum,
+            result: told.swap_remove(0).result,
         })
     }
 
@@ -358,4 +545,44 @@ impl Bench {
             None => disk_bytes(&self.site.pid()?.to_string()),
         }
     }
+}
+
+// --- killing
+
+/// How long an engine is there after its signal, when it waits in an open for a copy that takes long.
+fn kill_waiting(report: &mut Report, options: &Options, title: &str) -> Result<()> {
+    let bench = Bench::new(options, Some(TRICKLE), Model::Pattern, 1)?;
+    let (mut rows, mut facts) = (Vec::new(), Vec::new());
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::KILL, "SIGKILL")] {
+        let mut taken = Vec::new();
+        for _ in 0..options.rounds.max(5) {
+            let before = bench.opens("opens_held")?;
+            let mut engine = Way::Pattern(0).start(&bench.site.mount().join(&bench.path))?;
+            let mut input = engine.stdin.take().context("no input")?;
+            input.write_all(b"go\n")?;
+            while bench.opens("opens_held")? == before {
+                ensure!(engine.try_wait()?.is_none(), "the engine was not held");
+            }
+            let start = Instant::now();
+            kill_process(Pid::from_child(&engine), signal)?;
+            engine.wait()?;
+            taken.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        let taken = Figures::new(taken);
+        rows.push(vec![
+            json!(name),
+            json!(taken.median()),
+            json!(taken.quantile(1.0)),
+        ]);
+        let what = format!("the longest after {name}");
+        facts.push(Fact::judged(
+            what,
+            taken.quantile(1.0),
+            "ms",
+            Goal::AtMost(GONE_GOAL_MS),
+        ));
+    }
+    report.table(title, &["", "median, ms", "longest, ms"], rows);
+    report.facts(&format!("{title}: goals"), &facts);
+    Ok(())
 }

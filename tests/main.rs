@@ -64,6 +64,7 @@ mod mounted {
     pub mod memory;
     mod back_off;
     mod engines;
+    pub mod workload;
     pub mod hung;
     mod starting;
     mod top;

@@ -20,6 +20,8 @@ pub struct Options {
     pub check: bool,
     /// Measure only what has this in its title.
     pub only: Option<String>,
+    /// Environments with real engines, as `tests/engines/setup.py` makes them.
+    pub venv: Option<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -28,6 +30,8 @@ options: --rounds N   rounds, of which medians are printed
          --files N    number of files, where many are measured
          --dir DIR    where the files are made: the disk to be measured
          --only TEXT  measure only the tables with TEXT in their title
+         --venv DIR   measure real engines too, where that is done: those of
+                      `python3 tests/engines/setup.py DIR [--torch]`
          --json       print JSON instead of tables
          --check      exit with status 1 when a goal is missed";
 
@@ -53,6 +57,7 @@ impl Options {
                 "--files" => options.files = number(&argument, &value()?)?,
                 "--dir" => options.directory = std::path::absolute(value()?)?,
                 "--only" => options.only = Some(value()?),
+                "--venv" => options.venv = Some(std::path::absolute(value()?)?),
                 "--json" => options.json = true,
                 "--check" => options.check = true,
                 // `cargo bench` says so; `cargo test --benches` does not.
@@ -99,6 +104,7 @@ impl Default for Options {
             json: false,
             check: false,
             only: None,
+            venv: None,
         }
     }
 }

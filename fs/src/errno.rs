@@ -34,6 +34,8 @@ pub fn to_errno(error: &FsError) -> i32 {
 
 /// The operation is not implemented: the kernel stops asking.
 pub const NOT_IMPLEMENTED: i32 = Errno::NOSYS.raw_os_error();
+/// No control operation that this file knows; it is no terminal either.
+pub const NO_SUCH_IOCTL: i32 = Errno::NOTTY.raw_os_error();
 /// An extended attribute that does not exist.
 pub const NO_ATTRIBUTE: i32 = Errno::NODATA.raw_os_error();
 /// A wait was ended by a signal.

@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     BackingId, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::attr::Kind;
-use crate::errno::{INTERRUPTED, NOT_IMPLEMENTED, to_errno};
+use crate::errno::{INTERRUPTED, NO_SUCH_IOCTL, NOT_IMPLEMENTED, to_errno};
 use crate::error::{ErrorKind, FsError};
 use crate::first_load::HeldOpen;
 use crate::ids::{HandleId, HomeId, NodeId};
@@ -738,6 +738,21 @@ impl Filesystem for Adapter {
     ) {
         // The kernel stops asking: `ls -l` asks for two attributes of each file otherwise.
         reply.error(Errno::from_i32(NOT_IMPLEMENTED));
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_bytes: u32,
+        reply: ReplyIoctl,
+    ) {
+        // The library's own answer is a warning in the log: Python asks at each open for a terminal.
+        reply.error(Errno::from_i32(NO_SUCH_IOCTL));
     }
 
     fn fallocate(

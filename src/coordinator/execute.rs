@@ -33,6 +33,10 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is looked whether they are.
 const CLOSE_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a promotion waits for room that is about to be free.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+/// How often it is looked whether it is.
+const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -236,6 +240,7 @@ impl Coordinator {
         let pool = self.tier_named(pool)?;
         let subjects = self.all_named(names)?;
         let wants = to_promote(&subjects, pool);
+        self.let_drains_end();
         let mut carried = self.plan_and_move(&subjects, wants.clone(), Cause::Request)?;
         let until = Instant::now() + CLOSE_PATIENCE;
         while wait && is_busy(&carried) && Instant::now() < until {
@@ -251,6 +256,18 @@ impl Coordinator {
             return self.resident_moves(&subjects);
         }
         Ok(View::Moves(MovesView { moves }))
+    }
+
+    /// Waits, briefly, for room that is about to be free: a plan without it would displace other models.
+    /// What readers still hold of dropped replicas is not waited for any longer.
+    fn let_drains_end(&self) {
+        let until = Instant::now() + DRAIN_PATIENCE;
+        for pool in self.pools() {
+            self.drainer.check_now();
+            while Instant::now() < until && pool.wait_while_draining(DRAIN_LOOK_INTERVAL) {
+                self.drainer.check_now();
+            }
+        }
     }
 
     /// Waits for the last moments of copies that serve already: whoever demotes now and promotes
@@ -291,6 +308,7 @@ impl Coordinator {
             }
         }
         let wants = to_promote(&subjects, pool);
+        self.let_drains_end();
         let carried = self.plan_and_move(&subjects, wants, Cause::Request)?;
         let mut moves = Vec::with_capacity(names.len());
         let mut begun = Vec::new();

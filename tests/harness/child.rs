@@ -142,6 +142,7 @@ fn part() {
         Ok("load") => crate::mounted::first_load::part(),
         Ok("memory") => crate::mounted::memory::part(),
         Ok("read") => crate::mounted::hung::part(),
+        Ok("workload") => crate::mounted::workload::part(),
         Ok(other) => panic!("no part is called `{other}`"),
         Err(_) => {}
     }

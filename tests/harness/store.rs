@@ -36,7 +36,7 @@ thread_local! {
 }
 
 /// How fast a store is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
     /// What each request takes at least.
     pub latency: Duration,

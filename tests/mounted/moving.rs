@@ -9,7 +9,7 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::harness::{Mount, content, in_both_modes, mapping, mount_table, skip};
+use crate::harness::{Mount, Site, content, in_both_modes, mapping, mount_table, skip};
 
 const LEN: u64 = (2 << 20) + 77;
 
@@ -232,4 +232,23 @@ fn git_sees_no_change_in_what_moves() {
             drop(held);
         },
     );
+}
+
+/// Memory of a large replica is free a moment after its demotion: room for two is enough.
+#[test]
+fn what_was_just_demoted_comes_back_without_displacing_another() {
+    const LARGE: u64 = 48 << 20;
+    let site = Site::new()
+        .pools(&[("p", "100MiB")])
+        .cold_file("kept", 1, LARGE)
+        .cold_file("moved", 2, LARGE);
+    let Some(mount) = site.start() else { return };
+    mount.promote_wait("kept");
+    for _ in 0..10 {
+        mount.promote_wait("moved");
+        assert!(!mount.which("kept").replicas.is_empty(), "{}", mount.log());
+        mount.demote("moved");
+    }
+    assert_eq!(mount.status().totals.demotions, 10);
+    mount.finish();
 }

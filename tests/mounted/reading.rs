@@ -1,6 +1,7 @@
 //! Files are read as they are: from their homes, from replicas, in every way that engines read.
 
 use std::fs::{self, File};
+use std::io::IsTerminal;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::harness::{content, in_both_modes, mapping};
@@ -39,6 +40,20 @@ fn cold_and_resident_files_have_the_same_bytes() {
                 )
             };
             assert_eq!(facts(&before), facts(&after));
+        },
+    );
+}
+
+/// Python asks that of each file that it opens; the FUSE library would log a warning for each.
+#[test]
+fn a_file_is_no_terminal_and_asking_is_not_logged() {
+    in_both_modes(
+        |site| site.cold_file("f", 1, LEN),
+        |mount| {
+            assert!(!File::open(mount.mounted("f")).unwrap().is_terminal());
+            assert!(!File::open(mount.mounted("")).unwrap().is_terminal());
+            let log = mount.log();
+            assert!(!log.contains("ioctl"), "{log}");
         },
     );
 }
