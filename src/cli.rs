@@ -25,8 +25,10 @@ mod simulate;
 mod rescan;
 mod serve;
 mod mount;
+mod setup;
 mod status;
 mod tiers;
+mod top;
 mod transfers;
 mod umount;
 mod version;
@@ -80,6 +82,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Mount(arguments) => mount::run(arguments, context),
         Verb::Umount(arguments) => umount::run(arguments, context),
         Verb::Serve(arguments) => serve::run(arguments, context),
+        Verb::Setup(arguments) => setup::run(&arguments, context),
         Verb::Status(arguments) => status::run(&arguments, context),
         Verb::Models(arguments) => models::run(arguments, context),
         Verb::Promote(arguments) => promote::run(arguments, context),
@@ -87,6 +90,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Pin(arguments) => pin::pin(arguments, context),
         Verb::Unpin(arguments) => pin::unpin(arguments, context),
         Verb::Tiers(arguments) => tiers::run(arguments, context),
+        Verb::Top(arguments) => top::run(&arguments, context),
         Verb::Transfers(arguments) => transfers::run(&arguments, context),
         Verb::Wait(arguments) => wait::run(arguments, context),
         Verb::Which(arguments) => which::run(arguments, context),

@@ -23,6 +23,7 @@ use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
 use crate::back_off::{BackOff, DeviceWatch};
+use crate::engines::Engines;
 use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
 use crate::pressure::MemoryWatch;
@@ -76,6 +77,8 @@ pub struct Parts {
     pub journal: Journal,
     /// Tells of memory that becomes short.
     pub watch: Arc<MemoryWatch>,
+    /// What engines have loaded.
+    pub engines: Engines,
     /// Told when somebody asks for the end.
     pub end: Sender<()>,
 }
@@ -143,6 +146,7 @@ pub struct Coordinator {
     memory: Mutex<MemoryState>,
     /// Woken when the figures of memory are to be looked at.
     watch: Arc<MemoryWatch>,
+    engines: Engines,
     events: EventLog,
     totals: Totals,
     history: history::History,
@@ -185,6 +189,7 @@ impl Coordinator {
             mountpoint,
             journal,
             watch,
+            engines,
             end,
         } = parts;
         let (wakeup, wakeups) = crossbeam_channel::unbounded();
@@ -216,6 +221,7 @@ impl Coordinator {
             loads: Mutex::default(),
             memory: Mutex::default(),
             watch,
+            engines,
             events: EventLog::default(),
             totals: Totals::default(),
             history: history::History::new(events::now_ms()),

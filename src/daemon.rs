@@ -29,8 +29,10 @@ use crate::control::{
     ControlFiles, Door, HttpServer, HttpSettings, Peer, SocketServer, SocketSettings, socket,
 };
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
+use crate::engines::Engines;
 use crate::pressure::MemoryWatch;
-use crate::program::{Ready, Start};
+use crate::program::{Ready, SetUp, SetUpEnd, Start};
+use crate::setup::{Desk, Surroundings};
 use crate::view::Level;
 use crate::view::human::size;
 
@@ -58,6 +60,64 @@ pub fn serve(start: Start, ready: &mut Ready) -> Result<(), Message> {
     crate::logging::start(&start.config.log, start.verbosity);
     let seam: Arc<dyn Seam> = crate::crash::seam();
     serve_with(start, ready, &seam)
+}
+
+/// Serves the guide to a first configuration until one is written or it is told to end.
+///
+/// # Errors
+/// Why the guide could not be served.
+pub fn set_up(set_up: SetUp) -> Result<SetUpEnd, Message> {
+    let SetUp {
+        config,
+        target,
+        verbosity,
+        interactive,
+    } = set_up;
+    crate::logging::start(&config.log, verbosity);
+    let signals = signals()?;
+    if !config.http.enabled {
+        let text = format!("there is no configuration at {}", target.path.display());
+        return Err(Message::new(Code::BadConfig, text).with_hint("`speedloader setup` makes one"));
+    }
+    // Whoever can reach it makes us read directories as root.
+    if !config.http.listen.ip().is_loopback() {
+        let text = "the set-up is served to this machine only, and http.listen is another address";
+        return Err(Message::new(Code::Denied, text).with_hint("`speedloader setup` needs no page"));
+    }
+    std::fs::create_dir_all(&config.state_dir)
+        .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
+    let settings = http_settings(&config)?;
+    let token = settings.token.clone();
+    let path = target.path.display().to_string();
+    let around = Surroundings::new(
+        target.sources.environment.clone(),
+        target.sources.account.clone(),
+    );
+    let desk = Arc::new(Desk::new(around, target));
+    let (written, heard) = bounded(1);
+    let server = HttpServer::start_setup(settings, desk, written)?;
+    let address = server.address();
+    // A log is read by more people than a terminal.
+    let link = match interactive {
+        true => format!("http://{address}/#token={}", token.reveal()),
+        false => format!("http://{address}/ (`speedloader web-url` prints a link with the token)"),
+    };
+    tracing::info!("there is no configuration at {path} yet; set it up at {link}");
+    let waiting = sd_notify::NotifyState::Status("not set up yet: the web page has a guide");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, waiting]);
+    let end = loop {
+        select! {
+            recv(heard) -> _ => break SetUpEnd::Written,
+            recv(signals) -> signal => match signal {
+                // There is nothing to read again.
+                Ok(signal_hook::consts::SIGHUP) => {}
+                _ => break SetUpEnd::Ended,
+            },
+        }
+    };
+    // The answer that says so is on its way.
+    server.stop();
+    Ok(end)
 }
 
 fn serve_with(start: Start, ready: &mut Ready, seam: &Arc<dyn Seam>) -> Result<(), Message> {
@@ -120,6 +180,7 @@ impl Running {
             drainer,
             mountpoint: mountpoint.clone(),
             journal,
+            engines: Engines::start(&config.engines.ask, config.engines.interval),
             config: config.clone(),
             end,
         };

@@ -8,6 +8,8 @@ pub mod load_log;
 pub mod models;
 pub mod view;
 pub mod command;
+pub mod setup;
+pub mod engines;
 pub mod control;
 pub mod health;
 pub mod back_off;

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use speedloader_config::{Config, Sources};
 
 use crate::command::{Code, Message};
+use crate::setup::Target;
 
 /// The parts of the program that do more than ask a running daemon.
 pub trait Program {
@@ -19,6 +20,13 @@ pub trait Program {
     /// # Errors
     /// Why it could not start, or could not go on.
     fn serve(&self, start: Start, ready: &mut Ready) -> Result<(), Message>;
+
+    /// Serves the guide to a first configuration, to this machine only, until one is written or it is
+    /// told to end.
+    ///
+    /// # Errors
+    /// Why the guide could not be served.
+    fn set_up(&self, set_up: SetUp) -> Result<SetUpEnd, Message>;
 
     /// Shows on a temporary mount what the product does.
     ///
@@ -40,6 +48,28 @@ pub struct Start {
     pub verbosity: i8,
     /// Whether a terminal or a supervisor reads our standard error; else we are on our own.
     pub foreground: bool,
+}
+
+/// What a set-up starts with.
+#[derive(Clone, Debug)]
+pub struct SetUp {
+    /// Where and how the guide is served, and whose token it asks for; there are no models in it.
+    pub config: Config,
+    /// Where the configuration is to be written.
+    pub target: Target,
+    /// As in [`Start`].
+    pub verbosity: i8,
+    /// Whether a person reads our standard error on a terminal, and is told the whole link.
+    pub interactive: bool,
+}
+
+/// How a set-up ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetUpEnd {
+    /// There is a configuration now.
+    Written,
+    /// It was told to end.
+    Ended,
 }
 
 /// What the demo is to do.

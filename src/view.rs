@@ -14,6 +14,7 @@ mod transfer;
 mod settings;
 mod history;
 mod health;
+mod setup;
 mod forecast;
 
 use schemars::JsonSchema;
@@ -31,8 +32,12 @@ pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, Whi
 pub use settings::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, SettingChange, SettingsView,
 };
+pub use setup::{
+    FileSystemView, SetupChoices, SetupState, SetupView, StoreKind, StoreView, UseView,
+};
 pub use status::{
-    CountsView, DaemonState, MemoryView, PassthroughView, PolicyView, StatusView, TotalsView,
+    CountsView, DaemonState, EngineView, MemoryView, PassthroughView, PolicyView, StatusView,
+    TotalsView,
 };
 pub use table::Style;
 pub use tier::{HomeRole, HomeState, HomeView, TierKind, TierState, TierView, TiersView};
@@ -86,6 +91,8 @@ pub enum View {
     Forecast(ForecastView),
     /// What is wrong.
     Health(HealthView),
+    /// What was found on a machine without a configuration, and what is proposed.
+    Setup(Box<SetupView>),
     /// A request was carried out, and there is nothing to show but a sentence.
     Done(DoneView),
 }
@@ -134,6 +141,7 @@ impl View {
                 table::render_or_none(&view.points, "loads logged", now_ms, style)
             }
             Self::Health(view) => view.text(style),
+            Self::Setup(view) => view.text(style),
             Self::Done(view) => format!("{}\n", view.text),
         }
     }

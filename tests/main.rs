@@ -39,6 +39,7 @@ mod cli {
     mod arguments;
     mod answers;
     mod process;
+    mod setup;
     mod simulate;
     mod wrong;
 }
@@ -63,9 +64,11 @@ mod mounted {
     pub mod warm_up;
     pub mod memory;
     mod back_off;
+    mod engines;
     pub mod workload;
     pub mod hung;
     mod starting;
+    mod top;
 }
 
 mod differential {

@@ -257,6 +257,17 @@ section! {
 }
 
 section! {
+    /// Engines that are asked what they have loaded.
+    pub struct Engines in "engines." {
+        /// Addresses of engines, such as `http://127.0.0.1:11434`: Ollama, llama-server and vLLM say what
+        /// they have loaded, which is then shown with the models. None is asked that is not named here.
+        pub ask: Vec<String> = Value(""), Remount;
+        /// How often.
+        pub interval: Duration = Value("5s"), Remount, from "1s" to "1h";
+    }
+}
+
+section! {
     /// What is logged.
     pub struct Log in "log." {
         /// The least important message that is logged.
@@ -299,6 +310,8 @@ pub struct Config {
     pub http: Http,
     /// The socket of the commands.
     pub control: Control,
+    /// Engines that are asked.
+    pub engines: Engines,
     /// What is logged.
     pub log: Log,
     /// Where each value comes from, by key; what is missing has its default.
@@ -390,6 +403,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
     Chapter::of::<Mount>(),
     Chapter::of::<Http>(),
     Chapter::of::<Control>(),
+    Chapter::of::<Engines>(),
     Chapter::of::<Log>(),
 ];
 
@@ -447,6 +461,7 @@ impl Config {
         self.add(&mut entries, "", &self.mount);
         self.add(&mut entries, "", &self.http);
         self.add(&mut entries, "", &self.control);
+        self.add(&mut entries, "", &self.engines);
         self.add(&mut entries, "", &self.log);
         entries
     }

@@ -51,8 +51,8 @@ pub use choice::{
 };
 pub use edit::edit;
 pub use effective::{
-    Cache, Cold, Config, Control, Entry, Http, Log, Mount, Mover, Placement, Policy, Pool, Remote,
-    Union,
+    Cache, Cold, Config, Control, Engines, Entry, Http, Log, Mount, Mover, Placement, Policy, Pool,
+    Remote, Union,
 };
 pub use fault::{Fault, Faults};
 pub use field::{DefaultValue, Effect, Field};

@@ -67,6 +67,38 @@ fn is_generated(path: &str, generated: &str) {
 }
 
 #[test]
+fn engines_are_asked_at_plain_addresses_only() {
+    let load_with = |ask: &str| {
+        let options = vec![pair("models_dir", "/m"), pair("engines.ask", ask)];
+        load(&Sources {
+            options,
+            ..Sources::default()
+        })
+    };
+    for right in [
+        "",
+        "http://127.0.0.1:11434",
+        "http://localhost:8080,http://[::1]:8000",
+        "http://gpu-2.example.com:8080",
+    ] {
+        assert!(load_with(right).is_ok(), "{right}");
+    }
+    for wrong in [
+        "127.0.0.1:11434",
+        "https://a:1",
+        "http://a",
+        "http://a:99999",
+        "http://:80",
+        "http://user@a:80",
+        "http://a:80/path",
+        "http://a b:80",
+    ] {
+        let refused = load_with(wrong).expect_err(wrong);
+        assert_eq!(refused.faults[0].key, "engines.ask", "{wrong}");
+    }
+}
+
+#[test]
 fn other_machines_need_a_token() {
     let load_with = |listen: &str, rest: &[(&str, &str)]| {
         let mut options = vec![pair("models_dir", "/m"), pair("http.listen", listen)];

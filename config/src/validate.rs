@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::account::Account;
 use crate::effective::{
-    Cache, Cold, Config, Control, Http, Log, Mount, Mover, PIN, Placement, Places, Policy, Pool,
-    Remote, Union,
+    Cache, Cold, Config, Control, Engines, Http, Log, Mount, Mover, PIN, Placement, Places, Policy,
+    Pool, Remote, Union,
 };
 use crate::fault::{Fault, Faults, did_you_mean, quoted};
 use crate::field::{DefaultValue, Field, Reader, Section, key_of};
@@ -192,6 +192,7 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
         (c.section(), c.section(), c.section());
     let (http, control, log): (Option<Http>, Option<Control>, Option<Log>) =
         (c.section(), c.section(), c.section());
+    let engines: Option<Engines> = c.section();
     check_number_of_items(c);
     let names = pool_names(c);
     let pins = pins(c, &names);
@@ -203,6 +204,9 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
     }
     if let Some(http) = &http {
         check_http(c, http);
+    }
+    if let Some(engines) = &engines {
+        check_engines(c, engines);
     }
     check_places(c);
     let remotes = remotes
@@ -236,6 +240,7 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
         mount: mount?,
         http: http?,
         control: control?,
+        engines: engines?,
         log: log?,
         origins,
         warnings: Vec::new(),
@@ -374,6 +379,25 @@ fn check_http(c: &mut Checker<'_>, http: &Http) {
             "an address of this machine only, or http.token",
             hint,
         );
+    }
+}
+
+/// Without TLS and without a path: what is asked is ours to know.
+fn check_engines(c: &mut Checker<'_>, engines: &Engines) {
+    for address in &engines.ask {
+        let host = address.strip_prefix("http://").unwrap_or_default();
+        let is_right = host.rsplit_once(':').is_some_and(|(name, port)| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-[]:".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_plain) && port.parse::<u16>().is_ok()
+        });
+        if !is_right {
+            c.fault(
+                "engines.ask".to_owned(),
+                quoted(address),
+                "addresses such as http://127.0.0.1:11434",
+                None,
+            );
+        }
     }
 }
 

@@ -73,6 +73,9 @@ _speedloader() {
             speedloader,serve)
                 cmd="speedloader__subcmd__serve"
                 ;;
+            speedloader,setup)
+                cmd="speedloader__subcmd__setup"
+                ;;
             speedloader,simulate)
                 cmd="speedloader__subcmd__simulate"
                 ;;
@@ -81,6 +84,9 @@ _speedloader() {
                 ;;
             speedloader,tiers)
                 cmd="speedloader__subcmd__tiers"
+                ;;
+            speedloader,top)
+                cmd="speedloader__subcmd__top"
                 ;;
             speedloader,transfers)
                 cmd="speedloader__subcmd__transfers"
@@ -202,6 +208,9 @@ _speedloader() {
             speedloader__subcmd__help,serve)
                 cmd="speedloader__subcmd__help__subcmd__serve"
                 ;;
+            speedloader__subcmd__help,setup)
+                cmd="speedloader__subcmd__help__subcmd__setup"
+                ;;
             speedloader__subcmd__help,simulate)
                 cmd="speedloader__subcmd__help__subcmd__simulate"
                 ;;
@@ -210,6 +219,9 @@ _speedloader() {
                 ;;
             speedloader__subcmd__help,tiers)
                 cmd="speedloader__subcmd__help__subcmd__tiers"
+                ;;
+            speedloader__subcmd__help,top)
+                cmd="speedloader__subcmd__help__subcmd__top"
                 ;;
             speedloader__subcmd__help,transfers)
                 cmd="speedloader__subcmd__help__subcmd__transfers"
@@ -299,7 +311,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -753,7 +765,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve status models promote demote pin unpin tiers transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1116,6 +1128,20 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__help__subcmd__setup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__help__subcmd__simulate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1203,6 +1229,20 @@ _speedloader() {
         speedloader__subcmd__help__subcmd__tiers__subcmd__resize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1588,6 +1628,44 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__setup)
+            opts="-v -q -h --yes --dry-run --directory --pool --models --mountpoint --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --models)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mountpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__simulate)
             opts="-v -q -h --trace --pool --more --remote --policy --bandwidth --moves --plot --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1851,6 +1929,36 @@ _speedloader() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__top)
+            opts="-p -v -q -h --period --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --period)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -8,8 +8,8 @@ use clap_complete::Shell;
 use super::context::Global;
 use super::{
     completions, config, demo, demote, events, explain, forecast, health, history, man, models,
-    mount, openapi, pin, plan, promote, rescan, serve, simulate, status, tiers, transfers, umount,
-    version, wait, web_url, which,
+    mount, openapi, pin, plan, promote, rescan, serve, setup, simulate, status, tiers, top,
+    transfers, umount, version, wait, web_url, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -25,6 +25,7 @@ use super::{
     after_help = "\
 Examples:
   speedloader demo                                          see what it does
+  speedloader setup                                         find models, write a configuration
   speedloader mount /mnt/models --models ~/models --pool 50%
   speedloader status
   speedloader promote llama3.2:3b --wait
@@ -46,6 +47,7 @@ pub(super) enum Verb {
     Mount(mount::Arguments),
     Umount(umount::Arguments),
     Serve(serve::Arguments),
+    Setup(setup::Arguments),
     Status(status::Arguments),
     Models(models::Arguments),
     Promote(promote::Arguments),
@@ -53,6 +55,7 @@ pub(super) enum Verb {
     Pin(pin::PinArguments),
     Unpin(pin::UnpinArguments),
     Tiers(tiers::Arguments),
+    Top(top::Arguments),
     Transfers(transfers::Arguments),
     Wait(wait::Arguments),
     Which(which::Arguments),

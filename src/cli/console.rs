@@ -2,7 +2,7 @@
 //! place that looks at the process; tests make a console of their own.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::view::Style;
@@ -17,6 +17,8 @@ pub struct Console {
     pub style: Style,
     /// Whether `err` is a terminal, where progress bars can be drawn.
     pub interactive: bool,
+    /// What a person answers; none where nobody could.
+    pub answers: Option<Box<dyn BufRead>>,
     /// Environment variables.
     pub environment: Vec<(OsString, OsString)>,
     /// Unix time in milliseconds.
@@ -39,6 +41,8 @@ impl Console {
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
             interactive: io::stderr().is_terminal(),
+            answers: (io::stdin().is_terminal() && terminal)
+                .then(|| Box::new(BufReader::new(io::stdin())) as Box<dyn BufRead>),
             environment,
             now_ms: now,
         }

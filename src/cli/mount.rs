@@ -12,7 +12,7 @@ use crate::command::Message;
 use crate::view::{DoneView, View};
 
 /// Mount, and return when the mount answers
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(after_help = "\
 Works as root and, with fusermount3 installed, as an ordinary user.
 

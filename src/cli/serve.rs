@@ -4,12 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use speedloader_config::{MountOptions, parse_mount_options};
+use speedloader_config::{MountOptions, Sources, parse_mount_options};
 
 use super::context::Context;
-use super::settings::{Loaded, faulty, load_config};
+use super::settings::{Loaded, account, config_of_setup, faulty, load_config, missing_config};
 use crate::command::{Code, Message};
-use crate::program::{Ready, Start};
+use crate::program::{Ready, SetUp, SetUpEnd, Start};
+use crate::setup::Target;
 
 /// What `serve` and `mount` are told besides the configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -75,7 +76,8 @@ fn absolute(what: &str, path: &Path) -> Result<String, Message> {
 /// Run the daemon in the foreground, for systemd and containers
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Ends when it is unmounted, asked to (`speedloader umount`) or told by SIGTERM or SIGINT.
+Ends when it is unmounted, asked to (`speedloader umount`) or told by SIGTERM or SIGINT. Without a
+configuration the web page, for this machine only, has a guide that makes one; then it mounts.
 
 Example:
   speedloader serve --config /etc/speedloader/config.toml")]
@@ -89,6 +91,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(), Message> {
+    if !arguments.ready_on_stdout
+        && let Some(set_up) = set_up_of(context, &arguments.mount)?
+    {
+        return serve_after_setup(context, &arguments.mount, set_up);
+    }
     let mut ready = if arguments.ready_on_stdout {
         background()?
     } else {
@@ -102,6 +109,62 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
             Err(Message::new(message.code, ""))
         }
         other => other,
+    }
+}
+
+/// What a daemon is set up by that has neither a configuration nor a directory of models.
+fn set_up_of(context: &Context<'_>, mount: &MountArguments) -> Result<Option<SetUp>, Message> {
+    let MountOptions {
+        config,
+        settings: options,
+        ignored: _,
+    } = options_of(context, mount)?;
+    let console = &*context.console;
+    let has_models = options.iter().any(|(key, _)| key == "models_dir")
+        || console.variable("SPEEDLOADER_MODELS_DIR").is_some();
+    let Some(path) = missing_config(console, config.as_deref()).filter(|_| !has_models) else {
+        return Ok(None);
+    };
+    let sources = Sources {
+        file: None,
+        environment: console.environment.clone(),
+        options,
+        account: account(console),
+    };
+    Ok(Some(SetUp {
+        config: config_of_setup(&sources)?,
+        target: Target {
+            path: std::path::absolute(&path).unwrap_or(path),
+            sources,
+            is_ours: false,
+            failed: None,
+        },
+        verbosity: context.global.verbosity(),
+        interactive: context.console.interactive,
+    }))
+}
+
+/// The guide, and then the mount that it has led to; if that cannot be made, the guide says why.
+fn serve_after_setup(
+    context: &mut Context<'_>,
+    mount: &MountArguments,
+    mut set_up: SetUp,
+) -> Result<(), Message> {
+    loop {
+        match context.program.set_up(set_up.clone())? {
+            SetUpEnd::Ended => return Ok(()),
+            SetUpEnd::Written => set_up.target.is_ours = true,
+        }
+        let mut ready = Ready::nobody();
+        let served =
+            start(context, mount, true).and_then(|start| context.program.serve(start, &mut ready));
+        match served {
+            Err(message) if !ready.is_announced() => {
+                tracing::error!(%message, "the mount cannot be made; the set-up goes on");
+                set_up.target.failed = Some(message.to_string());
+            }
+            other => return other,
+        }
     }
 }
 
@@ -129,13 +192,9 @@ pub(super) fn start(
 ) -> Result<Start, Message> {
     let MountOptions {
         config,
-        mut settings,
+        settings,
         ignored: _,
-    } = mount.settings()?;
-    if let Some(socket) = &context.global.socket {
-        settings.push(("control.socket".to_owned(), absolute("--socket", socket)?));
-    }
-    let config = context.global.config.clone().or(config);
+    } = options_of(context, mount)?;
     let Loaded {
         config,
         sources,
@@ -152,6 +211,17 @@ pub(super) fn start(
         verbosity: context.global.verbosity(),
         foreground,
     })
+}
+
+/// The configuration file that is named, and the settings that go before it.
+fn options_of(context: &Context<'_>, mount: &MountArguments) -> Result<MountOptions, Message> {
+    let mut options = mount.settings()?;
+    if let Some(socket) = &context.global.socket {
+        let socket = absolute("--socket", socket)?;
+        options.settings.push(("control.socket".to_owned(), socket));
+    }
+    options.config = context.global.config.clone().or(options.config);
+    Ok(options)
 }
 
 #[cfg(test)]

@@ -72,6 +72,33 @@ pub(super) fn load_config(
     })
 }
 
+/// Where a configuration would be, if there is none: the place that somebody named, or the first where it
+/// is looked for.
+pub(super) fn missing_config(console: &Console, explicit: Option<&Path>) -> Option<PathBuf> {
+    let named = explicit
+        .map(Path::to_owned)
+        .or_else(|| console.variable("SPEEDLOADER_CONFIG").map(PathBuf::from));
+    let places = match named {
+        Some(path) => vec![path],
+        None => places(console, account(console).uid),
+    };
+    let gone = |path: &PathBuf| {
+        let looked = fs::symlink_metadata(path);
+        looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    places.iter().all(gone).then(|| places[0].clone())
+}
+
+/// What a daemon without a configuration goes by: how its page is served, and no models.
+///
+/// # Errors
+/// [`Code::BadConfig`] if the environment or the options are faulty.
+pub(super) fn config_of_setup(sources: &Sources) -> Result<Config, Message> {
+    let mut sources = sources.clone();
+    sources.options.extend(client_options());
+    load(&sources).map_err(|faults| bad_config(None, &faults))
+}
+
 /// Where a configuration is looked for, in this order.
 fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
     let mut places = Vec::new();

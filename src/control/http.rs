@@ -14,6 +14,7 @@ mod api;
 mod streams;
 mod probes;
 mod pages;
+mod setup;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use crossbeam_channel::Sender;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +38,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use super::Executor;
 use crate::command::{Code, Message};
+use crate::setup::Desk;
 
 pub use guard::Guard;
 pub use openapi::{document, routes_of_commands};
@@ -110,6 +113,25 @@ impl HttpServer {
     /// # Errors
     /// [`Code::Failed`], naming the address, if it cannot be listened on.
     pub fn start(settings: HttpSettings, executor: Arc<dyn Executor>) -> Result<Self, Message> {
+        Self::serve(settings, |settings| router(settings, executor))
+    }
+
+    /// Serves the guide to a first configuration instead, and tells `written` when there is one.
+    ///
+    /// # Errors
+    /// As [`HttpServer::start`].
+    pub fn start_setup(
+        settings: HttpSettings,
+        desk: Arc<Desk>,
+        written: Sender<()>,
+    ) -> Result<Self, Message> {
+        Self::serve(settings, |settings| setup::router(settings, desk, written))
+    }
+
+    fn serve(
+        settings: HttpSettings,
+        router: impl FnOnce(&HttpSettings) -> Router,
+    ) -> Result<Self, Message> {
         let cannot = |error: std::io::Error| {
             let text = format!(
                 "the web page cannot be served on {}: {error}",
@@ -137,7 +159,7 @@ impl HttpServer {
         let settings = Arc::new(settings);
         let router = {
             let _context = runtime.enter();
-            router(&settings, executor)
+            router(&settings)
         };
         let accepting = runtime.spawn(accept(listener, router, settings, stopping));
         Ok(Self {
@@ -188,7 +210,7 @@ fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
             api::method_router(route),
         );
     }
-    router
+    let router = router
         .route(&format!("{PREFIX}/stream"), get(streams::stream))
         .route(&format!("{PREFIX}/events/stream"), get(streams::events))
         .route(&format!("{PREFIX}/openapi.json"), get(openapi::served))
@@ -196,7 +218,13 @@ fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
         .route("/readyz", get(probes::ready))
         .route("/metrics", get(probes::metrics))
         .fallback(pages::serve)
-        .with_state(api)
+        .with_state(api);
+    guarded(router, settings, guard)
+}
+
+/// What every request goes through.
+fn guarded(router: Router, settings: &HttpSettings, guard: Arc<Guard>) -> Router {
+    router
         .layer(CompressionLayer::new())
         .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
         .layer(middleware::from_fn_with_state(guard, admit))

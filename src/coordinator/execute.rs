@@ -17,9 +17,9 @@ use crate::control::{Executor, Peer};
 use crate::machine;
 use crate::view::human::{escape, size};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, Level, ModelsView, MoveView, MovesView, Outcome,
-    PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView, TransferState,
-    TransferView, TransfersView, VersionView, View, WhichView,
+    ChangeView, ConfigView, DoneView, EventsView, Level, ModelView, ModelsView, MoveView,
+    MovesView, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView,
+    TransferState, TransferView, TransfersView, VersionView, View, WhichView,
 };
 
 /// How often a waiting command looks whether its client is still there.
@@ -181,9 +181,13 @@ impl Coordinator {
                 found
             }
         };
+        let loaded = self.loaded_now(&known);
         let models = subjects
             .iter()
-            .map(|subject| self.model_view(subject))
+            .map(|subject| ModelView {
+                loaded: loaded.get(&subject.id).cloned().unwrap_or_default(),
+                ..self.model_view(subject)
+            })
             .collect();
         Ok(View::Models(ModelsView { models }))
     }
@@ -1024,7 +1028,11 @@ impl Coordinator {
 
     fn explain(&self, name: &str) -> Result<View, Message> {
         let subject = self.one_named(name)?;
-        let shown = self.model_view(&subject);
+        let loaded = self.loaded_now(&self.world.known()).remove(&subject.id);
+        let shown = ModelView {
+            loaded: loaded.unwrap_or_default(),
+            ..self.model_view(&subject)
+        };
         Ok(View::Explain(Box::new(self.explain_view(&subject, shown)?)))
     }
 

@@ -1,6 +1,7 @@
 //! What the coordinator shows of itself: views, made from what is measured at the moment of asking.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +9,7 @@ use speedloader_fs::fuse::Passthrough;
 use speedloader_fs::ids::HomeId;
 use speedloader_fs::mover::{Phase, TransferState as Transfer};
 use speedloader_fs::pool::Pool;
+use speedloader_policy::ModelId;
 
 use super::moves::Subject;
 use super::world::Known;
@@ -76,6 +78,7 @@ impl Coordinator {
             },
             pools,
             homes: self.home_views(&contents),
+            engines: self.engines.seen(),
             totals: TotalsView {
                 opens: stats.opens,
                 opens_resident: stats.opens_resident,
@@ -285,10 +288,38 @@ impl Coordinator {
             heat: moves.learned.heat(subject.id),
             pinned: moves.pins.get(&subject.name).cloned(),
             open,
+            loaded: Vec::new(),
             loads: count.loads,
             last_load_ms: (count.last_ms != 0).then_some(count.last_ms),
         }
         .with_percent()
+    }
+
+    /// Which engines have which models loaded, by the models' numbers.
+    pub(super) fn loaded_now(&self, known: &Known) -> HashMap<ModelId, Vec<String>> {
+        let mut loaded: HashMap<ModelId, Vec<String>> = HashMap::new();
+        for engine in self.engines.seen() {
+            for name in &engine.loaded {
+                for subject in self.known_to_engine(known, name) {
+                    let engines = loaded.entry(subject.id).or_default();
+                    if !engines.contains(&engine.kind) {
+                        engines.push(engine.kind.clone());
+                    }
+                }
+            }
+        }
+        loaded
+    }
+
+    /// An engine names a model as it was told: by its tag, its repository, or its path through the mount.
+    fn known_to_engine(&self, known: &Known, name: &str) -> Vec<Subject> {
+        let below = Path::new(name).strip_prefix(&self.mountpoint);
+        let name = below.ok().and_then(Path::to_str).unwrap_or(name);
+        // What lies elsewhere is no model of ours.
+        if name.starts_with('/') {
+            return Vec::new();
+        }
+        self.subjects(known, name).unwrap_or_default()
     }
 
     /// For the history: what a load of the subject is read from now.

@@ -34,6 +34,9 @@ pub struct ModelView {
     pub pinned: Option<String>,
     /// How many of its files are open or mapped now.
     pub open: u64,
+    /// Engines that say that they have it loaded now.
+    #[serde(default)]
+    pub loaded: Vec<String>,
     /// Loads since it is known.
     pub loads: u64,
     /// The last load, as Unix time.
@@ -66,6 +69,7 @@ impl Row for ModelView {
         ("PINNED", Align::Left),
         ("HEAT", Align::Right),
         ("OPEN", Align::Right),
+        ("LOADED IN", Align::Left),
         ("LOADS", Align::Right),
         ("LAST LOAD", Align::Right),
     ];
@@ -82,6 +86,7 @@ impl Row for ModelView {
             heat,
             pinned,
             open,
+            loaded,
             loads,
             last_load_ms,
         } = self;
@@ -108,6 +113,11 @@ impl Row for ModelView {
             pinned.as_deref().unwrap_or("-").into(),
             format!("{heat:.2}").into(),
             count(*open).into(),
+            if loaded.is_empty() {
+                "-".into()
+            } else {
+                loaded.join(",").into()
+            },
             count(*loads).into(),
             ago(now_ms, *last_load_ms).into(),
         ]

@@ -38,10 +38,48 @@ pub struct StatusView {
     pub pools: Vec<TierView>,
     /// Homes, in order of precedence.
     pub homes: Vec<HomeView>,
+    /// Engines that are asked what they have loaded.
+    pub engines: Vec<EngineView>,
     /// Totals since the daemon started; they only grow.
     pub totals: TotalsView,
     /// What a person should look at, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// An engine, as far as it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EngineView {
+    /// Where it is asked.
+    pub address: String,
+    /// What it is, for example `Ollama`; empty until it has answered.
+    pub kind: String,
+    /// Whether it answered when it was asked last.
+    pub answers: bool,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What it has loaded, in its own names.
+    pub loaded: Vec<String>,
+}
+
+impl EngineView {
+    fn text(&self) -> String {
+        let Self {
+            address,
+            kind,
+            answers,
+            error,
+            loaded,
+        } = self;
+        let what = match (answers, error, loaded.is_empty()) {
+            (true, _, true) => "nothing loaded".to_owned(),
+            (true, _, false) => format!("loaded: {}", loaded.join(", ")),
+            (false, Some(error), _) => format!("no answer ({error})"),
+            (false, None, _) => "not asked yet".to_owned(),
+        };
+        let kind = if kind.is_empty() { "engine" } else { kind };
+        format!("{kind} at {address}, {what}")
+    }
 }
 
 /// Where the daemon is in its life.
@@ -204,6 +242,7 @@ impl StatusView {
             policy: PolicyView { enabled, strategy },
             pools: _,
             homes: _,
+            engines,
             totals,
             warnings: _,
         } = self;
@@ -229,7 +268,7 @@ impl StatusView {
             size(*reserve_bytes),
             size(*daemon_rss_bytes)
         );
-        vec![
+        let mut facts = vec![
             (
                 "speedloader",
                 format!("{version}, {}, pid {pid}, up {up}", state.text()),
@@ -241,7 +280,9 @@ impl StatusView {
             ("loads", totals.loads_text()),
             ("memory", memory),
             ("moves", format!("{automatic}, {strategy}")),
-        ]
+        ];
+        facts.extend(engines.iter().map(|engine| ("engine", engine.text())));
+        facts
     }
 }
 

@@ -181,6 +181,34 @@ fn serve_hands_over_what_was_configured() {
 }
 
 #[test]
+fn serve_without_a_configuration_is_set_up_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("etc/config.toml");
+    let missing = missing.to_str().unwrap();
+    let program = Recorder::default();
+    let serve = ["speedloader", "--config", missing, "serve", "-o"];
+    let outcome = with_program(
+        &[&serve[..], &["http.listen=127.0.0.1:1"]].concat(),
+        &program,
+    );
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let set_ups = program.set_ups.lock().unwrap();
+    assert_eq!(set_ups[0].target.path.to_str(), Some(missing));
+    assert_eq!(set_ups[0].config.http.listen.port(), 1);
+    assert!(program.started.lock().unwrap().is_empty());
+    drop(set_ups);
+    // What says where the models are needs no guide; nor does whoever waits for a mount.
+    for arguments in [&["serve", "-o", "models_dir=/x"][..], &["mount", "/mnt/x"]] {
+        let outcome = with_program(
+            &[&["speedloader", "--config", missing], arguments].concat(),
+            &program,
+        );
+        assert_ne!(outcome.status, 0, "{outcome:?}");
+    }
+    assert_eq!(program.set_ups.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn demo_hands_over_its_options() {
     let program = Recorder::default();
     let outcome = with_program(

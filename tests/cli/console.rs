@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use speedloader::cli::{Console, run};
 use speedloader::command::{Code, Message};
-use speedloader::program::{Demo, Program, Ready, Start};
+use speedloader::program::{Demo, Program, Ready, SetUp, SetUpEnd, Start};
 use speedloader::view::Style;
 
 use crate::control::fake::NOW_MS;
@@ -44,6 +44,7 @@ impl Write for Captured {
 #[derive(Default)]
 pub struct Recorder {
     pub started: Mutex<Vec<Start>>,
+    pub set_ups: Mutex<Vec<SetUp>>,
     pub demos: Mutex<Vec<Demo>>,
 }
 
@@ -51,6 +52,11 @@ impl Program for Recorder {
     fn serve(&self, start: Start, ready: &mut Ready) -> Result<(), Message> {
         self.started.lock().unwrap().push(start);
         ready.announce()
+    }
+
+    fn set_up(&self, set_up: SetUp) -> Result<SetUpEnd, Message> {
+        self.set_ups.lock().unwrap().push(set_up);
+        Ok(SetUpEnd::Ended)
     }
 
     fn demo(&self, demo: Demo) -> Result<(), Message> {
@@ -82,13 +88,29 @@ pub fn at(socket: &Path, arguments: &[&str]) -> Outcome {
 
 /// Runs whole command lines, the program's name included.
 pub fn with_program(arguments: &[&str], program: &dyn Program) -> Outcome {
+    with_answers(arguments, None, &[], program)
+}
+
+/// The same with somebody who answers, and with variables.
+pub fn with_answers(
+    arguments: &[&str],
+    answers: Option<&str>,
+    environment: &[(&str, &str)],
+    program: &dyn Program,
+) -> Outcome {
     let (out, err) = (Captured::default(), Captured::default());
     let mut console = Console {
         out: Box::new(out.clone()),
         err: Box::new(err.clone()),
         style: Style::PLAIN,
         interactive: false,
-        environment: Vec::new(),
+        answers: answers.map(|text| {
+            Box::new(io::Cursor::new(text.as_bytes().to_vec())) as Box<dyn io::BufRead>
+        }),
+        environment: environment
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         now_ms: || NOW_MS,
     };
     let arguments = arguments.iter().map(OsString::from).collect();

@@ -54,7 +54,7 @@ fn wrong_usage_ends_with_2() {
         (&["completions", "tcsh"], "possible values"),
         (&["demo", "--size", "much"], "invalid value 'much'"),
         (&["demo", "--models", "/nonexistent"], "is no directory"),
-        (&["serve"], "models_dir"),
+        (&["mount"], "models_dir"),
         (
             &["serve", "--models", "/srv/m"],
             "nothing says where to mount",

@@ -430,6 +430,13 @@ pub fn status() -> StatusView {
             loads_resident: 33,
             ..TotalsView::default()
         },
+        engines: vec![EngineView {
+            address: "http://127.0.0.1:11434".to_owned(),
+            kind: "Ollama".to_owned(),
+            answers: true,
+            error: None,
+            loaded: vec!["llama3.2:3b".to_owned()],
+        }],
         warnings: vec!["/mnt/beegfs/ollama/models does not answer".to_owned()],
     }
 }
@@ -452,6 +459,7 @@ pub fn models() -> Vec<ModelView> {
             heat: 3.25,
             pinned: Some("local".to_owned()),
             open: 1,
+            loaded: vec!["Ollama".to_owned()],
             loads: 1_234,
             last_load_ms: Some(NOW_MS - 180_000),
             ..model("llama3.2:3b", "ollama", 2 << 30, 2 << 30)

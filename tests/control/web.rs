@@ -3,13 +3,18 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
 
 use serde_json::{Value, json};
 use speedloader::command::Command;
 use speedloader::control::http::{ASSETS, Token, document};
 use speedloader::control::{Executor, HttpServer, HttpSettings};
+use speedloader::setup::{Desk, Surroundings, Target};
+use speedloader_config::{Account, Sources};
 
 use super::fake::{Fake, until};
 
@@ -36,6 +41,25 @@ impl Web {
             server: Some(server),
             address,
         }
+    }
+
+    /// A door with the guide to a first configuration, written below `root`; hears when it is written.
+    fn setup(root: &Path) -> (Web, Receiver<()>) {
+        let mut around = Surroundings::new(Vec::new(), Account::root());
+        around.root = root.to_owned();
+        let target = Target {
+            path: root.join("config.toml"),
+            sources: Sources::default(),
+            is_ours: false,
+            failed: None,
+        };
+        let (written, heard) = bounded(1);
+        let settings = HttpSettings::new("127.0.0.1:0".parse().unwrap(), Token::new(TOKEN));
+        let desk = Arc::new(Desk::new(around, target));
+        let server = HttpServer::start_setup(settings, desk, written).unwrap();
+        let address = server.address();
+        let server = Some(server);
+        (Web { server, address }, heard)
     }
 
     pub fn token(&self) -> &'static str {
@@ -172,6 +196,54 @@ fn looking_needs_no_token_and_a_change_does() {
     );
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["view"], "moves");
+}
+
+#[test]
+fn a_set_up_needs_the_token_also_for_looking_and_writes_once() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("models")).unwrap();
+    std::fs::write(root.path().join("models/a.gguf"), b"GGUF").unwrap();
+    let (web, written) = Web::setup(root.path());
+    let ask = |path: &str, body: &Value, token| request(&web, "POST", path, Some(body), token);
+    for path in ["look", "check", "apply"].map(|name| format!("/api/v1/setup/{name}")) {
+        for token in [None, Some("wrong-token-of-the-same-length-!")] {
+            assert_eq!(ask(&path, &json!({}), token).status, 401, "{path}");
+        }
+        let foreign = [("Host", "evil.example"), ("Content-Length", "0")];
+        let answer = web.raw(head("POST", &path, &foreign).as_bytes());
+        assert_eq!(answer.status, 421, "{path}");
+        assert_eq!(get(&web, &path).status, 405, "{path}");
+    }
+    let token = Some(web.token());
+    let relative = json!({"directories": ["etc"]});
+    for wrong in [
+        &json!({"unknown": 1}),
+        &json!({"directories": 5}),
+        &relative,
+    ] {
+        assert_eq!(
+            ask("/api/v1/setup/look", wrong, token).status,
+            400,
+            "{wrong}"
+        );
+    }
+    assert_eq!(ask("/api/v1/setup/apply", &json!({}), token).status, 400);
+    let found = ask("/api/v1/setup/look", &json!({}), token).json();
+    assert_eq!(found["stores"][0]["models"], 1, "{found}");
+    assert_eq!(get(&web, "/health").json()["status"], "setup");
+    assert_eq!(get(&web, "/readyz").status, 503);
+    assert_eq!(get(&web, "/api/v1/status").status, 404);
+    assert!(get(&web, "/").body.contains("/js/setup.js"));
+    assert!(written.try_recv().is_err(), "nothing is written yet");
+    let choices = json!({"choices": found["choices"]});
+    let done = ask("/api/v1/setup/apply", &choices, token).json();
+    assert_eq!(done["state"], "written", "{done}");
+    written.recv_timeout(Duration::from_secs(60)).unwrap();
+    let again = ask("/api/v1/setup/apply", &choices, token).json();
+    assert_eq!(
+        again["state"], "proposed",
+        "what is there is not written over"
+    );
 }
 
 #[test]

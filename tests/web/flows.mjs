@@ -1,14 +1,15 @@
 // What a person does with the page, in a real browser against a real daemon, and what axe says of every page.
 
 import assert from "node:assert/strict";
-import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { CONSOLE_DURING_LOSS, Site, browser, gguf, tab, until } from "./site.mjs";
 
 const MIB = 2 ** 20;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 // What is there when a page has been drawn.
-const DRAWN = { models: "tr[data-model]", "models/small": "#drawer .sentence", tiers: ".facts", activity: "tbody tr", plan: "tbody tr", settings: ".field" };
+const DRAWN = { models: "tr[data-model]", "models/small": "#drawer .sentence", tiers: ".facts", activity: "[data-part=transfers] tr", plan: "[data-part=moves] tr", settings: ".field" };
 const flows = [];
 const flow = (name, run) => flows.push([name, run]);
 
@@ -81,6 +82,13 @@ flow("the drawer says why, and closes by Escape to where one was", async ({ page
   assert.equal(await page.evaluate(() => document.activeElement.closest("tr")?.dataset.model), "small");
 });
 
+flow("what an engine has loaded is seen", async ({ page }) => {
+  loaded = ["small2"];
+  await row(page, "small2").locator(".tag", { hasText: "loaded in Ollama" }).waitFor();
+  loaded = [];
+  await row(page, "small2").locator(".tag", { hasText: "loaded in Ollama" }).waitFor({ state: "detached" });
+});
+
 flow("search, filter and keys", async ({ page }) => {
   await page.keyboard.press("/");
   await page.keyboard.type("small2");
@@ -108,6 +116,25 @@ flow("a pool is resized", async ({ page, site }) => {
   await toast(page, "may hold");
   const { tiers } = await site.get("/tiers");
   assert.equal(tiers[0].capacity_bytes, 768 * MIB);
+});
+
+flow("memory that a pool has given back is drawn, and that there is little", async ({ page }) => {
+  await page.locator(".pressure", { hasText: "No reserve is kept" }).waitFor();
+  // As the daemon sends it under pressure, which no test should make here.
+  await page.evaluate(async () => {
+    const { db, emit } = await import("/js/state.js");
+    const [pool, ...rest] = db.status.pools;
+    const reserve = db.status.memory.total_bytes;
+    const memory = { ...db.status.memory, reserve_bytes: reserve, available_bytes: reserve / 2, held_back_bytes: pool.capacity_bytes };
+    db.status = { ...db.status, memory, pools: [{ ...pool, configured_bytes: 2 * pool.capacity_bytes }, ...rest] };
+    emit("status");
+  });
+  await page.locator(".pressure", { hasText: "Memory is short" }).waitFor();
+  await page.locator("dt", { hasText: "Given back to programs" }).waitFor();
+  const share = await page.evaluate(() => document.querySelector(".target .bar").getBoundingClientRect().width / document.querySelector(".target").getBoundingClientRect().width);
+  assert.ok(Math.abs(share - 0.5) < 0.02, `the bar is half of its target, not ${share}`);
+  // What the daemon says next is drawn again.
+  await page.locator(".pressure", { hasText: "No reserve is kept" }).waitFor();
 });
 
 flow("a pool is disconnected with an open model in it, and connected again", async ({ page, site }) => {
@@ -166,6 +193,77 @@ flow("a daemon that is killed is missed, and found again", async ({ page, site }
   await row(page, "small").locator(".place span", { hasText: /^local$/ }).waitFor();
 });
 
+flow("first-run set-up to a working mount", async ({ instance }) => {
+  const fresh = new Site();
+  try {
+    gguf(fresh.path("cold", "found.gguf"), 8 * MIB);
+    mkdirSync(fresh.path("full"));
+    gguf(fresh.path("full", "in-the-way.gguf"), 1024);
+    await fresh.startWithoutConfiguration();
+    assert.equal(existsSync(fresh.config), false);
+    const page = await tab(instance, fresh);
+    // Looking needs the token here: what is found are directories that others may not read.
+    await page.locator("#tok").fill(fresh.token());
+    await page.getByRole("button", { name: "Use token" }).click();
+    await page.locator("h1", { hasText: "Models found" }).waitFor();
+    await page.getByRole("button", { name: "Add a directory" }).click();
+    await page.locator("#dir").fill(fresh.path("cold"));
+    await page.getByRole("button", { name: "Look at it" }).click();
+    const store = page.locator(".found", { hasText: fresh.path("cold") });
+    await store.getByText("1 model").waitFor();
+    assert.ok(await store.locator("input").isChecked(), "what was named is chosen");
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.locator("#cap").fill("1");
+    await page.locator("p[role=status]", { hasText: "for models" }).waitFor();
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.locator("#p-mountpoint").fill(fresh.path("full"));
+    await page.locator("#p-mountpoint-e", { hasText: "is not empty" }).waitFor();
+    assert.ok(await page.getByRole("button", { name: "Continue" }).isDisabled());
+    await page.locator("#p-mountpoint").fill(fresh.path("mnt"));
+    await page.locator("#p-models_dir").fill(fresh.path("models"));
+    await page.locator(".main:enabled", { hasText: "Continue" }).click();
+    await page.locator("pre", { hasText: `path = "${fresh.path("cold")}"` }).waitFor();
+    assert.equal(existsSync(fresh.config), false, "nothing is written before it is said so");
+    await page.getByRole("button", { name: "Write configuration and mount" }).click();
+    await page.locator("h1", { hasText: `Mounted at ${fresh.path("mnt")}` }).waitFor();
+    await page.locator("code", { hasText: `OLLAMA_MODELS=${fresh.path("mnt")}` }).waitFor();
+    assert.equal(readFileSync(fresh.path("mnt", "found.gguf")).length, 8 * MIB + 24, "the mount serves what was found");
+    await page.getByRole("link", { name: "Show the models" }).click();
+    // It has just been read, so the policy may have promoted it by itself.
+    fresh.cli("promote", "found", "--wait");
+    await row(page, "found").locator(".place span", { hasText: /^local$/ }).waitFor();
+    const grave = page.complaints.filter((text) => !CONSOLE_DURING_LOSS.test(text));
+    assert.deepEqual(grave, []);
+    await page.context().close();
+  } finally {
+    await fresh.finish();
+  }
+});
+
+flow("the set-up says why a mount could not be made, and goes on from there", async ({ instance }) => {
+  const fresh = new Site();
+  try {
+    // The socket's group is not there, which only the start of the daemon finds.
+    await fresh.startWithoutConfiguration({ SPEEDLOADER_CONTROL_GROUP: "no-such-group-here", SPEEDLOADER_HTTP_TOKEN: "0123456789abcdef-0123" });
+    const page = await tab(instance, fresh, { link: "#token=0123456789abcdef-0123" });
+    await page.locator("h1", { hasText: "Models found" }).waitFor();
+    for (const name of ["Models found", "Memory to use"]) {
+      await page.locator("h1", { hasText: name }).waitFor();
+      if (name === "Memory to use") await page.locator("#cap").fill("1");
+      await page.getByRole("button", { name: "Continue" }).click();
+    }
+    await page.locator("#p-mountpoint").fill(fresh.path("mnt"));
+    await page.locator("#p-models_dir").fill(fresh.path("models"));
+    await page.locator(".main:enabled", { hasText: "Continue" }).click();
+    await page.getByRole("button", { name: "Write configuration and mount" }).click();
+    await page.locator(".notice", { hasText: "no-such-group-here" }).waitFor();
+    assert.ok(existsSync(fresh.config));
+    await page.context().close();
+  } finally {
+    await fresh.finish();
+  }
+});
+
 flow("a link from web-url brings the token and hides it", async ({ instance, site }) => {
   const link = new URL(site.cli("web-url").trim());
   assert.equal(link.origin, site.base);
@@ -189,6 +287,32 @@ flow("a hostile name is only text", async ({ page, site }) => {
   await page.keyboard.press("Escape");
 });
 
+flow("the guide has no serious accessibility fault, in light and dark, narrow and wide", async ({ instance }) => {
+  const fresh = new Site();
+  try {
+    gguf(fresh.path("cold", "found.gguf"), 1024);
+    await fresh.startWithoutConfiguration();
+    for (const colorScheme of ["light", "dark"]) {
+      for (const width of [390, 1920]) {
+        const page = await tab(instance, fresh, { colorScheme, viewport: { width, height: 900 }, bypassCSP: true, link: `#token=${fresh.token()}` });
+        await page.addScriptTag({ content: axe });
+        for (const name of ["Models found", "Memory to use", "Where to mount", "Review"]) {
+          await page.locator("h1", { hasText: name }).waitFor();
+          const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
+          const grave = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+          assert.deepEqual(grave.map((one) => [one.id, one.nodes.map((node) => node.html).slice(0, 3)]), [], `${name}, ${colorScheme}, ${width}`);
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+          assert.ok(wide <= 0, `${name} at ${width} scrolls sideways by ${wide}`);
+          if (name !== "Review") await page.locator(".main:enabled", { hasText: "Continue" }).click();
+        }
+        await page.context().close();
+      }
+    }
+  } finally {
+    await fresh.finish();
+  }
+});
+
 flow("no page has a serious accessibility fault, in light and dark, narrow and wide", async ({ instance, site }) => {
   for (const colorScheme of ["light", "dark"]) {
     for (const width of [390, 1920]) {
@@ -210,13 +334,17 @@ flow("no page has a serious accessibility fault, in light and dark, narrow and w
   }
 });
 
+// An Ollama that has loaded what the test wants.
+let loaded = [];
+const engine = createServer((request, response) => response.end(JSON.stringify({ models: loaded.map((name) => ({ name })) })));
 const site = new Site();
 const instance = await browser();
 let failed = 0;
 try {
   for (const [name, mib] of [["small", 24], ["small2", 32], ["large", 320]]) gguf(site.path("cold", `${name}.gguf`), mib * MIB);
   mkdirSync(site.path("cold", "empty"));
-  await site.configure();
+  await new Promise((done) => engine.listen(0, "127.0.0.1", done));
+  await site.configure(undefined, `http://127.0.0.1:${engine.address().port}`);
   site.post = async (path, body) => {
     const headers = { "content-type": "application/json", authorization: `Bearer ${site.token()}` };
     const answer = await fetch(`${site.base}/api/v1${path}`, { method: "POST", headers, body: JSON.stringify(body) });
@@ -244,6 +372,7 @@ try {
   }
 } finally {
   await instance.close();
+  engine.close();
   await site.finish();
 }
 console.log(`test result: ${failed ? "FAILED" : "ok"}. ${flows.length - failed} passed; ${failed} failed; 0 ignored`);

@@ -53,7 +53,7 @@ export class Site {
     return join(this.root, ...names);
   }
 
-  async configure(capacity = "512MiB") {
+  async configure(capacity = "512MiB", engine = null) {
     this.port = await freePort();
     this.base = `http://127.0.0.1:${this.port}`;
     writeFileSync(this.config, `# A comment of its owner.
@@ -73,6 +73,7 @@ path = "${this.path("pool")}"
 enabled = false
 memory_reserve = "0B"
 
+${engine ? `[engines]\nask = ["${engine}"]\ninterval = "1s"\n` : ""}
 [http]
 listen = "127.0.0.1:${this.port}"
 
@@ -91,6 +92,22 @@ socket = "${this.path("sock")}"
     });
   }
 
+  /** The daemon before anybody has configured anything: it serves the guide. */
+  async startWithoutConfiguration(environment = {}) {
+    this.port = await freePort();
+    this.base = `http://127.0.0.1:${this.port}`;
+    this.socket = this.path("sock");
+    const options = `http.listen=127.0.0.1:${this.port},state_dir=${this.path("state")},control.socket=${this.path("sock")}`;
+    const log = openSync(this.path("log"), "a");
+    const env = { ...process.env, HOME: this.root, ...environment };
+    this.daemon = spawn(PROGRAM, ["serve", "--config", this.config, "-o", options], { stdio: ["ignore", log, log], env });
+    closeSync(log);
+    await until("the daemon serves the guide", async () => {
+      if (this.daemon.exitCode !== null) throw new Error(readFileSync(this.path("log"), "utf8"));
+      return fetch(`${this.base}/health`).then(async (answer) => (await answer.json()).status === "setup", () => false);
+    });
+  }
+
   async end(signal = "SIGINT") {
     if (!this.daemon || this.daemon.exitCode !== null || this.daemon.signalCode !== null) return;
     const ended = new Promise((done) => this.daemon.once("exit", done));
@@ -99,7 +116,7 @@ socket = "${this.path("sock")}"
   }
 
   cli(...words) {
-    return execFileSync(PROGRAM, ["--config", this.config, ...words], { encoding: "utf8" });
+    return execFileSync(PROGRAM, ["--config", this.config, ...(this.socket ? ["--socket", this.socket] : []), ...words], { encoding: "utf8" });
   }
 
   token() {

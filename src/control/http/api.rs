@@ -115,9 +115,10 @@ async fn handle(route: &Route, api: &Api, request: Request) -> Response {
     }
 }
 
-type Refused = (StatusCode, Message);
+/// A status, and why.
+pub(super) type Refused = (StatusCode, Message);
 
-fn bad(text: impl Into<String>) -> Refused {
+pub(super) fn bad(text: impl Into<String>) -> Refused {
     (
         StatusCode::BAD_REQUEST,
         Message::new(Code::BadRequest, text),
@@ -132,7 +133,7 @@ async fn command_of(
     body: Body,
 ) -> Result<Command, Refused> {
     let mut fields = match route.method {
-        Method::Post => body_of(api, parts, body).await?,
+        Method::Post => body_of(api.body_bytes_max, api.body_timeout, parts, body).await?,
         Method::Get | Method::Delete => Map::new(),
     };
     if fields.contains_key("do") {
@@ -192,16 +193,22 @@ fn add(
     }
 }
 
-async fn body_of(api: &Api, parts: &Parts, body: Body) -> Result<Map<String, Value>, Refused> {
+/// A body that is a JSON object, or nothing, within limits.
+pub(super) async fn body_of(
+    bytes_max: usize,
+    timeout: Duration,
+    parts: &Parts,
+    body: Body,
+) -> Result<Map<String, Value>, Refused> {
     let too_large = || {
-        let text = format!("the body is larger than {} bytes", api.body_bytes_max);
+        let text = format!("the body is larger than {bytes_max} bytes");
         (
             StatusCode::PAYLOAD_TOO_LARGE,
             Message::new(Code::BadRequest, text),
         )
     };
-    let read = axum::body::to_bytes(body, api.body_bytes_max);
-    let bytes: Bytes = match tokio::time::timeout(api.body_timeout, read).await {
+    let read = axum::body::to_bytes(body, bytes_max);
+    let bytes: Bytes = match tokio::time::timeout(timeout, read).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => return Err(too_large()),
         Err(_) => {

@@ -33,6 +33,7 @@ macro_rules! assets {
 
 assets! {
     "/", "text/html; charset=utf-8", "index.html";
+    "/setup", "text/html; charset=utf-8", "setup.html";
     "/style.css", "text/css; charset=utf-8", "style.css";
     "/js/dom.js", JAVASCRIPT, "js/dom.js";
     "/js/text.js", JAVASCRIPT, "js/text.js";
@@ -50,11 +51,23 @@ assets! {
     "/js/plan.js", JAVASCRIPT, "js/plan.js";
     "/js/settings.js", JAVASCRIPT, "js/settings.js";
     "/js/app.js", JAVASCRIPT, "js/app.js";
+    "/js/setup.js", JAVASCRIPT, "js/setup.js";
 }
 
 /// Serves a file of the page.
 pub(super) async fn serve(request: Request) -> Response {
-    let path = request.uri().path();
+    file(&request, request.uri().path())
+}
+
+/// The same while there is no configuration: whoever comes is led to the guide.
+pub(super) async fn serve_setup(request: Request) -> Response {
+    match request.uri().path() {
+        "/" => file(&request, "/setup"),
+        path => file(&request, path),
+    }
+}
+
+fn file(request: &Request, path: &str) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
         return not_found();
     };

@@ -87,6 +87,7 @@ function fillTop(top, model) {
         : isResident(model) ? btn("Demote", now(demote)) : btn("Promote", now(promote), "main"),
       btn(model.pinned ? "Unpin" : "Pin", now(pin)),
       model.open > 0 && h("span", { class: "tag on" }, `open ${model.open}`),
+      model.loaded.length > 0 && h("span", { class: "tag on" }, `loaded in ${model.loaded.join(", ")}`),
       model.pinned && h("span", { class: "tag on" }, `pinned to ${model.pinned}`)),
     h("section", {}, h3("Where its bytes are"), where.bar,
       quiet(`${where.text}; ${size(model.resident_total_bytes)} of ${size(model.size_bytes)} resident`)));

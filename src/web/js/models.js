@@ -24,6 +24,7 @@ const COLUMNS = [
   ["last", "Last loaded", "c-last", (m) => when(m.last_load_ms)],
   ["state", "State", "c-state", (m) => [
     m.open > 0 && [h("span", { class: "tag on" }, `open ${m.open}`), " "],
+    m.loaded.length > 0 && [h("span", { class: "tag on" }, `loaded in ${m.loaded.join(", ")}`), " "],
     m.pinned && [h("span", { class: "tag on" }, "pinned"), " "],
     transfersOf(m).length > 0 && h("span", { class: "tag" }, transfersOf(m)[0].state.replace("-", " "))]],
   ["act", "", "c-act", (m) => {

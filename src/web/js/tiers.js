@@ -45,6 +45,9 @@ function poolPanel(pool) {
   const act = (label, action) => btn(label, () => action(poolOf(pool.name) || pool), "small", { "aria-label": `${label} ${pool.name}` });
   const tone = { connected: "on", lost: "bad", connecting: "warn", draining: "warn" }[pool.state] || "";
   const kind = pool.kind === "remote" ? "Remote pool" : "Local pool";
+  // While it has given memory back, the bar is as long as what is left of what it may have.
+  const target = Math.max(pool.configured_bytes, pool.capacity_bytes);
+  const given = target - pool.capacity_bytes;
   const drains = "Demoted models that somebody still reads; their memory comes back when the last reader closes them.";
   return h("section", { class: "panel", "aria-labelledby": `pool-${pool.name}` },
     h("div", { class: "panel-head" }, h("h2", { id: `pool-${pool.name}` }, pool.name), h("span", { class: `tag ${tone}` }, pool.state),
@@ -53,12 +56,15 @@ function poolPanel(pool) {
         isUp(pool) && [act("Resize", resize), act("Disconnect", disconnect)],
         ["disconnected", "lost"].includes(pool.state) && act("Connect", connect))),
     isUp(pool) && [
-      h("div", { "data-mem": true }, poolBar(pool, pool.capacity_bytes, true)),
+      h("div", { "data-mem": true, class: given > 0 ? "target" : "" }, poolBar(pool, target, true)),
       h("dl", { class: "facts" },
         KINDS.map(([key, label]) => fact([swatch(key, pool.kind), label], size(sums[key]))),
-        fact("Capacity", size(pool.capacity_bytes)),
+        fact(given > 0 ? "Capacity now" : "Capacity", size(pool.capacity_bytes)),
+        given > 0 && fact("Given back to programs", size(given)),
+        given > 0 && fact("Capacity when there is memory", size(target)),
         fact("Models", n0(sums.held.length + sums.spare.length)),
         fact("Read speed, measured", rate(pool.speed_bytes_per_sec))),
+      given > 0 && h("p", { class: "faint" }, "Programs needed memory, so the pool became smaller. It grows again by itself; no data is lost."),
       sums.draining > 0 && h("p", { class: "faint" }, drains)],
     pool.state === "lost" && para("It cannot be reached. Reads fall back to the homes, and no data is lost: pools hold copies only."),
     pool.state === "disconnected" && quiet("Not connected. It takes no memory."));
@@ -92,7 +98,18 @@ function drawHost(places) {
   refill(places.host,
     h("div", { class: "bar large", role: "img", "aria-label": measured.map(([, label, bytes]) => `${label} ${size(bytes)}`).join(", ") },
       measured.map(([kind, , bytes]) => segment(kind, bytes / memory.total_bytes))),
+    pressure(memory),
     h("dl", { class: "facts" }, measured.map(([kind, label, bytes]) => fact([swatch(kind), label], size(bytes)))));
+}
+
+/** What the memory reserve means now; the daemon acts when less than seven eighths of it are available. */
+function pressure(memory) {
+  const short = memory.reserve_bytes - memory.available_bytes;
+  const back = memory.held_back_bytes ? ` Pools have given ${size(memory.held_back_bytes)} back.` : "";
+  if (memory.reserve_bytes > 0 && memory.available_bytes < memory.reserve_bytes * 7 / 8) {
+    return h("p", { class: "pressure" }, bold("Memory is short. "), `${size(short)} of the reserve are in use by programs; pools give back until it is whole.${back}`);
+  }
+  return h("p", { class: "quiet pressure" }, memory.reserve_bytes ? `The reserve is ${short > 0 ? "nearly " : ""}whole.${back}` : `No reserve is kept.${back}`);
 }
 
 function drawStrategy(place) {

@@ -1,0 +1,216 @@
+//! Where a person is served: what was found, what follows from choices, and writing it.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use speedloader_config::Sources;
+
+use super::surroundings::Surroundings;
+use super::{disks, proposal, stores};
+use crate::command::{Code, Message};
+use crate::machine::Memory;
+use crate::pressure;
+use crate::view::{
+    FaultView, FileSystemView, SetupChoices, SetupState, SetupView, StoreKind, StoreView,
+};
+
+/// Where the configuration goes, and what else it is made of.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The file.
+    pub path: PathBuf,
+    /// Variables, options and account, which count beside the file.
+    pub sources: Sources,
+    /// Whether what is there was written by this set-up, and may be written over.
+    pub is_ours: bool,
+    /// Why the mount could not be made of it.
+    pub failed: Option<String>,
+}
+
+/// A set-up under way.
+pub struct Desk {
+    around: Surroundings,
+    target: Target,
+    found: Mutex<Option<Found>>,
+    // Two people do not write at once.
+    writing: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Found {
+    stores: Vec<StoreView>,
+    file_systems: Vec<FileSystemView>,
+    memory: Memory,
+}
+
+impl Desk {
+    /// A set-up in these surroundings; nothing is looked at yet.
+    pub fn new(around: Surroundings, target: Target) -> Self {
+        Self {
+            around,
+            target,
+            found: Mutex::default(),
+            writing: Mutex::default(),
+        }
+    }
+
+    /// Looks at the machine, also at `directories` that a person named, and proposes. Takes seconds.
+    pub fn look(&self, directories: &[PathBuf]) -> SetupView {
+        let candidates = stores::candidates(&self.around, directories);
+        let found = Found {
+            stores: stores::look(candidates, &self.around.limits),
+            file_systems: disks::file_systems(),
+            memory: pressure::memory(),
+        };
+        let options = &self.target.sources.options;
+        let choices = proposal::propose(&self.around, &found.stores, found.memory, options);
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
+        self.view(&found, choices)
+    }
+
+    /// What `choices` mean. Nothing is looked for again.
+    pub fn check(&self, choices: SetupChoices) -> SetupView {
+        let found = self
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let found = found.unwrap_or_else(|| Found {
+            stores: Vec::new(),
+            file_systems: Vec::new(),
+            memory: pressure::memory(),
+        });
+        self.view(&found, choices)
+    }
+
+    /// Makes the directories and writes the configuration, if nothing is wrong with it; the view says
+    /// whether it was.
+    ///
+    /// # Errors
+    /// [`Code::Denied`] or [`Code::Failed`] if something cannot be made or written.
+    pub fn apply(&self, choices: SetupChoices) -> Result<SetupView, Message> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.check(choices);
+        if !view.faults.is_empty() {
+            return Ok(view);
+        }
+        let models_dir = Path::new(&view.choices.models_dir);
+        if !models_dir.is_dir() {
+            make(models_dir).map_err(|error| cannot("make", models_dir, &error))?;
+            self.give_to_its_engine(models_dir, &view);
+        }
+        let mountpoint = Path::new(&view.choices.mountpoint);
+        make(mountpoint).map_err(|error| cannot("make", mountpoint, &error))?;
+        let path = &self.target.path;
+        write(path, view.toml.as_bytes(), self.target.is_ours)
+            .map_err(|error| cannot("write", path, &error))?;
+        view.state = SetupState::Written;
+        Ok(view)
+    }
+
+    /// Ollama's service has a user of its own, which pulls models through the mount: who owns the store
+    /// that was found owns the new directory.
+    fn give_to_its_engine(&self, models_dir: &Path, view: &SetupView) {
+        let is_chosen = |store: &&StoreView| {
+            store.kind == StoreKind::Ollama && view.choices.cold.contains(&store.path)
+        };
+        let largest = view
+            .stores
+            .iter()
+            .filter(is_chosen)
+            .max_by_key(|store| store.bytes);
+        if let Some(store) = largest
+            && self.around.account.uid == 0
+            && let Ok(found) = fs::metadata(&store.path)
+        {
+            // Where it cannot be given away it stays ours, and the engine is told so by its own errors.
+            let _ = std::os::unix::fs::chown(models_dir, Some(found.uid()), Some(found.gid()));
+        }
+    }
+
+    fn view(&self, found: &Found, choices: SetupChoices) -> SetupView {
+        let (toml, mut faults) = match proposal::toml_of(&choices) {
+            Ok(toml) => {
+                let (path, sources) = (&self.target.path, &self.target.sources);
+                let faults = proposal::faults_of(&toml, &choices, found.memory, path, sources);
+                (toml, faults)
+            }
+            Err(text) => (
+                String::new(),
+                vec![FaultView {
+                    key: String::new(),
+                    text,
+                }],
+            ),
+        };
+        if !self.target.is_ours && self.target.path.symlink_metadata().is_ok() {
+            let text = format!("{} is there already", self.target.path.display());
+            faults.push(FaultView {
+                key: String::new(),
+                text,
+            });
+        }
+        SetupView {
+            state: SetupState::Proposed,
+            config_path: self.target.path.display().to_string(),
+            memory_bytes: found.memory.total_bytes,
+            used_bytes: found
+                .memory
+                .total_bytes
+                .saturating_sub(found.memory.available_bytes),
+            file_systems: found.file_systems.clone(),
+            remarks: proposal::remarks_of(&self.around, &choices, &found.stores, found.memory),
+            uses: proposal::uses_of(&choices, &found.stores),
+            stores: found.stores.clone(),
+            choices,
+            toml,
+            faults,
+            failed: self.target.failed.clone(),
+        }
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Message {
+    let code = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::Denied,
+        _ => Code::Failed,
+    };
+    Message::new(code, format!("cannot {what} {}: {error}", path.display()))
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)
+}
+
+/// Writes a file that appears whole or not at all; what is there already is replaced only if it may be.
+fn write(path: &Path, bytes: &[u8], may_replace: bool) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    make(directory)?;
+    let temporary = directory.join(format!(".speedloader-set-up.{}", std::process::id()));
+    // What a crash of a former process of our number has left.
+    let _ = fs::remove_file(&temporary);
+    let written = (|| {
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        match may_replace {
+            true => fs::rename(&temporary, path)?,
+            // Not over one that somebody else has just made.
+            false => fs::hard_link(&temporary, path)?,
+        }
+        File::open(directory)?.sync_all()
+    })();
+    // Renamed it is gone already; else it is of no more use.
+    let _ = fs::remove_file(&temporary);
+    written
+}

@@ -1,0 +1,331 @@
+//! A machine in a directory: what is found there, what is proposed, and what is written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use speedloader_config::{Account, Sources};
+
+use super::{Desk, Surroundings, Target};
+use crate::view::{SetupState, SetupView, StoreKind, StoreView};
+
+/// A root directory with a person's home in it.
+struct Machine {
+    root: tempfile::TempDir,
+    around: Surroundings,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let home = root.path().join("home/lena");
+        fs::create_dir_all(&home).expect("made");
+        let account = Account {
+            uid: 1000,
+            home: Some(home),
+            runtime_dir: None,
+        };
+        let mut around = Surroundings::new(Vec::new(), account);
+        around.root = root.path().to_owned();
+        Self { root, around }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    fn put(&self, below: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    fn variable(&mut self, name: &str, value: &Path) {
+        self.around.variables.push((name.into(), value.into()));
+    }
+
+    fn desk(&self) -> Desk {
+        let sources = Sources {
+            account: self.around.account.clone(),
+            ..Sources::default()
+        };
+        let target = Target {
+            path: self.path("etc/speedloader/config.toml"),
+            sources,
+            is_ours: false,
+            failed: None,
+        };
+        Desk::new(self.around.clone(), target)
+    }
+
+    fn look(&self) -> SetupView {
+        self.desk().look(&[])
+    }
+}
+
+fn gguf() -> Vec<u8> {
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.resize(24, 0);
+    bytes
+}
+
+fn store<'v>(view: &'v SetupView, end: &str) -> &'v StoreView {
+    let found = view.stores.iter().find(|store| store.path.ends_with(end));
+    found.unwrap_or_else(|| panic!("{end} is not among {:#?}", view.stores))
+}
+
+fn ollama(machine: &Machine, top: &str) {
+    let digest = "a".repeat(64);
+    machine.put(&format!("{top}/blobs/sha256-{digest}"), gguf());
+    machine.put(
+        &format!("{top}/manifests/registry.ollama.ai/library/llama3/latest"),
+        format!(r#"{{"layers":[{{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:{digest}","size":24}}]}}"#),
+    );
+}
+
+#[test]
+fn stores_of_every_engine_are_found_with_their_models() {
+    let mut machine = Machine::new();
+    ollama(&machine, "usr/share/ollama/.ollama/models");
+    let revision = "b".repeat(40);
+    let hub = "home/lena/.cache/huggingface/hub/models--org--name";
+    machine.put(&format!("{hub}/blobs/w"), gguf());
+    machine.put(&format!("{hub}/refs/main"), &revision);
+    fs::create_dir_all(machine.path(&format!("{hub}/snapshots/{revision}"))).expect("made");
+    symlink(
+        "../../blobs/w",
+        machine.path(&format!("{hub}/snapshots/{revision}/m.gguf")),
+    )
+    .expect("linked");
+    machine.put(
+        "home/lena/.lmstudio/models/pub/repo/vision-Q4_K_M.gguf",
+        gguf(),
+    );
+    machine.put("big/downloads/pub/repo/other.gguf", gguf());
+    let settings = format!(
+        r#"{{"downloadsFolder":"{}"}}"#,
+        machine.path("big/downloads").display()
+    );
+    machine.put("home/lena/.lmstudio/settings.json", settings);
+    machine.put("fetched/org_repo_file.gguf", gguf());
+    let fetched = machine.path("fetched");
+    machine.variable("LLAMA_CACHE", &fetched);
+    let unit = format!(
+        "[Service]\nEnvironment=\"OLLAMA_MODELS={}\"\n",
+        machine.path("srv/o").display()
+    );
+    machine.put("etc/systemd/system/ollama.service.d/override.conf", unit);
+    ollama(&machine, "srv/o");
+    let view = machine.look();
+    for (end, kind, name) in [
+        (
+            "usr/share/ollama/.ollama/models",
+            StoreKind::Ollama,
+            "llama3:latest",
+        ),
+        ("srv/o", StoreKind::Ollama, "llama3:latest"),
+        (".cache/huggingface/hub", StoreKind::HuggingFace, "m"),
+        (".lmstudio/models", StoreKind::LmStudio, "vision-Q4_K_M"),
+        ("big/downloads", StoreKind::LmStudio, "other"),
+        ("fetched", StoreKind::LlamaCpp, "org_repo_file"),
+    ] {
+        let found = store(&view, end);
+        assert_eq!((found.kind, found.models), (kind, 1), "{found:?}");
+        assert!(found.names[0].contains(name), "{found:?}");
+        assert!(
+            found.complete && found.problem.is_none() && found.bytes >= 24,
+            "{found:?}"
+        );
+        assert!(view.choices.cold.contains(&found.path), "{end} is chosen");
+    }
+    assert_eq!(view.faults, [], "{}", view.toml);
+    assert!(
+        view.uses[0].line.starts_with("OLLAMA_MODELS="),
+        "{:?}",
+        view.uses
+    );
+}
+
+#[test]
+fn a_store_that_is_a_link_is_its_target_and_found_once() {
+    let mut machine = Machine::new();
+    ollama(&machine, "disk/ollama");
+    fs::create_dir_all(machine.path("home/lena/.ollama")).expect("made");
+    symlink(
+        machine.path("disk/ollama"),
+        machine.path("home/lena/.ollama/models"),
+    )
+    .expect("linked");
+    let same = machine.path("disk/../disk/ollama");
+    machine.variable("OLLAMA_MODELS", &same);
+    let view = machine.look();
+    assert_eq!(view.stores.len(), 1, "{:?}", view.stores);
+    let real = machine.path("disk/ollama").canonicalize().expect("there");
+    assert_eq!(Path::new(&view.stores[0].path), real);
+}
+
+#[test]
+fn no_link_leads_out_and_nothing_holds_the_search_up() {
+    let machine = Machine::new();
+    machine.put("secret/hidden.gguf", gguf());
+    machine.put("srv/models/real.gguf", gguf());
+    symlink(machine.path("secret"), machine.path("srv/models/out")).expect("linked");
+    symlink(
+        machine.path("secret/hidden.gguf"),
+        machine.path("srv/models/link.gguf"),
+    )
+    .expect("linked");
+    symlink(".", machine.path("srv/models/loop")).expect("linked");
+    // Opening it would wait for a writer.
+    let fifo = machine.path("srv/models/fifo.gguf");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).expect("a FIFO");
+    let mut deep = "srv/models".to_owned();
+    for _ in 0..30 {
+        deep += "/d";
+    }
+    machine.put(&format!("{deep}/far.gguf"), gguf());
+    let view = machine.look();
+    let found = store(&view, "srv/models");
+    assert_eq!(found.names, ["real"], "{found:?}");
+    assert!(!found.complete, "what is too deep was not looked at");
+    assert_eq!(found.bytes, 24);
+}
+
+#[test]
+fn limits_of_number_and_time_are_kept_and_told() {
+    let mut machine = Machine::new();
+    for number in 0..300 {
+        machine.put(&format!("srv/models/{number}.gguf"), gguf());
+    }
+    machine.around.limits.entries_max = 100;
+    let view = machine.look();
+    let found = store(&view, "srv/models");
+    assert!(!found.complete && found.models <= 100, "{found:?}");
+    machine.around.limits.entries_max = 1_000;
+    machine.around.limits.time_max = Duration::ZERO;
+    let began = Instant::now();
+    let view = machine.look();
+    let found = store(&view, "srv/models");
+    assert!(!found.complete, "{found:?}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn what_is_named_and_not_there_is_told_with_a_remedy() {
+    let mut machine = Machine::new();
+    let nowhere = machine.path("nowhere");
+    machine.variable("OLLAMA_MODELS", &nowhere);
+    let file = machine.put("file", "x");
+    let view = machine.desk().look(&[file]);
+    assert_eq!(view.stores.len(), 2, "{:?}", view.stores);
+    assert!(
+        view.stores
+            .iter()
+            .all(|store| store.problem.is_some() && store.remedy.is_some())
+    );
+    assert!(view.choices.cold.is_empty());
+}
+
+/// Everything below a directory: what it is, when it was changed.
+fn traces(directory: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![directory.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = path.symlink_metadata().expect("there");
+        if meta.is_dir() {
+            todo.extend(
+                fs::read_dir(&path)
+                    .expect("read")
+                    .map(|entry| entry.expect("read").path()),
+            );
+        }
+        found.insert(path, (meta.size(), meta.mtime_nsec(), meta.ctime_nsec()));
+    }
+    found
+}
+
+#[test]
+fn looking_and_checking_write_nothing() {
+    let machine = Machine::new();
+    ollama(&machine, "home/lena/.ollama/models");
+    let before = traces(machine.root.path());
+    let desk = machine.desk();
+    let view = desk.look(&[]);
+    desk.check(view.choices);
+    assert_eq!(traces(machine.root.path()), before);
+}
+
+#[test]
+fn what_is_confirmed_is_written_whole_and_loads() {
+    let machine = Machine::new();
+    ollama(&machine, "home/lena/.ollama/models");
+    let desk = machine.desk();
+    let proposed = desk.look(&[]);
+    let written = desk
+        .apply(proposed.choices.clone())
+        .expect("it can be written");
+    assert_eq!(
+        (written.state, &written.faults),
+        (SetupState::Written, &Vec::new())
+    );
+    let path = machine.path("etc/speedloader/config.toml");
+    let text = fs::read_to_string(&path).expect("there");
+    assert_eq!(text, proposed.toml);
+    let sources = Sources {
+        account: machine.around.account.clone(),
+        ..Sources::default()
+    };
+    let config = speedloader_config::load_path(&path, sources).expect("it is right");
+    assert_eq!(config.pools[0].name.as_str(), "local");
+    assert_eq!(config.cold[0].path, Path::new(&proposed.choices.cold[0]));
+    assert!(config.models_dir.is_dir() && config.mountpoint.is_some_and(|path| path.is_dir()));
+    let left = fs::read_dir(path.parent().expect("it has one"))
+        .expect("read")
+        .count();
+    assert_eq!(left, 1, "no temporary file is left");
+    // What is there is nobody's to write over.
+    let again = desk.apply(proposed.choices).expect("asked");
+    assert_eq!(again.state, SetupState::Proposed);
+    assert!(
+        again.faults[0].text.contains("already"),
+        "{:?}",
+        again.faults
+    );
+}
+
+#[test]
+fn wrong_choices_are_faults_of_their_keys_and_nothing_is_made() {
+    let machine = Machine::new();
+    let desk = machine.desk();
+    let good = desk.look(&[]).choices;
+    machine.put("full/file", "x");
+    let path = |below: &str| machine.path(below).display().to_string();
+    let cases = [
+        ("mountpoint", path("full")),
+        ("mountpoint", path("full/file")),
+        ("mountpoint", path("full/file/below")),
+        ("mountpoint", good.models_dir.clone()),
+        ("mountpoint", "relative".to_owned()),
+        ("models_dir", path("full/file")),
+        ("cold[0].path", path("nowhere")),
+        ("cold[0].path", good.models_dir.clone()),
+        ("pool[0].capacity", String::new()),
+    ];
+    for (key, value) in cases {
+        let mut choices = good.clone();
+        match key {
+            "mountpoint" => choices.mountpoint.clone_from(&value),
+            "models_dir" => choices.models_dir.clone_from(&value),
+            "cold[0].path" => choices.cold = vec![value.clone()],
+            _ => choices.pool_bytes = u64::MAX / 2,
+        }
+        let view = desk.apply(choices).expect("asked");
+        assert_eq!(view.state, SetupState::Proposed, "{key} {value}");
+        assert!(!view.faults.is_empty(), "{key} {value}");
+    }
+    assert!(!machine.path("etc/speedloader").exists());
+}
