@@ -15,6 +15,7 @@ use speedloader_policy::{Moves, Params, TierId, Tiers, Trace, TraceReader, repla
 
 use crate::harness::child::{self, Child};
 use crate::harness::{Mount, Site, mapping};
+use crate::model::op::Random;
 
 const MODELS: usize = 60;
 const LOADS: usize = 800;
@@ -30,35 +31,22 @@ const TOLERANCE: f64 = 0.02;
 /// what is remembered of those takes room from these for a while.
 const FOLLOWED: f64 = 0.7;
 
-/// Numbers that look random, the same in each run (SplitMix64).
-struct Numbers(u64);
+/// From 0 to 1.
+fn share(numbers: &mut Random) -> f64 {
+    (numbers.next() >> 11) as f64 / (1_u64 << 53) as f64
+}
 
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// A rank, the more often the smaller: rank r with a weight of 1 / (r + 1).
-    fn rank(&mut self) -> usize {
-        let total: f64 = (1..=MODELS).map(|rank| 1.0 / rank as f64).sum();
-        let mut left = self.share() * total;
-        for rank in 1..MODELS {
-            left -= 1.0 / rank as f64;
-            if left < 0.0 {
-                return rank - 1;
-            }
+/// A rank, the more often the smaller: rank r with a weight of 1 / (r + 1).
+fn rank(numbers: &mut Random) -> usize {
+    let total: f64 = (1..=MODELS).map(|rank| 1.0 / rank as f64).sum();
+    let mut left = share(numbers) * total;
+    for rank in 1..MODELS {
+        left -= 1.0 / rank as f64;
+        if left < 0.0 {
+            return rank - 1;
         }
-        MODELS - 1
     }
+    MODELS - 1
 }
 
 /// Names without anything in common: no model is another's kin.
@@ -110,13 +98,13 @@ struct Workload {
 
 impl Workload {
     fn start() -> Option<Workload> {
-        let mut numbers = Numbers(5);
+        let mut numbers = Random(5);
         let site = Site::new().option("policy.enabled=true");
         let (mut sizes, mut sums) = (Vec::new(), Vec::new());
         for (model, seed) in (0..MODELS).zip(1..) {
             // From 512 KiB to 8 MiB, as many of them in each doubling; whole pages, which is what a pool
             // takes for them, and the simulator knows nothing of pages.
-            let bytes = (numbers.share().mul_add(4.0, 19.0)).exp2() as u64;
+            let bytes = (share(&mut numbers).mul_add(4.0, 19.0)).exp2() as u64;
             let path = site.cold(0, name(model));
             let written = write_gguf(&path, bytes, 1, seed).unwrap();
             let file = File::options().write(true).open(&path).unwrap();
@@ -200,10 +188,10 @@ fn a_zipf_workload_hits_as_often_as_the_simulator_says_and_its_shift_is_followed
     let Some(mut workload) = Workload::start() else {
         return;
     };
-    let mut numbers = Numbers(7);
+    let mut numbers = Random(7);
     for load in 0..LOADS {
         // The least popular become the most popular.
-        let rank = numbers.rank();
+        let rank = rank(&mut numbers);
         let model = match load < LOADS / 2 {
             true => rank,
             false => MODELS - 1 - rank,
