@@ -3,6 +3,7 @@
 //! its own, so this list, read downwards, is the map.
 
 pub mod machine;
+pub mod whole_file;
 pub mod pressure;
 pub mod load_log;
 pub mod models;

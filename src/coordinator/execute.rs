@@ -35,8 +35,6 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 const CLOSE_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a promotion waits for room that is about to be free.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
-/// How often it is looked whether it is.
-const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -263,10 +261,7 @@ impl Coordinator {
     fn let_drains_end(&self) {
         let until = Instant::now() + DRAIN_PATIENCE;
         for pool in self.pools() {
-            self.drainer.check_now();
-            while Instant::now() < until && pool.wait_while_draining(DRAIN_LOOK_INTERVAL) {
-                self.drainer.check_now();
-            }
+            self.wait_while_draining(&pool, until, || true);
         }
     }
 

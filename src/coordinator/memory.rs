@@ -322,15 +322,11 @@ impl Coordinator {
     /// Memory of what was dropped is free as soon as the drainer has looked. Without waiting for that the
     /// next look would have more dropped.
     fn wait_until_free(&self, change: &Change) {
-        let until = Instant::now() + FREE_PATIENCE;
         let drains = || {
-            let usage = change.pool.usage().ok()?;
-            (usage.draining_bytes > change.usage.draining_bytes).then_some(())
+            let usage = change.pool.usage();
+            usage.is_ok_and(|usage| usage.draining_bytes > change.usage.draining_bytes)
         };
-        while drains().is_some() && Instant::now() < until {
-            self.drainer.check_now();
-            change.pool.wait_while_draining(LOOK_INTERVAL_MIN);
-        }
+        self.wait_while_draining(&change.pool, Instant::now() + FREE_PATIENCE, drains);
     }
 
     /// Copies that nobody waits for are not worth somebody's memory.

@@ -22,6 +22,9 @@ use crate::view::Level;
 /// How long dropped spares may take until their memory is free.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How often it is looked again whether what drains has gone.
+const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 fn failed(what: &str, error: &FsError) -> Message {
     let code = match &error.kind {
         ErrorKind::TooLarge { .. } => Code::TooLarge,
@@ -276,9 +279,22 @@ impl Coordinator {
                 surplus = surplus.saturating_sub(occupied);
             }
         }
+        self.wait_while_draining(pool, Instant::now() + DROP_PATIENCE, || used() > bytes);
+    }
+
+    /// Waits until nothing drains in a pool any more, as long as `is_needed`.
+    pub(super) fn wait_while_draining(
+        &self,
+        pool: &Pool,
+        until: Instant,
+        is_needed: impl Fn() -> bool,
+    ) {
+        // What nobody uses any more is free as soon as the drainer has looked.
         self.drainer.check_now();
-        let until = Instant::now() + DROP_PATIENCE;
-        while used() > bytes && pool.wait_while_draining(DROP_PATIENCE) && Instant::now() < until {}
+        while is_needed() && Instant::now() < until && pool.wait_while_draining(DRAIN_LOOK_INTERVAL)
+        {
+            self.drainer.check_now();
+        }
     }
 
     pub(super) fn pool_named(&self, name: &str) -> Result<Arc<Pool>, Message> {

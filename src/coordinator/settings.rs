@@ -1,7 +1,7 @@
 //! The configuration as a form: its fields, what a change would mean, and saving it with the file's comments kept.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use crate::view::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, Level, SettingChange,
     SettingsView,
 };
+use crate::whole_file;
 
 /// Unchanged lines that are shown around changed ones.
 const CONTEXT: usize = 1;
@@ -202,29 +203,14 @@ fn field_view(entry: Entry) -> FieldView {
 
 /// Replaces a file whole, with its permissions and owner.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
     let found = fs::metadata(path)?;
-    let temporary = directory.join(format!(".config.toml.{}", std::process::id()));
-    // What a crash of a former process of our number has left.
-    let _ = fs::remove_file(&temporary);
-    let written = (|| {
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)?;
+    let as_found = |file: &File| {
         file.set_permissions(fs::Permissions::from_mode(found.mode() & 0o7777))?;
         // An ordinary user's file is that user's already.
-        let _ = fchown(&file, Some(found.uid()), Some(found.gid()));
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    })();
-    if written.is_err() {
-        // It is ours and of no use.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+        let _ = fchown(file, Some(found.uid()), Some(found.gid()));
+        Ok(())
+    };
+    whole_file::write(path, bytes, as_found, |from, to| fs::rename(from, to))
 }
 
 /// The lines that differ, with a little of what is around them.

@@ -1,7 +1,7 @@
 //! Where a person is served: what was found, what follows from choices, and writing it.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +16,7 @@ use crate::pressure;
 use crate::view::{
     FaultView, FileSystemView, SetupChoices, SetupState, SetupView, StoreKind, StoreView,
 };
+use crate::whole_file;
 
 /// Where the configuration goes, and what else it is made of.
 #[derive(Clone, Debug)]
@@ -190,27 +191,11 @@ fn make(directory: &Path) -> io::Result<()> {
 
 /// Writes a file that appears whole or not at all; what is there already is replaced only if it may be.
 fn write(path: &Path, bytes: &[u8], may_replace: bool) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    make(directory)?;
-    let temporary = directory.join(format!(".speedloader-set-up.{}", std::process::id()));
-    // What a crash of a former process of our number has left.
-    let _ = fs::remove_file(&temporary);
-    let written = (|| {
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        match may_replace {
-            true => fs::rename(&temporary, path)?,
-            // Not over one that somebody else has just made.
-            false => fs::hard_link(&temporary, path)?,
-        }
-        File::open(directory)?.sync_all()
-    })();
-    // Renamed it is gone already; else it is of no more use.
-    let _ = fs::remove_file(&temporary);
-    written
+    make(path.parent().unwrap_or(Path::new("/")))?;
+    let readable = |file: &File| file.set_permissions(fs::Permissions::from_mode(0o644));
+    whole_file::write(path, bytes, readable, |from, to| match may_replace {
+        true => fs::rename(from, to),
+        // Not over one that somebody else has just made.
+        false => fs::hard_link(from, to),
+    })
 }
