@@ -20,7 +20,7 @@ pub use suggest::suggest;
 pub const PROTOCOL: u32 = 1;
 
 /// No name is longer than a path can be.
-const NAME_BYTES_MAX: usize = 4_096;
+pub const NAME_BYTES_MAX: usize = 4_096;
 /// So many names fit a command line; more are a mistake.
 const NAMES_MAX: usize = 10_000;
 /// So many keys can be changed at once; there are fewer than that.

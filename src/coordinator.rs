@@ -52,7 +52,7 @@ mod execute;
 use cause::{Cause, Why};
 pub use events::EventLog;
 pub use host::Host;
-pub use journal::Journal;
+pub use journal::{Journal, Resident, ResidentFile, parse_resident};
 use loads::{Loads, Opener, Reading};
 use memory::MemoryState;
 use remotes::Remotes;
