@@ -144,6 +144,8 @@ pub struct Coordinator {
     drainer: Arc<Drainer>,
     mover: OnceLock<Mover>,
     pools: RwLock<Vec<Arc<Pool>>>,
+    /// Of all pools since the start: events tell of some that are gone.
+    pool_names: Mutex<HashMap<PoolId, String>>,
     next_pool: AtomicU64,
     remotes: Remotes,
     /// Wakes the thread that minds remote pools.
@@ -220,6 +222,7 @@ impl Coordinator {
             drainer,
             mover: OnceLock::new(),
             pools: RwLock::default(),
+            pool_names: Mutex::default(),
             next_pool: AtomicU64::new(0),
             remotes: Remotes::default(),
             remote_wakeup,
@@ -337,9 +340,19 @@ impl Coordinator {
         self.pools().into_iter().find(|pool| pool.id() == id)
     }
 
+    /// The name of a pool, also of one that is gone already.
     fn pool_name(&self, id: PoolId) -> String {
-        self.pool(id)
-            .map_or_else(|| format!("pool {id}"), |pool| pool.name().to_owned())
+        let names = self.lock_pool_names();
+        names
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| format!("pool {id}"))
+    }
+
+    fn lock_pool_names(&self) -> MutexGuard<'_, HashMap<PoolId, String>> {
+        self.pool_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the thread to think again.

@@ -137,6 +137,8 @@ impl Coordinator {
 
     /// Lets plans use a pool: the fastest comes first.
     pub(super) fn add_pool(&self, pool: &Arc<Pool>) {
+        self.lock_pool_names()
+            .insert(pool.id(), pool.name().to_owned());
         self.write_pools(|pools| {
             pools.push(Arc::clone(pool));
             pools.sort_by_key(|pool| std::cmp::Reverse(pool.speed_bytes_per_sec()));

@@ -257,9 +257,18 @@ pub fn unmount(at: &Path, patience: Duration) -> Result<(), Failure> {
             Err(error) => return Err(Failure::io("unmount", at, &error.into())),
         }
     }
-    // It is empty, or not ours.
-    let _ = fs::remove_dir(at);
+    remove_empty(at);
     Ok(())
+}
+
+/// Removes the place of a mount and what was made for it above, as far as it is empty.
+fn remove_empty(at: &Path) {
+    for directory in at.ancestors().take(3) {
+        // What holds anything stays, and all above it.
+        if fs::remove_dir(directory).is_err() {
+            return;
+        }
+    }
 }
 
 /// Takes the mount away from everybody who does not use it already; the kernel ends it when they let go.
@@ -271,7 +280,7 @@ pub fn detach(at: &Path) -> Result<(), Failure> {
         rustix::mount::unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
             .map_err(|error| Failure::io("detach", at, &error.into()))?;
     }
-    let _ = fs::remove_dir(at);
+    remove_empty(at);
     Ok(())
 }
 

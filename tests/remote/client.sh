@@ -1,0 +1,57 @@
+# On `client`: the scenarios that $SCENARIOS names, one after the other, and the table of what came of them.
+set -uo pipefail
+. /share/pool.sh
+
+cp /share/speedloader /usr/bin/speedloader
+modprobe -a nvme-tcp nvme-fabrics xfs
+# Each in a shell of its own, which ends with the first thing that goes wrong.
+run_scenario() {
+    bash -c 'set -Eeuo pipefail
+        . /share/pool.sh
+        for file in lifecycle failures refusals ratios; do . "/share/$file.sh"; done
+        trap "echo \"    at line \$LINENO: \$BASH_COMMAND\" >&2" ERR
+        case $1 in
+            lost-*-*) rest=${1#lost-}; lost "${rest%%-*}" "${rest#*-}" ;;
+            *) "scenario_$1" ;;
+        esac' scenario "$1"
+}
+
+# Whatever a scenario that failed has left.
+clear_away() {
+    local controller at
+    [ ! -e /run/daemon.pid ] || kill -KILL "$(cat /run/daemon.pid)" 2>/dev/null
+    rm -f /run/daemon.pid /share/report
+    for at in $(awk '$1 ~ "^/dev/nvme" || $1 == "speedloader" {print $2}' /proc/mounts); do umount -l "$at"; done
+    for controller in /sys/class/nvme/*/delete_controller; do [ ! -e "$controller" ] || echo 1 >"$controller"; done
+    : >/share/.vm/cont.meadowlark
+    power_cut
+    boot
+}
+
+echo "kernel $(uname -r)"
+host_root "$root" || exit 1
+mkdir -p "$site"/{models,mnt,state}
+cp -r /share/models "$models"
+until_true 90 "meadowlark answers" is_up
+rm -f "$table"
+failed=0 passed=0
+for scenario in $SCENARIOS; do
+    start=$(now)
+    echo "== $scenario"
+    : >/run/daemon.log
+    if run_scenario "$scenario"; then
+        passed=$((passed + 1))
+        echo "   passed, $(since "$start") s"
+    else
+        failed=$((failed + 1))
+        echo "   FAILED, $(since "$start") s"
+        row "$scenario" FAILED - - - - -
+        clear_away
+    fi
+done
+echo
+awk -F'\t' -v OFS='\t' 'BEGIN {print "point", "what happened", "s", "limit", "bytes", "left over", "recovery"} {print}' "$table" |
+    awk -F'\t' '{for (i = 1; i <= NF; i++) {cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i)}}
+        END {for (r = 1; r <= NR; r++) {line = ""; for (i = 1; i <= 7; i++) line = line sprintf("%-*s  ", width[i], cell[r, i]); sub(/ +$/, "", line); print line}}'
+echo "test result: $passed passed; $failed failed"
+[ "$failed" = 0 ]

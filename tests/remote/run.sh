@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Tests in virtual machines, as root on Debian:  run.sh short|all|fallback
+#
+#   short     a remote pool over TCP between two machines, and what happens when the other one dies
+#   all       the whole table: TCP and RDMA, every point of failure, what must be refused, and ratios
+#   fallback  the mounted tests and real engines on Debian 12's own kernel, which has no FUSE passthrough
+#
+# SPEEDLOADER_VM_SCENARIOS="NAME..." runs those scenarios alone.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+cd "$repository"
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+share=$(mktemp -d)
+# shellcheck disable=SC2317 # reached by the trap
+finish() { rm -rf "$share"; }
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# What is built for guests is optimised a little: their processors are emulated.
+fallback() {
+    local built tests
+    built=$(cargo test --profile guest --workspace --locked --test main --no-run --message-format=json)
+    tests=$(python3 -c '
+import json, sys
+for line in sys.stdin:
+    found = json.loads(line)
+    if found.get("executable") and found["target"]["name"] == "main" and "test" in found["target"]["kind"]:
+        print(found["executable"])' <<<"$built")
+    python3 tests/engines/setup.py tests/.venv >/dev/null
+    cp "$tests" "$share/tests"
+    cp "$target/guest/speedloader" "$here/host-root.sh" "$share/"
+    # The shift of the workload's favourites takes 400 loads, each with a process of its own.
+    nice -n 10 bash "$here/vm.sh" -k bookworm -s "$share" -r -d 8192 -c 2 -m 4096 -t 3000 \
+        -e "REPOSITORY=$repository" -e "PROGRAM=$target/guest/speedloader" -e PATIENCE=20 -e MOVES=100 \
+        -e "FILTERS=${SPEEDLOADER_VM_FILTERS:-mounted::}" -e "ENGINES=llama-mmap,llama-none,llama-dio,safetensors" \
+        box="$here/fallback.sh"
+}
+
+moments="reach ram export connect format mount promoting reading idle disconnecting"
+
+# With what kind of build: the short pass takes the one that the other steps have made.
+pool() { # PROFILE LIMIT SCENARIO...
+    local profile=$1 limit=$2 engines=''
+    shift 2
+    cargo build --profile "$profile" --workspace --locked
+    local built=$target/${profile/#dev/debug}/speedloader
+    objcopy --strip-debug "$built" "$share/speedloader" 2>/dev/null || cp "$built" "$share/speedloader"
+    cp "$here"/{client,pool,state,host-root,lifecycle,failures,refusals,ratios}.sh "$here/reader.py" "$share/"
+    python3 tests/engines/setup.py tests/.venv >/dev/null && engines=1
+    mkdir -p "$share/models/org/model"
+    if [ -n "$engines" ]; then
+        tests/.venv/base/bin/python tests/engines/models.py hf --size 24M --shards 2 --seed 3 "$share/models/org/model"
+        tests/.venv/base/bin/python tests/engines/models.py gguf --size 8M --seed 1 "$share/models/one.gguf"
+    else
+        echo "SKIPPED engines: their Python packages cannot be had here; bytes are compared all the same"
+        head -c 8M /dev/urandom >"$share/models/one.gguf"
+        head -c 24M /dev/urandom >"$share/models/org/model/model-00001-of-00002.safetensors"
+    fi
+    nice -n 10 bash "$here/vm.sh" -k trixie -s "$share" -r -d 2048 -t "$limit" \
+        -e "REPOSITORY=$repository" -e "ENGINES=$engines" -e "SCENARIOS=${SPEEDLOADER_VM_SCENARIOS:-$*}" \
+        meadowlark="$here/node.sh" client="$here/client.sh"
+}
+
+short() {
+    pool dev 900 tcp lost-target-format lost-daemon-connect lost-target-reading lost-daemon-promoting
+}
+
+all() {
+    local scenarios=(tcp rdma ratios) who moment
+    for who in target daemon; do
+        for moment in $moments; do scenarios+=("lost-$who-$moment"); done
+    done
+    scenarios+=(lost-link-reading lost-link-idle lost-frozen-reading lost-frozen-promoting)
+    scenarios+=(refused-{memory,size,ssh,module,other-host,foreign,nqn,names})
+    pool guest 6000 "${scenarios[@]}"
+}
+
+case ${1:-} in
+    short | all | fallback) "$1" ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
