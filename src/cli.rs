@@ -32,6 +32,7 @@ mod top;
 mod transfers;
 mod umount;
 mod version;
+mod remote_agent;
 mod web_url;
 mod openapi;
 mod wait;
@@ -103,6 +104,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Forecast(arguments) => forecast::run(&arguments, context),
         Verb::Health(arguments) => health::run(&arguments, context),
         Verb::History(arguments) => history::run(&arguments, context),
+        Verb::RemoteAgent(arguments) => remote_agent::run(&arguments, context),
         Verb::WebUrl(arguments) => web_url::run(&arguments, context),
         Verb::Openapi(arguments) => openapi::run(&arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),

@@ -20,7 +20,7 @@ pub use suggest::suggest;
 pub const PROTOCOL: u32 = 1;
 
 /// No name is longer than a path can be.
-const NAME_BYTES_MAX: usize = 4_096;
+pub const NAME_BYTES_MAX: usize = 4_096;
 /// So many names fit a command line; more are a mistake.
 const NAMES_MAX: usize = 10_000;
 /// So many keys can be changed at once; there are fewer than that.
@@ -87,7 +87,12 @@ pub enum Command {
     },
     /// The pools: [`View::Tiers`].
     Tiers {},
-    /// Set a configured pool up and use it: [`View::Moves`].
+    /// What would be done to set a configured pool up: [`View::Steps`]. Nothing is done.
+    TierSteps {
+        /// The pool.
+        name: String,
+    },
+    /// Set a configured pool up and use it: [`View::Moves`]; of a remote pool the progress is [`View::Steps`].
     TierConnect {
         /// The pool.
         name: String,
@@ -197,6 +202,7 @@ impl Command {
                 check_name("pin", "pool", pool)
             }
             Self::Unpin { name } => check_name("unpin", "name", name),
+            Self::TierSteps { name } => check_name("tier-steps", "name", name),
             Self::TierConnect { name } => check_name("tier-connect", "name", name),
             Self::TierDisconnect { name, force: _ } => check_name("tier-disconnect", "name", name),
             Self::TierResize { name, capacity } => {

@@ -27,6 +27,7 @@ use crate::engines::Engines;
 use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
 use crate::pressure::MemoryWatch;
+pub use crate::view::human::chain;
 use crate::view::{DaemonState, Level};
 
 mod events;
@@ -35,6 +36,7 @@ mod history;
 mod world;
 mod loads;
 mod pools;
+mod remotes;
 mod cause;
 mod moves;
 mod warm_up;
@@ -50,9 +52,10 @@ mod execute;
 use cause::{Cause, Why};
 pub use events::EventLog;
 pub use host::Host;
-pub use journal::Journal;
+pub use journal::{Journal, Resident, ResidentFile, parse_resident};
 use loads::{Loads, Opener, Reading};
 use memory::MemoryState;
+use remotes::Remotes;
 use warm_up::WarmUp;
 use world::World;
 
@@ -79,6 +82,8 @@ pub struct Parts {
     pub watch: Arc<MemoryWatch>,
     /// What engines have loaded.
     pub engines: Engines,
+    /// Wakes the thread that minds remote pools.
+    pub remote_wakeup: Sender<()>,
     /// Told when somebody asks for the end.
     pub end: Sender<()>,
 }
@@ -140,6 +145,9 @@ pub struct Coordinator {
     mover: OnceLock<Mover>,
     pools: RwLock<Vec<Arc<Pool>>>,
     next_pool: AtomicU64,
+    remotes: Remotes,
+    /// Wakes the thread that minds remote pools.
+    remote_wakeup: Sender<()>,
     world: World,
     moves: Mutex<Moves>,
     loads: Mutex<Loads>,
@@ -190,6 +198,7 @@ impl Coordinator {
             journal,
             watch,
             engines,
+            remote_wakeup,
             end,
         } = parts;
         let (wakeup, wakeups) = crossbeam_channel::unbounded();
@@ -212,6 +221,8 @@ impl Coordinator {
             mover: OnceLock::new(),
             pools: RwLock::default(),
             next_pool: AtomicU64::new(0),
+            remotes: Remotes::default(),
+            remote_wakeup,
             moves: Mutex::new(Moves {
                 learned,
                 pins,
@@ -398,6 +409,8 @@ impl Coordinator {
         self.save_residency();
         self.lock_moves().warm_up.part();
         self.watch.wake();
+        // Full: it is awake.
+        let _ = self.remote_wakeup.try_send(());
     }
 
     fn is_parted(&self) -> bool {
@@ -632,16 +645,4 @@ impl Coordinator {
             }
         }
     }
-}
-
-/// An error with its causes, as one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -142,6 +142,7 @@ pub struct Running {
     http: Option<HttpServer>,
     thread: std::thread::JoinHandle<()>,
     memory: std::thread::JoinHandle<()>,
+    remotes: std::thread::JoinHandle<()>,
     asked: Receiver<()>,
     // Put back at the end.
     _read_ahead: Vec<ReadAhead>,
@@ -171,6 +172,7 @@ impl Running {
         let journal = Journal::open(&config.state_dir)
             .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
         let (end, asked) = bounded(1);
+        let (remote_wakeup, remote_wakeups) = bounded(1);
         let watch = MemoryWatch::new().map_err(|error| io("watch memory", &error))?;
         let watch = Arc::new(watch);
         let parts = Parts {
@@ -182,6 +184,7 @@ impl Running {
             journal,
             engines: Engines::start(&config.engines.ask, config.engines.interval),
             config: config.clone(),
+            remote_wakeup,
             end,
         };
         let (coordinator, wakeups) = Coordinator::new(parts);
@@ -205,6 +208,11 @@ impl Running {
             .name("memory".to_owned())
             .spawn(move || minds.mind_memory(&watch))
             .map_err(|error| io("start a thread", &error))?;
+        let minds = Arc::clone(&coordinator);
+        let remotes = std::thread::Builder::new()
+            .name("remotes".to_owned())
+            .spawn(move || minds.mind_remotes(&remote_wakeups))
+            .map_err(|error| io("start a thread", &error))?;
         let read_ahead = raise_read_ahead(&config, &fs, &coordinator);
         coordinator.set_ready(mounted.passthrough());
         let http = start_http(&config, &coordinator);
@@ -216,6 +224,7 @@ impl Running {
             http,
             thread,
             memory,
+            remotes,
             asked,
             _read_ahead: read_ahead,
         })
@@ -274,7 +283,9 @@ impl Running {
         self.coordinator.part();
         // It has just been woken to see that this is the end.
         let _ = self.memory.join();
+        let _ = self.remotes.join();
         self.coordinator.end_mover(SHUTDOWN_PATIENCE);
+        self.coordinator.release_remotes(keep_pools);
         self.coordinator.release_pools(keep_pools);
         self.coordinator.stop();
         self.fs.stop();

@@ -198,8 +198,8 @@ fn split(answer: &[u8]) -> Option<(&str, &[u8])> {
     ))
 }
 
-/// Whether as many bytes have come as the head promises.
-fn is_whole(answer: &[u8]) -> bool {
+/// Whether as many bytes of an answer have come as its head promises.
+pub fn is_whole(answer: &[u8]) -> bool {
     let length = |head: &str| {
         head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
@@ -211,7 +211,8 @@ fn is_whole(answer: &[u8]) -> bool {
         .is_some_and(|(head, body)| length(head).is_some_and(|length| body.len() >= length))
 }
 
-fn body_of(answer: &[u8]) -> Option<Vec<u8>> {
+/// The body of an answer over HTTP; none unless its status is 200.
+pub fn body_of(answer: &[u8]) -> Option<Vec<u8>> {
     let (head, body) = split(answer)?;
     let mut words = head.lines().next()?.split(' ');
     let is_http = words.next()?.starts_with("HTTP/1.");

@@ -9,6 +9,7 @@ pub mod load_log;
 pub mod models;
 pub mod view;
 pub mod command;
+pub mod remote;
 pub mod setup;
 pub mod engines;
 pub mod control;

@@ -146,10 +146,7 @@ pub struct Logged {
 /// # Errors
 /// When a file is there but cannot be read, or is no plain file of a sensible size.
 pub fn read(directory: &Path) -> io::Result<Logged> {
-    let mut reader = TraceReader::new();
-    // A header of ours is always right.
-    let _ = reader.line(HEADER);
-    let (mut skipped, mut last_secs) = (0, 0);
+    let mut files = Vec::new();
     for name in [OLDER, NEWER] {
         let path = directory.join(name);
         let metadata = match fs::symlink_metadata(&path) {
@@ -161,8 +158,22 @@ pub fn read(directory: &Path) -> io::Result<Logged> {
             let text = format!("{} is no plain file of a sensible size", path.display());
             return Err(io::Error::other(text));
         }
-        let mut lines = BufReader::new(File::open(path)?.take(FILE_BYTES_MAX));
-        let mut line = Vec::new();
+        files.push(BufReader::new(File::open(path)?.take(FILE_BYTES_MAX)));
+    }
+    parse(files)
+}
+
+/// The log that is in `files`, the older one first.
+///
+/// # Errors
+/// When one cannot be read; no contents are an error.
+pub fn parse(files: impl IntoIterator<Item = impl BufRead>) -> io::Result<Logged> {
+    let mut reader = TraceReader::new();
+    // A header of ours is always right.
+    let _ = reader.line(HEADER);
+    let (mut skipped, mut last_secs) = (0, 0);
+    let mut line = Vec::new();
+    for mut lines in files {
         while next_line(&mut lines, &mut line)? {
             let read = std::str::from_utf8(&line)
                 .is_ok_and(|text| text == HEADER || add(&mut reader, &mut last_secs, text));

@@ -40,7 +40,10 @@ pub use status::{
     TotalsView,
 };
 pub use table::Style;
-pub use tier::{HomeRole, HomeState, HomeView, TierKind, TierState, TierView, TiersView};
+pub use tier::{
+    HomeRole, HomeState, HomeView, StepState, StepView, StepsView, TierKind, TierState, TierView,
+    TiersView,
+};
 pub use transfer::{
     MoveView, MovesView, Outcome, PlanView, PlannedView, TransferState, TransferView, TransfersView,
 };
@@ -59,6 +62,8 @@ pub enum View {
     Models(ModelsView),
     /// Pools.
     Tiers(TiersView),
+    /// What is done to set a pool up, or to take it down.
+    Steps(StepsView),
     /// Copies.
     Transfers(TransfersView),
     /// Where files are.
@@ -121,6 +126,7 @@ impl View {
             Self::Status(status) => status.text(now_ms, style),
             Self::Models(view) => table::render_or_none(&view.models, "models", now_ms, style),
             Self::Tiers(view) => table::render_or_none(&view.tiers, "tiers", now_ms, style),
+            Self::Steps(view) => table::render_or_none(&view.steps, "steps", now_ms, style),
             Self::Transfers(view) => {
                 table::render_or_none(&view.transfers, "transfers", now_ms, style)
             }

@@ -100,6 +100,8 @@ section! {
         pub allowed_host_nqn: Option<Nqn> = Unset("this machine's /etc/nvme/hostnqn"), Remount;
         /// How many bytes a second it gives, to order the pools by.
         pub speed: Option<Bytes> = Unset("it is measured"), Live, from "1MiB" to "16TiB";
+        /// Connect it at start, and again when it was lost; false: only on command.
+        pub connect: bool = Value("true"), Live;
         /// How long one command on the other machine may take.
         pub ssh_timeout: Duration = Value("30s"), Live, from "1s" to "1h";
         /// How long connecting may take.

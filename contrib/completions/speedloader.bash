@@ -67,6 +67,9 @@ _speedloader() {
             speedloader,promote)
                 cmd="speedloader__subcmd__promote"
                 ;;
+            speedloader,remote-agent)
+                cmd="speedloader__subcmd__remote__subcmd__agent"
+                ;;
             speedloader,rescan)
                 cmd="speedloader__subcmd__rescan"
                 ;;
@@ -202,6 +205,9 @@ _speedloader() {
             speedloader__subcmd__help,promote)
                 cmd="speedloader__subcmd__help__subcmd__promote"
                 ;;
+            speedloader__subcmd__help,remote-agent)
+                cmd="speedloader__subcmd__help__subcmd__remote__subcmd__agent"
+                ;;
             speedloader__subcmd__help,rescan)
                 cmd="speedloader__subcmd__help__subcmd__rescan"
                 ;;
@@ -311,7 +317,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -765,7 +771,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config web-url openapi version demo completions man help"
+            opts="mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1087,6 +1093,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__promote)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__remote__subcmd__agent)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1568,6 +1588,28 @@ _speedloader() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        speedloader__subcmd__remote__subcmd__agent)
+            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         speedloader__subcmd__rescan)
             opts="-v -q -h --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1773,7 +1815,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__tiers__subcmd__connect)
-            opts="-v -q -h --config --socket --json --verbose --quiet --help"
+            opts="-v -q -h --dry-run --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

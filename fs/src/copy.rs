@@ -21,7 +21,7 @@ pub use source::{FileSource, KEPT_BLOCK_BYTES, Source};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::identity::Identity;
-use crate::replica::{Digest, DigestKind, Partial};
+use crate::replica::{Digest, DigestKind, Partial, Replica};
 use crate::sys::map::{FileMap, HugeBuffer, PAGE_BYTES};
 use hash::{Parts, Sequential};
 
@@ -88,6 +88,46 @@ pub fn copy(
         }
         _ => Ok(found),
     }
+}
+
+/// Reads a whole replica and compares it with its digest: what lay where others could reach it is not
+/// served before. False when it is damaged.
+///
+/// # Errors
+/// Io.
+pub fn verify(replica: &Replica) -> FsResult<bool> {
+    let path = &replica.meta().origin.path;
+    let failed = |error| FsError::io("verify", path, error);
+    let chunk_bytes = CopySettings::default().chunk_bytes;
+    let size_bytes = replica.size_bytes();
+    let digest = replica.meta().digest;
+    let parts = Parts::new(digest.kind, size_bytes, chunk_bytes);
+    let mut sequence = Sequential::new();
+    let source = FileSource::new(replica.file().try_clone().map_err(failed)?);
+    let len = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
+    let mut buffer = HugeBuffer::new(len).map_err(failed)?;
+    let mut offset = 0;
+    while offset < size_bytes {
+        let wanted = usize::try_from(chunk_bytes.min(size_bytes - offset)).unwrap_or(usize::MAX);
+        let mut done = 0;
+        while done < wanted {
+            let rest = &mut buffer.bytes_mut()[done..];
+            match source.read_at(rest, offset + done as u64) {
+                Ok(0) => return Ok(false),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error).at_offset(offset)),
+            }
+        }
+        let bytes = &buffer.bytes_mut()[..wanted];
+        match &parts {
+            Some(parts) => parts.hash(bytes, offset),
+            None => sequence.update(bytes),
+        }
+        offset += wanted as u64;
+    }
+    let found = parts.map_or_else(|| sequence.finish(), |parts| parts.digest());
+    Ok(found == digest)
 }
 
 /// The source must be the very file, unchanged in every respect, that the partial is a copy of.
@@ -258,10 +298,7 @@ impl Run<'_> {
         let page = usize::try_from(PAGE_BYTES).unwrap_or(1);
         let bytes = &mut self.buffer(buffer).map_err(failed)?[..wanted.next_multiple_of(page)];
         self.fill(bytes, range, piece)?;
-        let written = self
-            .partial
-            .file()
-            .write_all_at(&bytes[..wanted], range.start);
+        let written = self.partial.write_at(&bytes[..wanted], range.start);
         written.map_err(|error| {
             if errno::is_out_of_space(&error) {
                 let kind = ErrorKind::NoSpace {
@@ -358,6 +395,7 @@ impl Run<'_> {
         let buffer = self.buffer(buffer)?;
         let bytes = &mut buffer[..length(range)];
         self.partial.file().read_exact_at(bytes, range.start)?;
+        self.partial.forget_pages(range);
         Ok(bytes)
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attr::{Attr, Kind};
 use crate::ids::{DirId, FileId, HomeId, NodeId};
+use crate::pool::Reach;
 use crate::replica::Replica;
 
 /// A name of a file: the directory and the last component.
@@ -111,6 +112,14 @@ impl std::ops::Deref for Live {
 impl std::ops::DerefMut for Live {
     fn deref_mut(&mut self) -> &mut InUse {
         self.more.get_or_insert_default()
+    }
+}
+
+impl InUse {
+    /// The copy that new opens get: the fastest whose pool answers.
+    pub fn serving(&self) -> Option<&Replica> {
+        let answers = |replica: &&Replica| replica.pool().reach() == Reach::Answers;
+        self.replicas.iter().find(answers)
     }
 }
 

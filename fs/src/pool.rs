@@ -15,7 +15,7 @@ mod speed;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::ids::PoolId;
 use crate::seam::Seam;
 use crate::tmpfs::{self, DroppedOption, TmpfsSettings};
 use layout::Layout;
-pub(crate) use layout::open_unnamed;
+pub(crate) use layout::{open_unnamed, reopen_direct};
 pub use reservation::Reservation;
 
 /// What a pool is made of.
@@ -81,6 +81,17 @@ struct Ledger {
     closing: bool,
 }
 
+/// Whether the memory behind a pool can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers.
+    Answers = 0,
+    /// It does not, and may again: nothing new is read from it, and nothing of it is forgotten.
+    Silent = 1,
+    /// It is gone for good, with all that was in it.
+    Lost = 2,
+}
+
 /// A connected pool.
 pub struct Pool {
     id: PoolId,
@@ -95,6 +106,7 @@ pub struct Pool {
     dropped_options: Vec<DroppedOption>,
     directory_limit_bytes: AtomicU64,
     speed_bytes_per_sec: AtomicU64,
+    reach: AtomicU8,
     seam: Arc<dyn Seam>,
     ledger: Mutex<Ledger>,
     /// Told whenever a claim is given back.
@@ -133,6 +145,7 @@ impl Pool {
             dropped_options: prepared.dropped_options,
             directory_limit_bytes: AtomicU64::new(directory_limit_bytes),
             speed_bytes_per_sec: AtomicU64::new(settings.speed_bytes_per_sec.unwrap_or(0)),
+            reach: AtomicU8::new(Reach::Answers as u8),
             seam: settings.seam,
             ledger: Mutex::default(),
             room: Condvar::new(),
@@ -184,6 +197,26 @@ impl Pool {
         self.speed_bytes_per_sec.store(speed, Ordering::Relaxed);
     }
 
+    /// Whether the memory behind it can be had, as far as is known.
+    pub fn reach(&self) -> Reach {
+        match self.reach.load(Ordering::Acquire) {
+            0 => Reach::Answers,
+            1 => Reach::Silent,
+            _ => Reach::Lost,
+        }
+    }
+
+    /// Says whether the memory behind it can be had. What is lost stays lost.
+    pub fn set_reach(&self, reach: Reach) {
+        let lost = Reach::Lost as u8;
+        // Whoever lost it has the last word.
+        let _ = self
+            .reach
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                (now != lost).then_some(reach as u8)
+            });
+    }
+
     /// The directory of complete replicas.
     pub fn replicas_directory(&self) -> &OwnedFd {
         &self.replicas
@@ -230,7 +263,7 @@ impl Pool {
     pub fn try_reserve(self: &Arc<Self>, size_bytes: u64) -> FsResult<Reservation> {
         let needed_bytes = self.footprint_bytes(size_bytes);
         let mut ledger = self.ledger();
-        if ledger.closing {
+        if ledger.closing || self.reach() != Reach::Answers {
             return Err(FsError::new("reserve", ErrorKind::PoolGone).at_file(&self.path));
         }
         let usage = self.usage_under(&ledger)?;

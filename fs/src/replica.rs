@@ -25,7 +25,7 @@ pub use partial::Partial;
 
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::pool::{Pool, Reservation};
+use crate::pool::{Pool, Reach, Reservation};
 use crate::rel_path::RelPath;
 use crate::sys::lease;
 
@@ -173,6 +173,15 @@ impl Draining {
             return;
         }
         let pool = Arc::clone(self.pool());
+        match pool.reach() {
+            Reach::Answers => {}
+            // Asking it would hold up whoever asks, until it is known which of the two it is.
+            Reach::Silent => return,
+            Reach::Lost => {
+                self.unlinked = true;
+                return;
+            }
+        }
         let remove = || -> FsResult<()> {
             pool.step("drain.unlink_data")?;
             unlink(&pool, &self.replica.id.data_name())?;

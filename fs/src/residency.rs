@@ -148,6 +148,17 @@ impl Residency {
         self.after_drop(file, dropped, reason)
     }
 
+    /// Takes the replicas of one pool away from new opens without a trace: they stay in their pool for the next
+    /// run to take over.
+    pub fn forget_replicas(&self, nodes: &NodeTable, file: &Arc<HomeFile>, pool: PoolId) {
+        if !file
+            .with_live(|live| take_replicas(live, Some(pool)))
+            .is_empty()
+        {
+            self.retire_held(nodes, file);
+        }
+    }
+
     /// Counts a writer in and takes all replicas away, in one step: none can be published between.
     pub fn writer_comes(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
         file.count_write();
@@ -190,11 +201,11 @@ impl Residency {
 
     /// Makes the next lookup give another nodeid, if somebody holds this one elsewhere than where
     /// new opens go.
-    fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
+    pub fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
         let best = |live: &mut crate::file::Live| {
             (
                 live.node(),
-                live.replicas.first().map(|replica| replica.pool().id()),
+                live.serving().map(|replica| replica.pool().id()),
             )
         };
         let (Some(id), best) = file.with_live(best) else {

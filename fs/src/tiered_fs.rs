@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
-use crate::file::HomeFile;
+use crate::file::{HomeFile, Live};
 use crate::first_load::FirstLoads;
 use crate::handle::{Handle, HandleTable};
 use crate::home::{Home, Watch};
@@ -23,6 +23,7 @@ use crate::identity::Identity;
 use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
 use crate::node::{Node, NodeTable, Target, VIRTUAL_NODE};
 use crate::offload::Offload;
+use crate::pool::{Pool, Reach};
 use crate::rel_path::{RelPath, check_name};
 use crate::replica::{Drainer, Replica};
 use crate::residency::{Notice, Residency};
@@ -274,6 +275,30 @@ impl TieredFs {
         }
         self.residency
             .drop_replicas(&self.nodes, file, pool, reason)
+    }
+
+    /// Takes the replicas of one pool away from new opens; they stay in their pool for the next run.
+    pub fn forget_replicas(&self, file: &Arc<HomeFile>, pool: PoolId) {
+        self.residency.forget_replicas(&self.nodes, file, pool);
+    }
+
+    /// Says whether the memory behind a pool can be had. While it cannot, new opens of what it holds go
+    /// to the next copy or home, at once; who reads already waits for it, or is told by the kernel.
+    pub fn set_reach(&self, pool: &Pool, reach: Reach) {
+        pool.set_reach(reach);
+        let is_there = |live: &mut Live| {
+            let mut replicas = live.replicas.iter();
+            replicas.any(|replica| replica.pool().id() == pool.id())
+        };
+        let mut files = Vec::new();
+        self.union.for_each_file(|file| {
+            if file.with_live(is_there) {
+                files.push(Arc::clone(file));
+            }
+        });
+        for file in &files {
+            self.residency.retire_held(&self.nodes, file);
+        }
     }
 
     // ---- names and attributes ---------------------------------------------------------------

@@ -4,6 +4,7 @@
 //! against the bytes that are there before anything is allocated for it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 const MAGIC: [u8; 8] = *b"SLPOLICY";
 const HEADER_BYTES: usize = 8 + 4 + 8;
@@ -166,6 +167,19 @@ impl<'a> Reader<'a> {
     pub fn finite(&mut self, what: &'static str) -> Result<f64, LearnedFault> {
         let value = self.f64()?;
         if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(LearnedFault::Impossible { what })
+        }
+    }
+    /// A figure of that range.
+    pub fn within(
+        &mut self,
+        range: RangeInclusive<f64>,
+        what: &'static str,
+    ) -> Result<f64, LearnedFault> {
+        let value = self.f64()?;
+        if range.contains(&value) {
             Ok(value)
         } else {
             Err(LearnedFault::Impossible { what })

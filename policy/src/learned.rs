@@ -536,6 +536,27 @@ mod tests {
         }
     }
 
+    /// Found by fuzzing: a count at its end was believed, and the next load did not fit.
+    #[test]
+    fn what_could_not_be_counted_on_is_impossible() {
+        let changes: [fn(&mut Learned); 6] = [
+            |learned| learned.loads = u64::MAX,
+            |learned| learned.clock.aged = 1e300,
+            |learned| learned.clock.aged = -1.0,
+            |learned| learned.models.get_mut(0).heat.short = 1e300,
+            |learned| learned.models.get_mut(0).rhythm.fast = f32::NAN,
+            |learned| (0..2000).for_each(|_| learned.reuse.loaded(0)),
+        ];
+        for (which, change) in changes.iter().enumerate() {
+            let mut learned = busy(100);
+            assert!(Learned::from_bytes(&learned.to_bytes()).is_ok());
+            change(&mut learned);
+            let fault = Learned::from_bytes(&learned.to_bytes()).err();
+            let is_impossible = matches!(fault, Some(LearnedFault::Impossible { .. }));
+            assert!(is_impossible, "{which}: {fault:?}");
+        }
+    }
+
     #[test]
     fn what_is_not_loaded_for_long_is_forgotten() {
         let params = Params {

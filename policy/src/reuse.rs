@@ -233,16 +233,14 @@ impl Reuse {
         self.events.iter().for_each(|&e| out.f64(e));
     }
 
-    /// Back from [`Reuse::write`]; call [`Reuse::relearn`] when what waits has been told.
-    pub fn read(from: &mut Reader<'_>) -> Result<Self, LearnedFault> {
+    /// Back from [`Reuse::write`] after so many loads; call [`Reuse::relearn`] when what waits has been told.
+    pub fn read(from: &mut Reader<'_>, loads: u64) -> Result<Self, LearnedFault> {
         let mut reuse = Self::default();
         for event in &mut reuse.events {
-            *event = from.finite("an observation is not a number")?;
-            if *event < 0.0 {
-                return Err(LearnedFault::Impossible {
-                    what: "an observation is negative",
-                });
-            }
+            *event = from.within(
+                0.0..=loads as f64,
+                "more was observed than there were loads",
+            )?;
         }
         Ok(reuse)
     }

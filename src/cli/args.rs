@@ -8,8 +8,8 @@ use clap_complete::Shell;
 use super::context::Global;
 use super::{
     completions, config, demo, demote, events, explain, forecast, health, history, man, models,
-    mount, openapi, pin, plan, promote, rescan, serve, setup, simulate, status, tiers, top,
-    transfers, umount, version, wait, web_url, which,
+    mount, openapi, pin, plan, promote, remote_agent, rescan, serve, setup, simulate, status,
+    tiers, top, transfers, umount, version, wait, web_url, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -68,6 +68,7 @@ pub(super) enum Verb {
     Forecast(forecast::Arguments),
     Health(health::Arguments),
     Config(config::Arguments),
+    RemoteAgent(remote_agent::Arguments),
     WebUrl(web_url::Arguments),
     Openapi(openapi::Arguments),
     Version(version::Arguments),

@@ -126,6 +126,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Where answers go, for a verb that talks to a program.
+    pub(super) fn output(&mut self) -> &mut dyn std::io::Write {
+        self.console.out.as_mut()
+    }
+
     /// Prints text that is nothing but text.
     pub(super) fn print(&mut self, text: &str) -> Result<(), Message> {
         let printed = self

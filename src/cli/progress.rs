@@ -7,7 +7,7 @@ use std::io::Write;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::view::human::{percent, printable, rate, size};
-use crate::view::{TransferState, TransferView, View};
+use crate::view::{StepState, StepView, TransferState, TransferView, View};
 
 /// A bar for every file of a model with hundreds of shards would fill the screen.
 const BARS_MAX: usize = 8;
@@ -26,13 +26,23 @@ pub(super) enum Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// Shows one frame; frames that are not about copies are not shown.
+    /// Shows one frame; frames that are about neither copies nor steps are not shown.
     pub(super) fn show(&mut self, view: View) {
-        let View::Transfers(view) = view else { return };
-        match self {
-            Self::Bars(bars) => bars.show(&view.transfers),
-            Self::Lines(lines) => lines.show(&view.transfers),
-            Self::Silent => {}
+        match (view, self) {
+            (View::Transfers(view), Self::Bars(bars)) => bars.show(&view.transfers),
+            (View::Transfers(view), Self::Lines(lines)) => lines.show(&view.transfers),
+            (View::Steps(view), Self::Bars(bars)) => {
+                for line in bars.steps.news(view.steps) {
+                    // Progress that cannot be written is not worth failing for.
+                    let _ = bars.all.println(line);
+                }
+            }
+            (View::Steps(view), Self::Lines(lines)) => {
+                for line in lines.steps.news(view.steps) {
+                    let _ = writeln!(lines.err, "{line}");
+                }
+            }
+            _ => {}
         }
     }
 
@@ -44,9 +54,32 @@ impl Progress<'_> {
     }
 }
 
+/// Steps as they were shown last.
+#[derive(Default)]
+pub(super) struct Steps(Vec<StepView>);
+
+impl Steps {
+    /// A line for each step that has come to something since.
+    fn news(&mut self, steps: Vec<StepView>) -> Vec<String> {
+        let is_over =
+            |step: &StepView| !matches!(step.state, StepState::Waiting | StepState::Running);
+        let news = steps
+            .iter()
+            .filter(|step| is_over(step) && !self.0.contains(step))
+            .map(|step| {
+                let line = format!("{}: {} {}", step.step, step.state.word(), step.text);
+                printable(line.trim_end())
+            });
+        let news = news.collect();
+        self.0 = steps;
+        news
+    }
+}
+
 /// A bar for each copy.
 pub(super) struct Bars {
     all: MultiProgress,
+    steps: Steps,
     bars: BTreeMap<u64, ProgressBar>,
 }
 
@@ -54,6 +87,7 @@ impl Bars {
     pub(super) fn new() -> Self {
         Self {
             all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            steps: Steps::default(),
             bars: BTreeMap::new(),
         }
     }
@@ -98,6 +132,7 @@ fn remark(transfer: &TransferView) -> String {
 pub(super) struct Lines<'a> {
     err: &'a mut dyn Write,
     printed_percent: Option<u8>,
+    steps: Steps,
 }
 
 impl<'a> Lines<'a> {
@@ -105,6 +140,7 @@ impl<'a> Lines<'a> {
         Self {
             err,
             printed_percent: None,
+            steps: Steps::default(),
         }
     }
 
@@ -181,6 +217,7 @@ mod tests {
             "the template is one"
         );
         let mut bars = Bars {
+            steps: Steps::default(),
             all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             bars: BTreeMap::new(),
         };

@@ -30,10 +30,14 @@ Example:
     /// Set a configured pool up and use it
     #[command(after_help = "\
 Example:
-  speedloader tiers connect meadowlark")]
+  speedloader tiers connect meadowlark
+  speedloader tiers connect meadowlark --dry-run")]
     Connect {
         /// The pool
         name: OsString,
+        /// Print each step and its command, and do none
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Stop using a pool; nothing is lost, its copies have their originals
     #[command(after_help = "\
@@ -69,7 +73,14 @@ fn capacity(text: &str) -> Result<String, String> {
 pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     let command = match arguments.action {
         None | Some(Action::List) => return context.show_answer(Command::Tiers {}),
-        Some(Action::Connect { name: pool }) => Command::TierConnect { name: name(&pool) },
+        Some(Action::Connect {
+            name: pool,
+            dry_run: true,
+        }) => return context.show_answer(Command::TierSteps { name: name(&pool) }),
+        Some(Action::Connect {
+            name: pool,
+            dry_run: false,
+        }) => Command::TierConnect { name: name(&pool) },
         Some(Action::Disconnect { name: pool, force }) => Command::TierDisconnect {
             name: name(&pool),
             force,
@@ -82,6 +93,6 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
             capacity,
         },
     };
-    let view = context.ask(command)?;
+    let view = context.ask_with_progress(command)?;
     context.show_change(&view)
 }

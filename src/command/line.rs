@@ -14,6 +14,7 @@ const VERBS: &[(&str, &str)] = &[
     ("pin", "pin NAME POOL"),
     ("unpin", "unpin NAME"),
     ("tiers", "tiers"),
+    ("steps", "steps POOL"),
     ("connect", "connect POOL"),
     ("disconnect", "disconnect POOL [force]"),
     ("resize", "resize POOL CAPACITY"),
@@ -83,6 +84,7 @@ fn parse_words(verb: &str, arguments: &[&str]) -> Result<Command, Message> {
         },
         ("unpin", [name]) => Command::Unpin { name: own(name) },
         ("tiers", []) => Command::Tiers {},
+        ("steps", [name]) => Command::TierSteps { name: own(name) },
         ("connect", [name]) => Command::TierConnect { name: own(name) },
         ("disconnect", [name]) => Command::TierDisconnect {
             name: own(name),

@@ -20,6 +20,7 @@ use super::{Door, Executor, Peer};
 use crate::command::{Answer, Code, Message};
 
 pub use listen::group_id;
+pub use request::parse as parse_request;
 
 /// What the server waits at most, when it ends, for answers that are being written.
 const GRACE: Duration = Duration::from_secs(2);

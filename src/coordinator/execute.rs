@@ -128,8 +128,9 @@ impl Coordinator {
             Command::Tiers {} => Ok(View::Tiers(TiersView {
                 tiers: self.tier_views(),
             })),
-            Command::TierConnect { name } => self.tier_connect(&name),
-            Command::TierDisconnect { name, force } => self.tier_disconnect(&name, force),
+            Command::TierSteps { name } => self.tier_steps(&name),
+            Command::TierConnect { name } => self.tier_connect(&name, progress),
+            Command::TierDisconnect { name, force } => self.tier_disconnect(&name, force, progress),
             Command::TierResize { name, capacity } => self.tier_resize(&name, &capacity),
             Command::Transfers {} => Ok(View::Transfers(TransfersView {
                 transfers: self.transfer_views(),
@@ -635,7 +636,7 @@ impl Coordinator {
         })
     }
 
-    fn tier_moved(name: &str, outcome: Outcome, bytes: u64, text: String) -> View {
+    pub(super) fn tier_moved(name: &str, outcome: Outcome, bytes: u64, text: String) -> View {
         let (name, pool) = (name.to_owned(), name.to_owned());
         View::Moves(MovesView {
             moves: vec![MoveView {
@@ -649,19 +650,13 @@ impl Coordinator {
         })
     }
 
-    fn tier_connect(&self, name: &str) -> Result<View, Message> {
-        let config = self.config();
-        let Some(pool) = config.pools.iter().find(|pool| pool.name.as_str() == name) else {
-            let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
-            let hint = match names.is_empty() {
-                true => "the configuration has no [[pool]]".to_owned(),
-                false => format!("configured pools: {}", names.join(", ")),
-            };
-            let text = format!("no pool is called `{name}`");
-            return Err(Message::new(Code::NoSuchPool, text).with_hint(hint));
-        };
+    fn tier_connect(&self, name: &str, progress: Progress<'_>) -> Result<View, Message> {
+        if let Some(remote) = self.remote_config(name) {
+            return self.connect_remote(name, &remote, progress);
+        }
+        let pool = self.configured_pool(name)?;
         let seam: Arc<dyn Seam> = Arc::new(NoSeam);
-        self.connect_pool(pool, &seam)?;
+        self.connect_pool(&pool, &seam)?;
         Ok(Coordinator::tier_moved(
             name,
             Outcome::Done,
@@ -670,7 +665,32 @@ impl Coordinator {
         ))
     }
 
-    fn tier_disconnect(&self, name: &str, force: bool) -> Result<View, Message> {
+    /// The pool of this machine that the configuration calls so.
+    pub(super) fn configured_pool(&self, name: &str) -> Result<speedloader_config::Pool, Message> {
+        let config = self.config();
+        let found = config.pools.iter().find(|pool| pool.name.as_str() == name);
+        found.cloned().ok_or_else(|| {
+            let local = config.pools.iter().map(|pool| pool.name.as_str());
+            let remote = config.remotes.keys().map(|name| name.as_str());
+            let names: Vec<&str> = local.chain(remote).collect();
+            let hint = match names.is_empty() {
+                true => "the configuration has no [[pool]] and no [remote.NAME]".to_owned(),
+                false => format!("configured pools: {}", names.join(", ")),
+            };
+            let text = format!("no pool is called `{name}`");
+            Message::new(Code::NoSuchPool, text).with_hint(hint)
+        })
+    }
+
+    fn tier_disconnect(
+        &self,
+        name: &str,
+        force: bool,
+        progress: Progress<'_>,
+    ) -> Result<View, Message> {
+        if let Some(remote) = self.remote_config(name) {
+            return self.disconnect_remote(name, &remote, force, progress);
+        }
         let free = self.disconnect_pool(name, force)?;
         let (outcome, text) = match free {
             true => (Outcome::Done, "disconnected, its memory is free"),

@@ -62,7 +62,11 @@ fn sha256_of(models: &[Resident]) -> serde_json::Result<String> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn parse_resident(bytes: &[u8]) -> Result<Vec<Resident>, String> {
+/// What was resident, from the file's bytes.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse_resident(bytes: &[u8]) -> Result<Vec<Resident>, String> {
     let list: ResidentList = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if list.version != RESIDENT_VERSION {
         return Err(format!("it has version {}", list.version));

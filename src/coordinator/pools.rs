@@ -124,10 +124,7 @@ impl Coordinator {
             .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
         self.lock_memory().configure(pool.id(), configured_bytes);
         let adopted = self.adopt_into(&pool)?;
-        self.write_pools(|pools| {
-            pools.push(Arc::clone(&pool));
-            pools.sort_by_key(|pool| std::cmp::Reverse(pool.speed_bytes_per_sec()));
-        });
+        self.add_pool(&pool);
         let text = format!(
             "connected at {}; {adopted} replicas taken over",
             pool.path().display()
@@ -138,7 +135,15 @@ impl Coordinator {
         Ok(())
     }
 
-    fn write_pools(&self, change: impl FnOnce(&mut Vec<Arc<Pool>>)) {
+    /// Lets plans use a pool: the fastest comes first.
+    pub(super) fn add_pool(&self, pool: &Arc<Pool>) {
+        self.write_pools(|pools| {
+            pools.push(Arc::clone(pool));
+            pools.sort_by_key(|pool| std::cmp::Reverse(pool.speed_bytes_per_sec()));
+        });
+    }
+
+    pub(super) fn write_pools(&self, change: impl FnOnce(&mut Vec<Arc<Pool>>)) {
         change(
             &mut self
                 .pools
@@ -174,7 +179,7 @@ impl Coordinator {
 
     /// A file may be in several pools when replicas are taken over: the fastest serves, one of the
     /// others may be its spare.
-    fn keep_one_spare(&self, file: &Arc<HomeFile>) {
+    pub(super) fn keep_one_spare(&self, file: &Arc<HomeFile>) {
         let serving = file.with_live(|live| Some(live.replicas.first()?.pool().id()));
         if let Some(serving) = serving {
             self.drop_others(file, serving, None);
@@ -182,7 +187,7 @@ impl Coordinator {
     }
 
     /// Whether the original of a replica found in a pool is what the union shows, unchanged.
-    fn is_still_true(&self, meta: &ReplicaMeta) -> bool {
+    pub(super) fn is_still_true(&self, meta: &ReplicaMeta) -> bool {
         let origin = &meta.origin;
         match self.fs.union().find(&origin.path) {
             Some(Found::File(file)) => {
@@ -229,7 +234,7 @@ impl Coordinator {
         Ok(pool.usage().map_or(true, |usage| usage.draining_bytes == 0))
     }
 
-    fn cancel_into(&self, pool: PoolId) {
+    pub(super) fn cancel_into(&self, pool: PoolId) {
         let Some(mover) = self.mover.get() else {
             return;
         };

@@ -151,9 +151,14 @@ impl Coordinator {
                 ));
             }
         }
-        for pool in connected.iter().filter(|pool| !pool.is_memory()) {
+        let is_remote = |pool: &Arc<Pool>| self.remote_config(pool.name()).is_some();
+        for pool in connected
+            .iter()
+            .filter(|pool| !pool.is_memory() && !is_remote(pool))
+        {
             warnings.push(format!("pool {} is not in memory", pool.name()));
         }
+        warnings.extend(self.remote_warnings());
         warnings.extend(self.web_fault.get().cloned());
         warnings
     }
@@ -177,6 +182,7 @@ impl Coordinator {
                 });
             }
         }
+        self.add_remotes(&mut views);
         views
     }
 
@@ -218,6 +224,7 @@ impl Coordinator {
             reserved_bytes: usage.reserved_bytes,
             spare_bytes: 0,
             resident_files: pool.replicas_serving() as u64,
+            steps: Vec::new(),
         }
     }
 

@@ -57,6 +57,90 @@ impl TierState {
     }
 }
 
+/// What has become of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// Its turn has not come.
+    #[default]
+    Waiting,
+    /// It is being done.
+    Running,
+    /// It was done.
+    Done,
+    /// It had been done already.
+    Found,
+    /// It could not be done.
+    Failed,
+    /// It was done, and undone again.
+    Undone,
+}
+
+impl StepState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Found => "found",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
+        }
+    }
+
+    fn cell(self) -> Cell {
+        let tone = match self {
+            Self::Done | Self::Found => Tone::Good,
+            Self::Running => Tone::Warning,
+            Self::Failed => Tone::Bad,
+            Self::Waiting | Self::Undone => Tone::Dim,
+        };
+        Cell::new(self.word(), tone)
+    }
+}
+
+/// One step of setting a remote pool up, or of taking it down.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StepView {
+    /// What it does.
+    pub step: String,
+    /// What has become of it.
+    pub state: StepState,
+    /// What was found or done, why it failed and what to do about it, or the command.
+    pub text: String,
+    /// How long it has taken.
+    #[serde(default)]
+    pub elapsed_ms: u64,
+}
+
+impl Row for StepView {
+    const COLUMNS: &'static [Column] = &[
+        ("STEP", Align::Left),
+        ("STATE", Align::Left),
+        ("", Align::Flexible),
+    ];
+
+    fn cells(&self, _now_ms: u64) -> Vec<Cell> {
+        let Self {
+            step,
+            state,
+            text,
+            elapsed_ms: _,
+        } = self;
+        vec![step.into(), state.cell(), text.into()]
+    }
+}
+
+/// The steps of a pool's bring-up or tear-down.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StepsView {
+    /// The pool.
+    pub pool: String,
+    /// In order.
+    pub steps: Vec<StepView>,
+}
+
 /// A pool.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TierView {
@@ -90,6 +174,9 @@ pub struct TierView {
     pub spare_bytes: u64,
     /// Complete, verified replicas.
     pub resident_files: u64,
+    /// Of a remote pool: the steps of the last bring-up or tear-down, as far as they have come.
+    #[serde(default)]
+    pub steps: Vec<StepView>,
 }
 
 impl TierView {
@@ -130,6 +217,7 @@ impl Row for TierView {
             reserved_bytes,
             spare_bytes,
             resident_files,
+            steps: _,
         } = self;
         vec![
             name.into(),

@@ -55,6 +55,10 @@ fn every_verb_asks_its_command() {
             Command::TierConnect { name: local() },
         ),
         (
+            &["tiers", "connect", "local", "--dry-run"],
+            Command::TierSteps { name: local() },
+        ),
+        (
             &["tiers", "disconnect", "local"],
             Command::TierDisconnect {
                 name: local(),

@@ -21,6 +21,7 @@ fn command() -> impl Strategy<Value = Command> {
         (name(), name()).prop_map(|(name, pool)| Command::Pin { name, pool }),
         name().prop_map(|name| Command::Unpin { name }),
         Just(Command::Tiers {}),
+        name().prop_map(|name| Command::TierSteps { name }),
         name().prop_map(|name| Command::TierConnect { name }),
         (name(), any::<bool>()).prop_map(|(name, force)| Command::TierDisconnect { name, force }),
         (name(), name()).prop_map(|(name, capacity)| Command::TierResize { name, capacity }),

@@ -93,6 +93,14 @@ fn cases() -> Vec<Case> {
         ),
         case("tiers", &["tiers"], Some("tiers"), "GET", "/tiers", None),
         case(
+            "tier-steps",
+            &["tiers", "connect", "local", "--dry-run"],
+            Some("steps local"),
+            "GET",
+            "/tiers/local/steps",
+            None,
+        ),
+        case(
             "tier-connect",
             &["tiers", "connect", "local"],
             Some("connect local"),

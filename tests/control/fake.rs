@@ -141,6 +141,18 @@ impl Fake {
             }
             Command::Unpin { name } => moves(&[known(&name)?], "", Outcome::Already),
             Command::Tiers {} => View::Tiers(TiersView { tiers: tiers() }),
+            Command::TierSteps { name } => {
+                known_pool(&name)?;
+                let step = StepView {
+                    step: "take this machine's memory".to_owned(),
+                    text: "mount -t tmpfs".to_owned(),
+                    ..StepView::default()
+                };
+                View::Steps(StepsView {
+                    pool: name,
+                    steps: vec![step],
+                })
+            }
             Command::TierConnect { name } | Command::TierResize { name, .. } => {
                 moves(&[known_pool(&name)?], &name, Outcome::Done)
             }
@@ -359,6 +371,7 @@ pub fn tiers() -> Vec<TierView> {
             reserved_bytes: 0,
             spare_bytes: 3 << 30,
             resident_files: 17,
+            steps: Vec::new(),
         },
         TierView {
             name: "meadowlark".to_owned(),

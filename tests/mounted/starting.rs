@@ -2,7 +2,8 @@
 //! that left a dead mount, by signals; and what stands in the way is said.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::mount::PROGRAM;
-use crate::harness::{Site, content, in_both_modes, mapping, mount_table, skip};
+use crate::harness::{Mount, Site, content, in_both_modes, mapping, mount_table, skip};
 
 const LEN: u64 = 400_000;
 /// `nobody` of every Debian; fusermount3 wants a user that has a name.
@@ -322,6 +323,38 @@ fn a_broken_configuration_is_told_and_with_nofail_stops_nothing() {
         String::from_utf8_lossy(&nofail.stderr).contains("modelsdir"),
         "{nofail:?}"
     );
+}
+
+#[test]
+fn a_page_that_cannot_be_served_is_a_warning() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("http.listen={}", taken.local_addr().unwrap());
+    let site = site(Site::new())
+        .option("http.enabled=true")
+        .option(&listen);
+    // Whoever can make this link must not choose the file that the daemon believes.
+    let token = site.root().join("state/http-token");
+    let elsewhere = site.root().join("elsewhere");
+    fs::write(&elsewhere, "0123456789abcdef0123456789abcdef").unwrap();
+    symlink(&elsewhere, &token).unwrap();
+    let Some(mut mount) = site.start() else {
+        return;
+    };
+    let warned = |mount: &Mount, wanted: &str| {
+        content::check_file(&mount.mounted("f"), 1, LEN).unwrap();
+        let warnings = mount.status().warnings;
+        assert!(
+            warnings.iter().any(|warning| warning.contains(wanted)),
+            "{wanted}: {warnings:?}"
+        );
+    };
+    warned(&mount, "symbolic link");
+    assert!(!mount.cli(&["web-url"]).status.success());
+    fs::remove_file(&token).unwrap();
+    mount.end(Signal::TERM);
+    mount.restart();
+    warned(&mount, "in use");
+    mount.finish();
 }
 
 #[test]

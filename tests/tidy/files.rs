@@ -9,20 +9,43 @@ use super::source::{Source, all_paths, expect_none, line_of, root, rust, sources
 /// A file whose product code is longer than this is worth a look.
 const LONG_LINES: usize = 500;
 
-/// Files that no other file names: the compiler starts with them.
-fn is_root(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let parent = path.rsplit('/').nth(1).unwrap_or_default();
-    matches!(name, "lib.rs" | "main.rs")
-        || matches!(parent, "tests" | "benches" | "examples" | "bin")
+/// Files that no other Rust file names: the compiler starts with them.
+#[derive(Default)]
+struct Roots {
+    /// Those that a manifest names, as `[[bin]]` and the like; Cargo finds the others by itself.
+    named: BTreeSet<String>,
+}
+
+impl Roots {
+    fn of(manifests: &[Source]) -> Roots {
+        let paths = |manifest: &Source| {
+            let directory = manifest.path.strip_suffix("Cargo.toml").unwrap_or_default();
+            let lines = manifest.text.lines();
+            let paths = lines.filter_map(|line| line.strip_prefix("path = \"")?.strip_suffix('"'));
+            paths
+                .map(|path| format!("{directory}{path}"))
+                .collect::<Vec<_>>()
+        };
+        Roots {
+            named: manifests.iter().flat_map(paths).collect(),
+        }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let parent = path.rsplit('/').nth(1).unwrap_or_default();
+        matches!(name, "lib.rs" | "main.rs")
+            || matches!(parent, "tests" | "benches" | "examples" | "bin")
+            || self.named.contains(path)
+    }
 }
 
 /// Every path that a file's `mod` lines lead to; inline modules are directories.
-fn leads_to(source: &Source) -> Vec<String> {
+fn leads_to(source: &Source, roots: &Roots) -> Vec<String> {
     let stem = source.path.trim_end_matches(".rs");
     let directory = match stem.rsplit_once('/') {
         Some((directory, "mod")) => directory.to_owned(),
-        _ if !is_root(&source.path) => stem.to_owned(),
+        _ if !roots.has(&source.path) => stem.to_owned(),
         Some((directory, _)) => directory.to_owned(),
         None => String::new(),
     };
@@ -53,11 +76,12 @@ fn leads_to(source: &Source) -> Vec<String> {
     found
 }
 
-fn dead_files(sources: &[Source]) -> Vec<String> {
-    let named: BTreeSet<String> = sources.iter().flat_map(leads_to).collect();
+fn dead_files(sources: &[Source], roots: &Roots) -> Vec<String> {
+    let leads = |source| leads_to(source, roots);
+    let named: BTreeSet<String> = sources.iter().flat_map(leads).collect();
     let dead = sources
         .iter()
-        .filter(|source| !is_root(&source.path) && !named.contains(&source.path));
+        .filter(|source| !roots.has(&source.path) && !named.contains(&source.path));
     dead.map(|source| {
         format!(
             "{} is named by no other file: it is not compiled",
@@ -111,7 +135,8 @@ fn normal(path: &str) -> String {
 
 #[test]
 fn no_dead_files() {
-    expect_none("dead files", &dead_files(&rust()));
+    let roots = Roots::of(&sources("Cargo.toml"));
+    expect_none("dead files", &dead_files(&rust(), &roots));
 }
 
 #[test]
@@ -148,7 +173,7 @@ fn the_rule_of_dead_files_fires() {
         "//! A.\nmod a {\n    pub mod b;\n    mod c {\n        mod d;\n    }\n}\nmod e;\n",
     );
     assert_eq!(
-        leads_to(&main),
+        leads_to(&main, &Roots::default()),
         [
             "tests/a/b.rs",
             "tests/a/b/mod.rs",
@@ -160,7 +185,7 @@ fn the_rule_of_dead_files_fires() {
     );
     let room = Source::new("fs/src/room.rs", "pub(crate) mod a;\n");
     assert_eq!(
-        leads_to(&room),
+        leads_to(&room, &Roots::default()),
         ["fs/src/room/a.rs", "fs/src/room/a/mod.rs"]
     );
     let dead = [
@@ -168,7 +193,19 @@ fn the_rule_of_dead_files_fires() {
         Source::new("tests/a/b.rs", ""),
         Source::new("tests/a/x.rs", ""),
     ];
-    assert_eq!(dead_files(&dead).len(), 1);
+    assert_eq!(dead_files(&dead, &Roots::default()).len(), 1);
+    let manifest = Source::new(
+        "tests/fuzz/Cargo.toml",
+        "[[bin]]\nname = \"a\"\npath = \"targets/a.rs\"\n",
+    );
+    let programs = [
+        Source::new("tests/fuzz/targets/a.rs", "mod shared;\n"),
+        Source::new("tests/fuzz/targets/shared.rs", ""),
+        Source::new("tests/fuzz/targets/x.rs", ""),
+    ];
+    let faults = dead_files(&programs, &Roots::of(&[manifest]));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("targets/x.rs"), "{faults:?}");
 }
 
 #[test]

@@ -73,6 +73,10 @@ path = "${this.path("pool")}"
 enabled = false
 memory_reserve = "0B"
 
+# The disk may be busy with what others do here.
+[mover]
+back_off = "0s"
+
 ${engine ? `[engines]\nask = ["${engine}"]\ninterval = "1s"\n` : ""}
 [http]
 listen = "127.0.0.1:${this.port}"

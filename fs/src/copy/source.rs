@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::Advice;
 
 use crate::errno;
 use crate::identity::Identity;
+use crate::pool::reopen_direct;
 use crate::sys::map::PAGE_BYTES;
 
 /// A file that can be read at any offset by several threads.
@@ -46,17 +46,9 @@ impl FileSource {
     /// Takes a file that is open for reading. It is opened a second time for direct I/O, through
     /// the same mount; where that is refused all is read through the page cache.
     pub fn new(file: File) -> Self {
-        let flags = OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = flags.bits().cast_signed();
-        let direct = File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)
-            .ok();
         FileSource {
+            direct: reopen_direct(&file, false),
             file,
-            direct,
             direct_refused: AtomicBool::new(false),
             kept: HashSet::new(),
         }

@@ -77,6 +77,31 @@ fn every_size_arrives_with_either_digest() {
 }
 
 #[test]
+fn a_replica_that_was_damaged_is_told_from_a_whole_one() {
+    for test in TestPool::all("a_replica_that_was_damaged_is_told_from_a_whole_one") {
+        for size in [0, 1, 4096, 5 * CHUNK + 77] {
+            let bytes = content(size, 5);
+            let crc = Digest::crc64(hash::crc64(&bytes));
+            for expected in [sha256(&bytes), blake3_of(&bytes), crc] {
+                let partial = partial(&test, size);
+                let source = MemorySource::new(bytes.clone());
+                let control = CopyControl::new();
+                let digest = copy(&source, &partial, &settings(Some(expected)), &control).unwrap();
+                let replica = partial.publish(digest).unwrap();
+                assert!(verify(&replica).unwrap(), "{size} bytes");
+                if size > 0 {
+                    let path = test.path().join("replicas").join(replica.id().data_name());
+                    let file = File::options().write(true).open(path).unwrap();
+                    let last = size as u64 - 1;
+                    file.write_all_at(&[bytes[size - 1] ^ 1], last).unwrap();
+                    assert!(!verify(&replica).unwrap(), "{size} bytes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_last_page_ends_with_zeros() {
     for test in TestPool::all("the_last_page_ends_with_zeros") {
         let bytes = content(CHUNK + 100, 3);

@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -139,6 +139,17 @@ fn open_own_directory(at: impl AsFd, name: &Path, shown: &Path) -> FsResult<Owne
         return Err(FsError::new("connect pool", ErrorKind::NotPermitted).at_file(shown));
     }
     Ok(directory)
+}
+
+/// Opens a file a second time for direct I/O, through the same mount; `None` where its file system refuses.
+pub(crate) fn reopen_direct(file: &File, write: bool) -> Option<File> {
+    // A FIFO in the place of a file would stop us here.
+    let flags = OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut options = File::options();
+    options.read(true).write(write);
+    let flags = flags.bits().cast_signed();
+    options.custom_flags(flags).open(path).ok()
 }
 
 /// Opens a new file without a name in `directory`, mode 0600; `None` where the file system cannot.

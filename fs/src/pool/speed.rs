@@ -2,14 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::fs::OFlags;
-
-use super::{Pool, open_unnamed};
+use super::{Pool, open_unnamed, reopen_direct};
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::sys::map::HugeBuffer;
 
@@ -53,7 +50,7 @@ impl Pool {
         let direct = if self.is_memory() {
             None
         } else {
-            reopen_direct(file)
+            reopen_direct(file, false)
         };
         if direct.is_some() {
             file.sync_data()?;
@@ -71,14 +68,4 @@ impl Pool {
         }
         Ok(best)
     }
-}
-
-fn reopen_direct(file: &File) -> Option<File> {
-    let flags = OFlags::DIRECT.bits().cast_signed();
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .ok()
 }

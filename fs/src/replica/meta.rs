@@ -30,8 +30,8 @@ impl ReplicaId {
         ReplicaId(half() << 64 | half())
     }
 
-    /// From the name of a file in a pool, with its ending.
-    pub(super) fn parse(name: &[u8]) -> Option<(Self, &str)> {
+    /// From the name of a file in a pool, with its ending; none if the name is not one of ours.
+    pub fn parse(name: &[u8]) -> Option<(Self, &str)> {
         let (stem, ending) = std::str::from_utf8(name).ok()?.split_once('.')?;
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if stem.len() != 32 || !stem.bytes().all(is_hex) {
@@ -242,8 +242,8 @@ impl ReplicaMeta {
         serde_json::to_vec(self)
     }
 
-    /// As it was written, by us or by somebody hostile.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// As it was written, by us or by somebody hostile; none if it is not of this form.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let meta: ReplicaMeta = serde_json::from_slice(bytes).ok()?;
         (meta.version == META_VERSION).then_some(meta)
     }

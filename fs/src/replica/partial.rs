@@ -11,13 +11,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
 
 use super::meta::{Digest, META_BYTES_MAX, ReplicaId, ReplicaMeta, ReplicaOrigin};
 use super::{Replica, allocated_bytes, unlink};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::pool::{Pool, Reservation, open_unnamed};
+use crate::pool::{Pool, Reservation, open_unnamed, reopen_direct};
 use crate::sys::map::{FileMap, HUGE_PAGE_BYTES, PAGE_BYTES};
 
 /// Bytes allocated at a time: the pool's books are closed meanwhile.
@@ -29,6 +29,8 @@ pub struct Partial {
     id: ReplicaId,
     origin: ReplicaOrigin,
     file: Arc<File>,
+    /// The same for direct I/O: of a device no second copy in this machine's memory is wanted.
+    direct: Option<File>,
     /// Its name below `partial/`, where the file system has no files without one.
     name: Option<PartialName>,
     pool: Arc<Pool>,
@@ -76,6 +78,10 @@ impl Partial {
         let partial = Partial {
             id,
             origin,
+            direct: match pool.is_memory() {
+                true => None,
+                false => reopen_direct(&file, true),
+            },
             file: Arc::new(file),
             name,
             pool: Arc::clone(&pool),
@@ -110,6 +116,37 @@ impl Partial {
     /// this becomes is in use.
     pub(crate) fn shared_file(&self) -> Arc<File> {
         Arc::clone(&self.file)
+    }
+
+    /// Fills a part: by direct I/O as far as there are whole pages at whole pages, where that goes.
+    /// `bytes` begins at a page.
+    ///
+    /// # Errors
+    /// Whatever `pwrite` reports.
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let page = usize::try_from(PAGE_BYTES).unwrap_or(1);
+        let whole = bytes.len() / page * page;
+        let (whole, rest) = bytes.split_at(whole);
+        let direct = self
+            .direct
+            .as_ref()
+            .filter(|_| offset.is_multiple_of(PAGE_BYTES));
+        let written = direct.map(|direct| direct.write_all_at(whole, offset));
+        match written {
+            Some(Ok(())) => self.file.write_all_at(rest, offset + whole.len() as u64),
+            Some(Err(error)) if !errno::refuses_direct_io(&error) => Err(error),
+            _ => self.file.write_all_at(bytes, offset),
+        }
+    }
+
+    /// What was read back is not kept in this machine's memory beside the pool's.
+    pub(crate) fn forget_pages(&self, range: &Range<u64>) {
+        if let Some(len) = std::num::NonZeroU64::new(range.end - range.start)
+            && !self.pool.is_memory()
+        {
+            // It is only a wish.
+            let _ = rustix::fs::fadvise(&*self.file, range.start, Some(len), Advice::DontNeed);
+        }
     }
 
     fn prepare(&self) -> FsResult<()> {
@@ -199,10 +236,11 @@ impl Partial {
         let Partial {
             id,
             file: writable,
+            direct,
             claim,
             ..
         } = self;
-        drop(writable);
+        drop((writable, direct));
         let claim = claim.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut claim = claim.reservation;
         claim.serve(occupied_bytes);

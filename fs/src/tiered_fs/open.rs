@@ -117,10 +117,10 @@ pub enum OpenReply {
     Held(Arc<FirstLoad>),
 }
 
-/// The fastest copy.
+/// The fastest copy that can be had.
 pub(super) fn best_replica(file: &HomeFile) -> Option<Place> {
     file.with_live(|live| {
-        let replica = live.replicas.first()?;
+        let replica = live.serving()?;
         Some(Place::Pool(replica.pool().id(), replica.shared_file()))
     })
 }

@@ -107,6 +107,50 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
     }
 }
 
+/// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
+/// the pool; who reads already keeps what is open; when it answers again, nothing was forgotten.
+#[test]
+fn a_pool_that_does_not_answer_gets_no_new_open_and_loses_nothing() {
+    let models = tempfile::tempdir().unwrap();
+    fs::write(models.path().join("f.gguf"), "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    promote(&fs, &pool, node);
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+
+    fs.set_reach(&pool.pool, Reach::Silent);
+    assert!(
+        pool.pool.try_reserve(1).is_err(),
+        "nothing new is copied into it"
+    );
+    let elsewhere = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    assert_ne!(elsewhere, node, "who holds the node keeps it to itself");
+    let other = open(&fs, elsewhere, libc::O_RDONLY).unwrap();
+    assert_eq!(
+        (first_byte(&fs, &other), first_byte(&fs, &reader)),
+        (b'h', b'r')
+    );
+    fs.release(other.handle);
+    fs.release(reader.handle);
+
+    fs.set_reach(&pool.pool, Reach::Answers);
+    let back = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let again = open(&fs, back, libc::O_RDONLY).unwrap();
+    assert_eq!(first_byte(&fs, &again), b'r');
+    fs.release(again.handle);
+
+    // Lost: it is not asked to take names away, and never answers again.
+    let names = pool.names();
+    fs.set_reach(&pool.pool, Reach::Lost);
+    fs.set_reach(&pool.pool, Reach::Answers);
+    assert_eq!(pool.pool.reach(), Reach::Lost);
+    let file = fs.node(back).unwrap().file().unwrap();
+    fs.drop_replicas(&file, Some(pool.pool.id()), "lost");
+    assert!(!file.is_resident());
+    assert_eq!(pool.names(), names);
+}
+
 /// Whoever is sent elsewhere has changed nothing and left nothing behind.
 #[test]
 fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {

@@ -2,7 +2,7 @@
 
 use super::{Contestant, Learned};
 use crate::bytes::{LearnedFault, Reader, Writer};
-use crate::heat::Heat;
+use crate::heat::{Heat, HeatClock};
 use crate::ids::{ModelId, TierId};
 use crate::known::Known;
 use crate::reuse::{self, Reuse, Rhythm};
@@ -16,6 +16,8 @@ const VERSION: u32 = 2;
 const NOWHERE: u8 = u8::MAX;
 const MODEL_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4 + 4 + 1;
 const POOL_BYTES: usize = 2 + 8 + 8;
+/// Nobody loads more often; ages and counts can go on from here without an end.
+const LOADS_MAX: u64 = 1 << 48;
 
 fn impossible(what: &'static str) -> LearnedFault {
     LearnedFault::Impossible { what }
@@ -76,12 +78,18 @@ impl Learned {
             loads: from.u64()?,
             ..Self::default()
         };
-        learned.clock.aged = from.finite("the clock is not a number")?;
-        learned.reuse = Reuse::read(&mut from)?;
+        if learned.loads > LOADS_MAX {
+            return Err(impossible("it has counted more loads than there can be"));
+        }
+        learned.clock.aged = from.within(
+            0.0..=learned.loads as f64,
+            "the clock is ahead of the loads",
+        )?;
+        learned.reuse = Reuse::read(&mut from, learned.loads)?;
         let mut slots = Vec::new();
         let mut last = 0;
         for _ in 0..from.count(MODEL_BYTES)? {
-            let known = read_known(&mut from, learned.loads)?;
+            let known = read_known(&mut from, learned.loads, learned.clock)?;
             if known.last_load < last || learned.models.find(known.id).is_some() {
                 return Err(impossible("models are listed twice or not by age"));
             }
@@ -147,15 +155,25 @@ impl Learned {
     }
 }
 
-fn read_known(from: &mut Reader<'_>, loads: u64) -> Result<Known, LearnedFault> {
+fn read_known(from: &mut Reader<'_>, loads: u64, clock: HeatClock) -> Result<Known, LearnedFault> {
     let id = ModelId(from.u64()?);
     let (bytes, last_load) = (from.u64()?, from.u64()?);
-    let short = from.finite("a heat is not a number")?;
-    let medium = from.finite("a heat is not a number")?;
+    // The logarithm of a count of loads, and what the clock adds to it.
+    let heats = 0.0..=f64::from(u64::BITS) + clock.aged;
+    let short = from.within(heats.clone(), "a heat is no heat")?;
+    let medium = from.within(heats, "a heat is no heat")?;
     let rhythm = Rhythm {
         slow: f32::from_bits(from.u32()?),
         fast: f32::from_bits(from.u32()?),
     };
+    if ![rhythm.slow, rhythm.fast]
+        .iter()
+        .all(|count| (0.0..=loads as f32).contains(count))
+    {
+        return Err(impossible(
+            "a model was loaded more often than there were loads",
+        ));
+    }
     let set_aside = from.u8()? != 0;
     let age = loads
         .checked_sub(last_load)

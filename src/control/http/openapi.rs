@@ -7,8 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer;
 use super::routes::{Method, PREFIX, Parameter, ROUTES, Read, Route};
-use crate::command::{Command, Message};
+use crate::command::{Command, Message, NAME_BYTES_MAX};
 use crate::view::{SCHEMA, View};
+
+/// What every text of a command but those of settings must be, as [`Command::check`] has it: a name without control
+/// characters, in which a backslash begins an escape.
+const NAME_PATTERN: &str = r"^(?:[^\u0000-\u001F\u007F-\u009F\\]|\\(?:[\\nt]|x[0-9A-Fa-f]{2}))+$";
 
 /// The document.
 pub fn document() -> Value {
@@ -71,7 +75,7 @@ pub fn document() -> Value {
         }
         paths.insert(path, json!({ "get": operation }));
     }
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "speedloader",
@@ -86,7 +90,23 @@ pub fn document() -> Value {
             "schemas": schemas,
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
         },
-    })
+    });
+    unlink(&mut document);
+    document
+}
+
+/// Takes the links of our own documentation out of descriptions: they lead nowhere here.
+fn unlink(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                *text = text.replace("[`", "`").replace("`]", "`");
+            }
+            members.values_mut().for_each(unlink);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unlink),
+        _ => {}
+    }
 }
 
 pub(super) async fn served() -> Response {
@@ -100,6 +120,7 @@ pub fn routes_of_commands() -> impl Iterator<Item = (&'static str, &'static Rout
 
 fn operation(route: &Route, commands: &Value, views: &Value) -> Value {
     let mut fields = variant(commands, "do", route.command);
+    restrict(&mut fields);
     let mut parameters = Vec::new();
     for (place, known) in [("path", route.in_path), ("query", route.in_query)] {
         for parameter in known {
@@ -162,6 +183,31 @@ fn variant(schema: &Value, tag: &str, word: &str) -> Value {
         required.retain(|name| name != tag);
     }
     found
+}
+
+/// Says of a command's fields what their types do not: which texts are names, and that a list that is wanted has items.
+fn restrict(fields: &mut Value) {
+    let required = fields["required"].clone();
+    let is_required = |name: &str| {
+        let names = required.as_array();
+        names.is_some_and(|names| names.iter().any(|one| one == name))
+    };
+    let Some(properties) = fields["properties"].as_object_mut() else {
+        return;
+    };
+    for (name, mut field) in properties {
+        if field["type"] == "array" {
+            if is_required(name) {
+                field["minItems"] = json!(1);
+            }
+            field = &mut field["items"];
+        }
+        if field["type"] == "string" || field["type"] == json!(["string", "null"]) {
+            field["minLength"] = json!(1);
+            field["maxLength"] = json!(NAME_BYTES_MAX);
+            field["pattern"] = json!(NAME_PATTERN);
+        }
+    }
 }
 
 /// Takes a field out of a command's: it is a parameter.

@@ -215,6 +215,13 @@ pub const ROUTES: &[Route] = &[
         "Answers when the models that are named, or all that move, have arrived, or the time is over.",
     ),
     get("/tiers", "tiers", "tiers", NONE, "The pools."),
+    get(
+        "/tiers/{name}/steps",
+        "tier-steps",
+        "steps",
+        NAME,
+        "What would be done to set a configured pool up.",
+    ),
     post(
         "/tiers/{name}/connect",
         "tier-connect",

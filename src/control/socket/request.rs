@@ -71,7 +71,7 @@ impl Lines {
 ///
 /// # Errors
 /// What is wrong with it, and its id if that can be read.
-pub(super) fn parse(line: &[u8]) -> Result<Request, (Option<u64>, Message)> {
+pub fn parse(line: &[u8]) -> Result<Request, (Option<u64>, Message)> {
     #[derive(Deserialize)]
     struct Envelope {
         v: Option<u64>,

@@ -64,6 +64,8 @@ function draw(place, known) {
     const anchor = (point) => (x(point) > width * 0.6 ? "end" : "start");
     const beside = (point) => x(point) + (anchor(point) === "end" ? -8 : 8);
     const tried = points[at];
+    // Where the curve passes at the top, its label is below it.
+    const words = y(here) > 52 ? 22 : y(here) + 22;
     return drawing(width, height,
       steps.map((share) => [line(left, base - share * (base - 10), right, base - share * (base - 10), share ? "grid" : "axis"),
         label(left - 6, base - share * (base - 10) + 4, duration(share * top), "", "end")]),
@@ -73,7 +75,7 @@ function draw(place, known) {
       at !== hereAt && [line(x(tried), y(tried), x(tried), base, "what-if"), svg("circle", { class: "mark", cx: x(tried), cy: y(tried), r: 5 }),
         label(beside(tried), y(tried) - 12, `${size(tried.pool_bytes)}: ${duration(tried.load_time_s)}`, "label halo", anchor(tried))],
       line(x(here), 12, x(here), base, "ink"), svg("circle", { class: "mark", cx: x(here), cy: y(here), r: 6 }),
-      label(beside(here), 22, "You are here", "label halo", anchor(here)), label(beside(here), 38, `${size(here.pool_bytes)}: ${duration(here.load_time_s)}`, "halo", anchor(here)));
+      label(beside(here), words, "You are here", "label halo", anchor(here)), label(beside(here), words + 16, `${size(here.pool_bytes)}: ${duration(here.load_time_s)}`, "halo", anchor(here)));
   }, ["GiB", "Load time", "Bytes from RAM"], points.map((point) => [gib(point.pool_bytes), duration(point.load_time_s), `${n0(point.byte_hit_ratio * 100)}${NB}%`]));
   function say() {
     const tried = points[at];

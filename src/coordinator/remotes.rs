@@ -1,0 +1,860 @@
+//! Remote pools: brought up and taken down on command, at start and after a loss; watched while they are there.
+//!
+//! Whoever brings one up or takes it down holds it alone (`is_busy`) and runs in a thread where waiting is
+//! allowed. One thread looks once a second whether connected ones answer. One that does not gets nothing new at
+//! once; one that is given up is forgotten with all its replicas, and tried again ever more rarely.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use speedloader_config::Remote as RemoteConfig;
+use speedloader_fs::copy::verify;
+use speedloader_fs::ids::PoolId;
+use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
+use speedloader_fs::replica::adopt;
+use speedloader_fs::seam::NoSeam;
+use speedloader_fs::union::Found;
+
+use super::{Coordinator, chain};
+use crate::command::{Code, Message};
+use crate::remote::connect::{HostIdentity, NvmeHost};
+use crate::remote::ssh::Ssh;
+use crate::remote::{self, Machine, Settings, Step, Stopped, Timing, Volume};
+use crate::view::{
+    Level, Outcome, StepState, StepView, StepsView, TierKind, TierState, TierView, View,
+};
+use crate::whole_file;
+
+/// Where remote pools are mounted, beside the local ones.
+const MOUNTS: &str = "/run/speedloader/pools";
+/// How often it is looked whether connected pools answer.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// When a lost pool is tried again first, and at the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+/// How long replicas that were just dropped may take to be let go.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the other machine may take to answer when we are about to end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// What comes after the steps of the remote room.
+const USE: &str = "use it as a pool";
+
+/// What is known of one remote pool.
+#[derive(Default)]
+struct RemoteState {
+    state: TierState,
+    steps: Vec<StepView>,
+    /// Somebody brings it up or takes it down.
+    is_busy: bool,
+    pool: Option<Arc<Pool>>,
+    /// It goes when its last reader has let go.
+    is_parting: bool,
+    /// Since when it does not answer.
+    silent_since: Option<Instant>,
+    /// When it is tried again, and how long is waited after that.
+    retry: Option<(Instant, Duration)>,
+    /// Why it could not be connected, as was told last.
+    told: String,
+}
+
+/// All of them, by name.
+#[derive(Default)]
+pub(super) struct Remotes(Mutex<BTreeMap<String, RemoteState>>);
+
+impl Remotes {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, RemoteState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Holds a remote pool alone.
+struct Held<'a> {
+    remotes: &'a Remotes,
+    name: &'a str,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(state) = self.remotes.lock().get_mut(self.name) {
+            state.is_busy = false;
+        }
+    }
+}
+
+fn stopped(name: &str, stopped: &Stopped) -> Message {
+    let Stopped {
+        step,
+        failure,
+        left,
+    } = stopped;
+    let text = format!("{name}: cannot {}: {}", step.title(), failure.what);
+    let mut hint = failure.remedy.clone().unwrap_or_default();
+    if !left.is_empty() {
+        if !hint.is_empty() {
+            hint.push_str("; ");
+        }
+        let left = left.join("; ");
+        hint.push_str(&format!(
+            "not undone: {left}; `speedloader tiers disconnect {name}` tries it again"
+        ));
+    }
+    let message = Message::new(Code::Failed, text);
+    match hint.is_empty() {
+        true => message,
+        false => message.with_hint(hint),
+    }
+}
+
+fn timing(config: &RemoteConfig) -> Timing {
+    Timing {
+        connect: config.connect_timeout,
+        keep_alive: config.keep_alive,
+        reconnect_delay: config.reconnect_delay,
+        fast_io_fail: config.fast_io_fail,
+        ctrl_loss: config.ctrl_loss,
+    }
+}
+
+impl Coordinator {
+    /// The configuration of a remote pool, if the name is one's.
+    pub(super) fn remote_config(&self, name: &str) -> Option<RemoteConfig> {
+        let config = self.config();
+        let mut remotes = config.remotes.iter();
+        let found = remotes.find(|(known, _)| known.as_str() == name);
+        found.map(|(_, remote)| remote.clone())
+    }
+
+    fn generation_file(&self, name: &str) -> PathBuf {
+        self.config().state_dir.join(format!("remote-{name}"))
+    }
+
+    fn generation(&self, name: &str) -> Option<u64> {
+        let text = std::fs::read_to_string(self.generation_file(name)).ok()?;
+        text.trim().parse().ok()
+    }
+
+    fn keep_generation(&self, name: &str, generation: u64) {
+        let path = self.generation_file(name);
+        let bytes = generation.to_string();
+        let written = whole_file::write(
+            &path,
+            bytes.as_bytes(),
+            |_| Ok(()),
+            |from, to| std::fs::rename(from, to),
+        );
+        if let Err(error) = written {
+            tracing::warn!(path = %path.display(), %error, "what is in the pool is not known next time");
+        }
+    }
+
+    fn remote_settings(&self, name: &str, remote: &RemoteConfig) -> Result<Settings, Message> {
+        let state_dir = self.config().state_dir.clone();
+        let nqn = remote.allowed_host_nqn.as_ref().map(|nqn| nqn.as_str());
+        let host = HostIdentity::of_machine(&state_dir, nqn)
+            .map_err(|failure| Message::new(Code::Failed, format!("{name}: {failure}")))?;
+        Ok(Settings {
+            pool: name.to_owned(),
+            nqn: format!("{}:{name}", remote.nqn_prefix.as_str()),
+            address: remote.address.to_string(),
+            port: remote.port,
+            transport: remote.transport,
+            capacity: remote.capacity.to_string(),
+            filesystem: remote.filesystem,
+            mount_at: Path::new(MOUNTS).join(name),
+            host,
+            timing: timing(remote),
+            generation: self.generation(name),
+        })
+    }
+
+    fn need_root(name: &str) -> Result<(), Message> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let text = format!("{name}: a remote pool needs root on this machine");
+        Err(Message::new(Code::Denied, text).with_hint("run the daemon as root"))
+    }
+
+    /// Takes hold of a remote pool.
+    fn hold<'a>(&'a self, name: &'a str) -> Result<Held<'a>, Message> {
+        let mut states = self.remotes.lock();
+        let state = states.entry(name.to_owned()).or_default();
+        if state.is_busy {
+            let text = format!("{name} is being connected or disconnected already");
+            return Err(
+                Message::new(Code::Busy, text).with_hint("`speedloader tiers` shows how far it is")
+            );
+        }
+        state.is_busy = true;
+        Ok(Held {
+            remotes: &self.remotes,
+            name,
+        })
+    }
+
+    /// What would be done, in words and commands.
+    pub(super) fn tier_steps(&self, name: &str) -> Result<View, Message> {
+        let step = |step: &str, text: String| StepView {
+            step: step.to_owned(),
+            text,
+            ..StepView::default()
+        };
+        let steps = match self.remote_config(name) {
+            Some(remote) => {
+                let settings = self.remote_settings(name, &remote)?;
+                let ssh = Ssh::new(remote.ssh.as_str(), remote.ssh_timeout);
+                let mut steps: Vec<StepView> = remote::plan(&settings, &ssh.command_line())
+                    .into_iter()
+                    .map(|(what, text)| step(what.title(), text))
+                    .collect();
+                steps.push(step(
+                    USE,
+                    "measure its speed, take over what is in it and true".to_owned(),
+                ));
+                steps
+            }
+            None => {
+                let pool = self.configured_pool(name)?;
+                let path = pool.path.display();
+                let text = match pool.mount {
+                    true => format!("mount -t tmpfs -o size={} '{path}'", pool.capacity),
+                    false => format!("the directory {path}, of it {}", pool.capacity),
+                };
+                vec![
+                    step("take this machine's memory", text),
+                    step(USE, String::new()),
+                ]
+            }
+        };
+        let pool = name.to_owned();
+        Ok(View::Steps(StepsView { pool, steps }))
+    }
+
+    fn begin_steps(&self, name: &str, titles: impl Iterator<Item = &'static str>) {
+        let steps = titles.map(|title| StepView {
+            step: title.to_owned(),
+            ..StepView::default()
+        });
+        if let Some(state) = self.remotes.lock().get_mut(name) {
+            state.steps = steps.collect();
+        }
+    }
+
+    /// One step has come to something: whoever looks sees it.
+    fn step(
+        &self,
+        name: &str,
+        title: &str,
+        state: StepState,
+        text: &str,
+        began: &mut Instant,
+    ) -> View {
+        if state == StepState::Running && text.is_empty() {
+            *began = Instant::now();
+        }
+        let mut states = self.remotes.lock();
+        let known = states.entry(name.to_owned()).or_default();
+        if let Some(step) = known.steps.iter_mut().find(|step| step.step == title) {
+            step.state = state;
+            // What was done stays to be read where it is undone.
+            if !text.is_empty() || state == StepState::Running {
+                step.text = text.to_owned();
+            }
+            step.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        }
+        let steps = known.steps.clone();
+        drop(states);
+        let level = match state {
+            StepState::Failed => Some(Level::Error),
+            StepState::Done | StepState::Undone => Some(Level::Info),
+            StepState::Waiting | StepState::Running | StepState::Found => None,
+        };
+        if let Some(level) = level {
+            let said = format!("{title}: {} {text}", state.word());
+            self.events
+                .add(level, "remote", name, said.trim_end().to_owned());
+        }
+        View::Steps(StepsView {
+            pool: name.to_owned(),
+            steps,
+        })
+    }
+
+    /// Brings a remote pool up and uses it.
+    pub(super) fn connect_remote(
+        &self,
+        name: &str,
+        remote: &RemoteConfig,
+        progress: &mut dyn FnMut(View),
+    ) -> Result<View, Message> {
+        Self::need_root(name)?;
+        let held = self.hold(name)?;
+        {
+            let mut states = self.remotes.lock();
+            let state = states.entry(name.to_owned()).or_default();
+            if state.pool.is_some() {
+                let text = format!("{name} is connected already");
+                return Err(Message::new(Code::AlreadyRunning, text));
+            }
+            state.state = TierState::Connecting;
+        }
+        let connected = self.bring_up(name, remote, progress);
+        let mut states = self.remotes.lock();
+        let state = states.entry(name.to_owned()).or_default();
+        match connected {
+            Ok(pool) => {
+                state.state = TierState::Connected;
+                state.pool = Some(pool);
+                state.retry = None;
+                state.silent_since = None;
+                state.told.clear();
+            }
+            Err(error) => {
+                state.state = TierState::Disconnected;
+                drop(states);
+                drop(held);
+                return Err(error);
+            }
+        }
+        drop(states);
+        drop(held);
+        let _ = self.remote_wakeup.try_send(());
+        self.think();
+        Ok(Coordinator::tier_moved(
+            name,
+            Outcome::Done,
+            0,
+            "connected".to_owned(),
+        ))
+    }
+
+    fn bring_up(
+        &self,
+        name: &str,
+        remote: &RemoteConfig,
+        progress: &mut dyn FnMut(View),
+    ) -> Result<Arc<Pool>, Message> {
+        let settings = self.remote_settings(name, remote)?;
+        self.begin_steps(name, Step::ALL.map(Step::title).into_iter().chain([USE]));
+        let mut began = Instant::now();
+        let mut ssh = Ssh::new(remote.ssh.as_str(), remote.ssh_timeout);
+        let mut machine = Machine::default();
+        let mut report = |step: Step, state: StepState, text: &str| {
+            progress(self.step(name, step.title(), state, text, &mut began));
+        };
+        let volume = remote::connect(&settings, &mut ssh, &mut machine, &mut report)
+            .map_err(|failed| stopped(name, &failed))?;
+        progress(self.step(name, USE, StepState::Running, "", &mut began));
+        match self.use_volume(name, remote, &settings, &volume) {
+            Ok((pool, text)) => {
+                progress(self.step(name, USE, StepState::Done, &text, &mut began));
+                Ok(pool)
+            }
+            Err(error) => {
+                progress(self.step(name, USE, StepState::Failed, &error.to_string(), &mut began));
+                let mut report = |_: Step, _: StepState, _: &str| {};
+                // What is there is found again by the next attempt.
+                if let Err(left) = remote::leave(&settings, &mut machine, false, &mut report) {
+                    tracing::warn!(pool = name, error = %left.failure, "the volume stays mounted");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a pool of a mounted volume: replicas that are known, true and undamaged serve again.
+    fn use_volume(
+        &self,
+        name: &str,
+        remote: &RemoteConfig,
+        settings: &Settings,
+        volume: &Volume,
+    ) -> Result<(Arc<Pool>, String), Message> {
+        self.keep_generation(name, volume.generation);
+        let number = self.next_pool.fetch_add(1, Ordering::Relaxed);
+        if number >= speedloader_fs::tiered_fs::POOLS_MAX as u64 {
+            let text = "too many pools were connected since the start; restart the daemon";
+            return Err(Message::new(Code::Failed, text));
+        }
+        let failed = |error: &dyn std::error::Error| {
+            Message::new(Code::Failed, format!("{name}: {}", chain(error)))
+        };
+        let pool = Pool::connect(PoolSettings {
+            id: PoolId(u16::try_from(number).unwrap_or(u16::MAX)),
+            name: name.to_owned(),
+            path: settings.mount_at.clone(),
+            kind: PoolKind::Directory {
+                capacity_bytes: u64::MAX,
+            },
+            speed_bytes_per_sec: remote.speed.map(|speed| speed.0),
+            seam: Arc::new(NoSeam),
+        })
+        .map_err(|error| failed(&error))?;
+        let adopted = adopt(&pool, |meta| volume.is_known && self.is_still_true(meta))
+            .map_err(|error| failed(&error))?;
+        if remote.speed.is_none() {
+            pool.measure_speed().map_err(|error| failed(&error))?;
+        }
+        self.fs
+            .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
+        let (mut taken, mut damaged) = (0, 0);
+        for replica in adopted.replicas {
+            if self.is_ending() {
+                break;
+            }
+            let path = replica.meta().origin.path.clone();
+            let whole = verify(&replica).map_err(|error| failed(&error))?;
+            let file = match self.fs.union().find(&path) {
+                Some(Found::File(file)) if whole => file,
+                _ => {
+                    damaged += usize::from(!whole);
+                    self.drainer.drain(replica);
+                    continue;
+                }
+            };
+            match self.fs.publish(&file, replica, file.writes()) {
+                Ok(()) => {
+                    taken += 1;
+                    self.keep_one_spare(&file);
+                }
+                Err((_, replica)) => self.drainer.drain(*replica),
+            }
+        }
+        self.add_pool(&pool);
+        let speed = crate::view::human::rate(pool.speed_bytes_per_sec());
+        let damaged = match damaged {
+            0 => String::new(),
+            number => format!(", {number} damaged ones removed"),
+        };
+        let by = volume.fabric.word();
+        let text = format!("{speed} by {by}; {taken} replicas taken over{damaged}");
+        Ok((pool, text))
+    }
+
+    /// Takes a remote pool down. Without `force` only when nobody reads from it.
+    pub(super) fn disconnect_remote(
+        &self,
+        name: &str,
+        remote: &RemoteConfig,
+        force: bool,
+        progress: &mut dyn FnMut(View),
+    ) -> Result<View, Message> {
+        Self::need_root(name)?;
+        let held = self.hold(name)?;
+        let (pool, is_lost) = {
+            let mut states = self.remotes.lock();
+            let state = states.entry(name.to_owned()).or_default();
+            state.retry = None;
+            (state.pool.clone(), state.silent_since.is_some())
+        };
+        if is_lost {
+            self.lose(name, remote);
+        } else if let Some(pool) = pool {
+            let is_free = self.empty_remote(name, &pool, force)?;
+            if !is_free {
+                let mut states = self.remotes.lock();
+                let state = states.entry(name.to_owned()).or_default();
+                state.state = TierState::Draining;
+                state.is_parting = true;
+                drop(states);
+                drop(held);
+                let _ = self.remote_wakeup.try_send(());
+                let text = "it goes when the last reader lets go".to_owned();
+                return Ok(Coordinator::tier_moved(name, Outcome::Draining, 0, text));
+            }
+        }
+        self.take_down(name, remote, progress)?;
+        drop(held);
+        let text = "disconnected, its memory is free".to_owned();
+        Ok(Coordinator::tier_moved(name, Outcome::Done, 0, text))
+    }
+
+    /// Takes everything out of the pool; whether nothing of it is in use any more.
+    fn empty_remote(&self, name: &str, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
+        let files = self.files_in(pool.id());
+        let used: Vec<String> = files
+            .iter()
+            .filter(|file| self.is_in_use(file, pool.id()))
+            .filter_map(|file| Some(self.fs.union().path_of(file)?.to_string()))
+            .collect();
+        if !used.is_empty() && !force {
+            let text = format!(
+                "{name}: {} of its replicas are being read: {}",
+                used.len(),
+                used.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
+            );
+            return Err(Message::new(Code::Busy, text).with_hint(
+                "end the engines that use them, or `--force`: readers keep what they have, and it \
+                 goes when they let go",
+            ));
+        }
+        self.remove_pool(pool, "its pool is disconnected");
+        let until = Instant::now() + DRAIN_PATIENCE;
+        let drains = || pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
+        if used.is_empty() {
+            self.wait_while_draining(pool, until, drains);
+        }
+        // Nothing serves and nothing is copied any more.
+        if let Err(error) = pool.disconnect() {
+            tracing::debug!(pool = name, error = chain(&error), "not yet");
+        }
+        Ok(!drains())
+    }
+
+    /// Takes a pool out of use: nothing new is copied into it or read from it.
+    fn remove_pool(&self, pool: &Arc<Pool>, why: &'static str) {
+        self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
+        self.cancel_into(pool.id());
+        for file in self.files_in(pool.id()) {
+            self.fs.drop_replicas(&file, Some(pool.id()), why);
+        }
+        self.drainer.check_now();
+    }
+
+    fn take_down(
+        &self,
+        name: &str,
+        remote: &RemoteConfig,
+        progress: &mut dyn FnMut(View),
+    ) -> Result<(), Message> {
+        let settings = self.remote_settings(name, remote)?;
+        let titles = [Step::Mount, Step::Connect, Step::Export, Step::MakeRam];
+        self.begin_steps(name, titles.map(Step::title).into_iter());
+        if let Some(state) = self.remotes.lock().get_mut(name) {
+            // Its descriptors keep the mount busy.
+            state.pool = None;
+            state.is_parting = false;
+            state.silent_since = None;
+            state.state = TierState::Disconnected;
+        }
+        let mut ssh = Ssh::new(remote.ssh.as_str(), remote.ssh_timeout);
+        let mut machine = Machine::default();
+        let mut began = Instant::now();
+        let mut report = |step: Step, state: StepState, text: &str| {
+            progress(self.step(name, step.title(), state, text, &mut began));
+        };
+        let done = remote::disconnect(&settings, &mut ssh, &mut machine, false, &mut report);
+        done.map_err(|failed| {
+            progress(self.step(
+                name,
+                failed.step.title(),
+                StepState::Failed,
+                &failed.failure.to_string(),
+                &mut began,
+            ));
+            let text = format!(
+                "{name}: cannot undo: {}: {}",
+                failed.step.title(),
+                failed.failure.what
+            );
+            let hint = failed.failure.remedy.unwrap_or_default();
+            let again = format!("`speedloader tiers disconnect {name}` goes on from here");
+            let hint = match hint.is_empty() {
+                true => again,
+                false => format!("{hint}; {again}"),
+            };
+            Message::new(Code::Failed, text).with_hint(hint)
+        })
+    }
+
+    /// Gives a pool up that does not answer: it is forgotten with all its replicas, and nothing waits for it
+    /// any more.
+    fn lose(&self, name: &str, remote: &RemoteConfig) {
+        let pool = {
+            let mut states = self.remotes.lock();
+            let Some(state) = states.get_mut(name) else {
+                return;
+            };
+            state.state = TierState::Lost;
+            state.silent_since = None;
+            state.is_parting = false;
+            state.pool.take()
+        };
+        let Ok(settings) = self.remote_settings(name, remote) else {
+            return;
+        };
+        let mut machine = Machine::default();
+        // First of all: what waits for the device gets its error now.
+        if let Err(failure) = remote::Here::disconnect(&mut machine, &settings.nqn) {
+            tracing::warn!(pool = name, %failure, "the connection stays");
+        }
+        if let Some(pool) = pool {
+            self.fs.set_reach(&pool, Reach::Lost);
+            self.remove_pool(&pool, "its pool was lost");
+            // Nothing is unmounted by it: it lies in a directory.
+            let _ = pool.abandon();
+        }
+        let mut report = |_: Step, _: StepState, _: &str| {};
+        if let Err(left) = remote::leave(&settings, &mut machine, true, &mut report) {
+            tracing::warn!(pool = name, error = %left.failure, "the mount stays");
+        }
+        let text = "lost with what was in it; reads go to the next tier or home".to_owned();
+        self.events.add(Level::Error, "remote", name, text);
+        self.think();
+    }
+
+    /// The thread that minds remote pools: until the end.
+    pub fn mind_remotes(self: &Arc<Self>, wakeups: &crossbeam_channel::Receiver<()>) {
+        {
+            let config = self.config();
+            let mut states = self.remotes.lock();
+            for (name, remote) in &config.remotes {
+                let state = states.entry(name.to_string()).or_default();
+                state.retry = remote.connect.then(|| (Instant::now(), RETRY_FIRST));
+            }
+        }
+        loop {
+            if self.is_parted() {
+                return;
+            }
+            let is_idle = self.look_at_remotes();
+            // Whoever connects one wakes us.
+            let woken = match is_idle {
+                true => wakeups.recv().map_err(|_| ()),
+                false => match wakeups.recv_timeout(LOOK_INTERVAL) {
+                    Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(()),
+                    _ => Ok(()),
+                },
+            };
+            if woken.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at each; whether there is nothing to look at before somebody connects one.
+    fn look_at_remotes(self: &Arc<Self>) -> bool {
+        let config = self.config();
+        let mut is_idle = true;
+        for (name, remote) in &config.remotes {
+            let name = name.as_str();
+            let (is_busy, pool, retry, is_parting, silent_since) = {
+                let states = self.remotes.lock();
+                let Some(state) = states.get(name) else {
+                    continue;
+                };
+                let retry = state.retry.map(|(at, _)| at);
+                (
+                    state.is_busy,
+                    state.pool.clone(),
+                    retry,
+                    state.is_parting,
+                    state.silent_since,
+                )
+            };
+            is_idle &= pool.is_none() && retry.is_none() && !is_busy;
+            if is_busy {
+                continue;
+            }
+            match pool {
+                Some(pool) => {
+                    self.look_whether_it_answers(name, remote, &pool, silent_since);
+                    if is_parting {
+                        self.part_when_free(name, remote, &pool);
+                    }
+                }
+                None if retry.is_some_and(|at| at <= Instant::now()) => {
+                    self.try_again(name, remote)
+                }
+                None => {}
+            }
+        }
+        is_idle
+    }
+
+    fn look_whether_it_answers(
+        &self,
+        name: &str,
+        remote: &RemoteConfig,
+        pool: &Arc<Pool>,
+        silent_since: Option<Instant>,
+    ) {
+        let nqn = format!("{}:{name}", remote.nqn_prefix.as_str());
+        let connection = NvmeHost::default().find(&nqn);
+        let is_live = connection
+            .as_ref()
+            .is_some_and(|found| found.is_live && found.namespace.is_some());
+        match (is_live, silent_since) {
+            (true, None) => {}
+            (false, None) => {
+                self.fs.set_reach(pool, Reach::Silent);
+                if let Some(state) = self.remotes.lock().get_mut(name) {
+                    state.silent_since = Some(Instant::now());
+                    state.state = TierState::Lost;
+                }
+                let text = "does not answer; new opens go to the next tier or home".to_owned();
+                self.events.add(Level::Warning, "remote", name, text);
+            }
+            // The kernel has given it up, or has waited longer than it was told to.
+            (false, Some(since)) => {
+                if connection.is_none() || since.elapsed() > remote.ctrl_loss + LOOK_INTERVAL {
+                    self.give_up(name, remote);
+                }
+            }
+            // The connection is there again; whether the file system is too is asked of it.
+            (true, Some(_)) => match rustix::fs::fsync(pool.replicas_directory()) {
+                Ok(()) => {
+                    self.fs.set_reach(pool, Reach::Answers);
+                    if let Some(state) = self.remotes.lock().get_mut(name) {
+                        state.silent_since = None;
+                        state.state = match state.is_parting {
+                            true => TierState::Draining,
+                            false => TierState::Connected,
+                        };
+                    }
+                    let text = "answers again".to_owned();
+                    self.events.add(Level::Info, "remote", name, text);
+                    self.drainer.check_now();
+                    self.think();
+                }
+                Err(_) => self.give_up(name, remote),
+            },
+        }
+    }
+
+    fn give_up(&self, name: &str, remote: &RemoteConfig) {
+        let Ok(_held) = self.hold(name) else { return };
+        self.lose(name, remote);
+        if let Some(state) = self.remotes.lock().get_mut(name) {
+            state.retry = remote
+                .connect
+                .then(|| (Instant::now() + RETRY_FIRST, RETRY_FIRST));
+        }
+    }
+
+    fn part_when_free(&self, name: &str, remote: &RemoteConfig, pool: &Arc<Pool>) {
+        self.drainer.check_now();
+        let drains = pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
+        if drains {
+            return;
+        }
+        let Ok(_held) = self.hold(name) else { return };
+        // Nothing serves any more.
+        let _ = pool.disconnect();
+        if let Err(error) = self.take_down(name, remote, &mut |_| ()) {
+            self.events
+                .add(Level::Error, "remote", name, error.to_string());
+        }
+    }
+
+    /// In a thread of its own: the others are looked at meanwhile.
+    fn try_again(self: &Arc<Self>, name: &str, remote: &RemoteConfig) {
+        if let Some(state) = self.remotes.lock().get_mut(name) {
+            let delay = state.retry.map_or(RETRY_FIRST, |(_, delay)| delay);
+            state.retry = Some((Instant::now() + delay, (delay * 2).min(RETRY_LAST)));
+        }
+        let (coordinator, owned, remote) = (Arc::clone(self), name.to_owned(), remote.clone());
+        let started = std::thread::Builder::new()
+            .name("remote-connect".to_owned())
+            .spawn(move || {
+                if let Err(error) = coordinator.connect_remote(&owned, &remote, &mut |_| ()) {
+                    coordinator.tell_once(&owned, &error);
+                }
+            });
+        if let Err(error) = started {
+            tracing::warn!(pool = name, %error, "it is not tried again yet");
+        }
+    }
+
+    /// The same failure again and again is told once.
+    fn tell_once(&self, name: &str, error: &Message) {
+        let text = error.to_string();
+        let is_new = {
+            let mut states = self.remotes.lock();
+            let state = states.entry(name.to_owned()).or_default();
+            let is_new = state.told != text;
+            state.told.clone_from(&text);
+            is_new
+        };
+        if is_new {
+            let text = format!("{text}; it is tried again");
+            self.events.add(Level::Error, "remote", name, text);
+        }
+    }
+
+    /// At the end: what is here is taken down. The other machine keeps memory and replicas for a successor, or
+    /// its memory is given back.
+    pub fn release_remotes(&self, keep: bool) {
+        let config = self.config();
+        for (name, remote) in &config.remotes {
+            let name = name.as_str();
+            let pool = match self.remotes.lock().get_mut(name) {
+                Some(state) => state.pool.take(),
+                None => None,
+            };
+            let Some(pool) = pool else { continue };
+            self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
+            self.cancel_into(pool.id());
+            for file in self.files_in(pool.id()) {
+                match keep {
+                    true => self.fs.forget_replicas(&file, pool.id()),
+                    false => {
+                        self.fs
+                            .drop_replicas(&file, Some(pool.id()), "speedloader ends");
+                    }
+                }
+            }
+            self.drainer.check_now();
+            drop(pool);
+            let Ok(settings) = self.remote_settings(name, remote) else {
+                continue;
+            };
+            let mut machine = Machine::default();
+            let mut report = |_: Step, _: StepState, _: &str| {};
+            let done = match keep {
+                true => remote::leave(&settings, &mut machine, false, &mut report),
+                false => {
+                    let patience = remote.ssh_timeout.min(END_PATIENCE);
+                    let mut ssh = Ssh::new(remote.ssh.as_str(), patience);
+                    remote::disconnect(&settings, &mut ssh, &mut machine, false, &mut report)
+                }
+            };
+            if let Err(left) = done {
+                tracing::warn!(pool = name, step = left.step.title(), error = %left.failure, "it stays; the next start finds it");
+            }
+        }
+    }
+
+    /// What is shown of remote pools: connected ones are among `views` already.
+    pub(super) fn add_remotes(&self, views: &mut Vec<TierView>) {
+        let config = self.config();
+        let states = self.remotes.lock();
+        for name in config.remotes.keys() {
+            let name = name.as_str();
+            let state = states.get(name);
+            let steps = state.map(|state| state.steps.clone()).unwrap_or_default();
+            let shown = state.map_or(TierState::Disconnected, |state| state.state);
+            if !views.iter().any(|view| view.name == name) {
+                views.push(TierView {
+                    name: name.to_owned(),
+                    path: Path::new(MOUNTS).join(name).display().to_string(),
+                    ..TierView::default()
+                });
+            }
+            if let Some(view) = views.iter_mut().find(|view| view.name == name) {
+                view.kind = TierKind::Remote;
+                view.state = shown;
+                view.steps = steps;
+            }
+        }
+    }
+
+    /// What people should know of remote pools.
+    pub(super) fn remote_warnings(&self) -> Vec<String> {
+        let states = self.remotes.lock();
+        let warned = states.iter().filter_map(|(name, state)| {
+            let text = match state.state {
+                TierState::Lost => "does not answer; reads go to the next tier or home",
+                TierState::Disconnected if state.retry.is_some() => {
+                    "is not connected; it is tried again"
+                }
+                _ => return None,
+            };
+            Some(format!("remote pool {name} {text}"))
+        });
+        warned.collect()
+    }
+}

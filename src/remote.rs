@@ -1,0 +1,803 @@
+//! Another machine's memory as a place for a pool: taken and offered there, connected, formatted and mounted
+//! here; and all of that undone.
+//!
+//! What exists is looked up on both sides, never assumed, so that a bring-up continues after a crash of either
+//! side at any step. Each step may be done again, has an inverse, a time-out and a message. A bring-up that
+//! fails undoes what it did itself, in reverse, and nothing that it found. Nothing is formatted that is not
+//! blank or ours, and nothing mounted whose record names another owner. Knows nothing of models and pools.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use speedloader_config::{Filesystem, Transport};
+
+use crate::view::StepState;
+
+pub mod wire;
+pub mod target;
+pub mod connect;
+pub mod volume;
+pub mod ssh;
+
+use connect::{Connection, HostIdentity, Namespace, NvmeHost};
+use volume::{Claim, Content};
+use wire::{Export, Fabric, Offer, Request, TargetState};
+
+/// How long a file system may still be in use for a moment after its last reader has gone.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What went wrong, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong, and where.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+impl Failure {
+    /// Without a remedy.
+    pub fn new(what: impl Into<String>) -> Self {
+        Failure {
+            what: what.into(),
+            remedy: None,
+        }
+    }
+
+    /// The same with a remedy.
+    #[must_use]
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Failure {
+            remedy: Some(remedy.into()),
+            ..self
+        }
+    }
+
+    fn io(what: &str, path: &Path, error: &io::Error) -> Self {
+        Failure::new(format!("cannot {what} {}: {error}", path.display()))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// One line of what another program or machine said, harmless on a terminal.
+fn printable(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
+}
+
+/// Time-outs of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long connecting may take.
+    pub connect: Duration,
+    /// How often the connection is tested.
+    pub keep_alive: Duration,
+    /// Between attempts to connect again.
+    pub reconnect_delay: Duration,
+    /// Until reads fail that wait for a machine that is gone.
+    pub fast_io_fail: Duration,
+    /// Until a machine that is gone is given up.
+    pub ctrl_loss: Duration,
+}
+
+/// What is to be brought up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our name for it.
+    pub pool: String,
+    /// The name of the NVMe subsystem.
+    pub nqn: String,
+    /// The other machine on the fast network: a name or an address.
+    pub address: String,
+    /// The port that it listens on.
+    pub port: u16,
+    /// How data may travel.
+    pub transport: Transport,
+    /// How much memory, as the configuration writes it.
+    pub capacity: String,
+    /// The file system to make.
+    pub filesystem: Filesystem,
+    /// Where it is mounted here.
+    pub mount_at: PathBuf,
+    /// Who we are.
+    pub host: HostIdentity,
+    /// Time-outs.
+    pub timing: Timing,
+    /// The generation of the volume that was left last, if there was one.
+    pub generation: Option<u64>,
+}
+
+/// A step, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The other machine answers over SSH.
+    Reach,
+    /// Its memory is taken.
+    MakeRam,
+    /// It is offered to us.
+    Export,
+    /// We are connected to it.
+    Connect,
+    /// It is ours by its record, and has a file system.
+    Format,
+    /// It is mounted.
+    Mount,
+}
+
+impl Step {
+    /// All, in order.
+    pub const ALL: [Step; 6] = [
+        Step::Reach,
+        Step::MakeRam,
+        Step::Export,
+        Step::Connect,
+        Step::Format,
+        Step::Mount,
+    ];
+
+    /// What it is called.
+    pub fn title(self) -> &'static str {
+        match self {
+            Step::Reach => "reach the other machine",
+            Step::MakeRam => "take its memory",
+            Step::Export => "offer it over NVMe",
+            Step::Connect => "connect to it",
+            Step::Format => "make a file system",
+            Step::Mount => "mount it",
+        }
+    }
+}
+
+/// Hears of every step: what becomes of it, and in words what was found or done.
+pub type Report<'a> = &'a mut dyn FnMut(Step, StepState, &str);
+
+/// A bring-up or tear-down that did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Where.
+    pub step: Step,
+    /// Why.
+    pub failure: Failure,
+    /// What could not be undone.
+    pub left: Vec<String>,
+}
+
+/// A file system on another machine's memory, mounted here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The connection's block device.
+    pub device: String,
+    /// How large that is.
+    pub size_bytes: u64,
+    /// How data travels.
+    pub fabric: Fabric,
+    /// How often it was mounted, this time included.
+    pub generation: u64,
+    /// Whether what is on it is what we left there last.
+    pub is_known: bool,
+}
+
+/// The other machine.
+pub trait There {
+    /// Asks its agent.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or refuses.
+    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure>;
+}
+
+/// This machine. Every method may be called again.
+pub trait Here {
+    /// Whether it has an RDMA device.
+    fn has_rdma(&self) -> bool;
+    /// The connection to a subsystem.
+    fn find(&self, nqn: &str) -> Option<Connection>;
+    /// Connects and waits for the namespace.
+    ///
+    /// # Errors
+    /// What is in the way.
+    fn connect(&mut self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure>;
+    /// Ends the connection.
+    ///
+    /// # Errors
+    /// Io.
+    fn disconnect(&mut self, nqn: &str) -> Result<(), Failure>;
+    /// What is on the device.
+    ///
+    /// # Errors
+    /// Io.
+    fn content(&self, device: &str) -> Result<Content, Failure>;
+    /// Writes whose it is.
+    ///
+    /// # Errors
+    /// Io.
+    fn write_claim(&mut self, device: &str, claim: &Claim) -> Result<(), Failure>;
+    /// Makes the file system.
+    ///
+    /// # Errors
+    /// What its program says.
+    fn format(&mut self, filesystem: Filesystem, namespace: &Namespace) -> Result<(), Failure>;
+    /// The device that is mounted at a place.
+    ///
+    /// # Errors
+    /// Io.
+    fn mounted_at(&self, at: &Path) -> Result<Option<String>, Failure>;
+    /// Mounts.
+    ///
+    /// # Errors
+    /// Io.
+    fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure>;
+    /// Unmounts.
+    ///
+    /// # Errors
+    /// Io, EBUSY.
+    fn unmount(&mut self, at: &Path) -> Result<(), Failure>;
+    /// Takes the mount away although it is in use.
+    ///
+    /// # Errors
+    /// Io.
+    fn detach(&mut self, at: &Path) -> Result<(), Failure>;
+}
+
+/// This machine, really.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    nvme: NvmeHost,
+}
+
+fn device_path(name: &str) -> PathBuf {
+    Path::new("/dev").join(name)
+}
+
+impl Here for Machine {
+    fn has_rdma(&self) -> bool {
+        self.nvme.has_rdma()
+    }
+
+    fn find(&self, nqn: &str) -> Option<Connection> {
+        self.nvme.find(nqn)
+    }
+
+    fn connect(&mut self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure> {
+        let (host, timing) = (&settings.host, &settings.timing);
+        self.nvme.connect(&settings.nqn, offer, host, timing)
+    }
+
+    fn disconnect(&mut self, nqn: &str) -> Result<(), Failure> {
+        self.nvme.disconnect(nqn)
+    }
+
+    fn content(&self, device: &str) -> Result<Content, Failure> {
+        volume::content(&device_path(device))
+    }
+
+    fn write_claim(&mut self, device: &str, claim: &Claim) -> Result<(), Failure> {
+        volume::write_claim(&device_path(device), claim)
+    }
+
+    fn format(&mut self, filesystem: Filesystem, namespace: &Namespace) -> Result<(), Failure> {
+        let device = device_path(&namespace.name);
+        volume::format(filesystem, &device, namespace.size_bytes)
+    }
+
+    fn mounted_at(&self, at: &Path) -> Result<Option<String>, Failure> {
+        let source = volume::mounted_at(at)?;
+        Ok(source.map(|source| source.trim_start_matches("/dev/").to_owned()))
+    }
+
+    fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure> {
+        volume::mount(filesystem, &device_path(device), at)
+    }
+
+    fn unmount(&mut self, at: &Path) -> Result<(), Failure> {
+        volume::unmount(at, UNMOUNT_PATIENCE)
+    }
+
+    fn detach(&mut self, at: &Path) -> Result<(), Failure> {
+        volume::detach(at)
+    }
+}
+
+/// What a bring-up did itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Did {
+    MakeRam,
+    Export,
+    Connect,
+    Mount,
+}
+
+/// A bring-up under way.
+struct BringUp<'a> {
+    settings: &'a Settings,
+    there: &'a mut dyn There,
+    here: &'a mut dyn Here,
+    report: Report<'a>,
+    address: IpAddr,
+    did: Vec<Did>,
+    step: Step,
+}
+
+/// Brings a volume up from whatever is there already.
+///
+/// # Errors
+/// The step that failed and why; what this call did was undone, or is named.
+pub fn connect(
+    settings: &Settings,
+    there: &mut dyn There,
+    here: &mut dyn Here,
+    report: Report<'_>,
+) -> Result<Volume, Stopped> {
+    let address = resolve(&settings.address, settings.port).map_err(|failure| Stopped {
+        step: Step::Reach,
+        failure,
+        left: Vec::new(),
+    })?;
+    let mut run = BringUp {
+        settings,
+        there,
+        here,
+        report,
+        address,
+        did: Vec::new(),
+        step: Step::Reach,
+    };
+    run.run().map_err(|failure| {
+        let (step, words) = (run.step, failure.to_string());
+        (run.report)(step, StepState::Failed, &words);
+        let left = run.undo();
+        Stopped {
+            step,
+            failure,
+            left,
+        }
+    })
+}
+
+/// The address of a name, as the kernel wants it.
+///
+/// # Errors
+/// When nobody knows the name.
+pub fn resolve(address: &str, port: u16) -> Result<IpAddr, Failure> {
+    let failed = |error: &str| {
+        Failure::new(format!("`{address}` has no address: {error}"))
+            .with_remedy("put the IP address of the fast network into `address`")
+    };
+    let mut found = (address, port)
+        .to_socket_addrs()
+        .map_err(|error| failed(&error.to_string()))?;
+    found
+        .next()
+        .map(|socket| socket.ip())
+        .ok_or_else(|| failed("the name is known without one"))
+}
+
+/// What the agent is told of an export.
+pub fn export_of(settings: &Settings, address: IpAddr, fabric: Fabric) -> Export {
+    Export {
+        nqn: settings.nqn.clone(),
+        host_nqn: settings.host.nqn.clone(),
+        host_name: target::machine_name(),
+        address,
+        port: settings.port,
+        fabric,
+        capacity: settings.capacity.clone(),
+    }
+}
+
+/// How data may travel, the best first.
+fn fabrics(transport: Transport, both_have_rdma: bool) -> Vec<Fabric> {
+    match (transport, both_have_rdma) {
+        (Transport::Rdma, _) => vec![Fabric::Rdma],
+        (Transport::Auto, true) => vec![Fabric::Rdma, Fabric::Tcp],
+        (Transport::Auto, false) | (Transport::Tcp, _) => vec![Fabric::Tcp],
+    }
+}
+
+impl BringUp<'_> {
+    fn begin(&mut self, step: Step) {
+        self.step = step;
+        (self.report)(step, StepState::Running, "");
+    }
+
+    fn end(&mut self, state: StepState, text: &str) {
+        (self.report)(self.step, state, text);
+    }
+
+    fn export(&self, fabric: Fabric) -> Export {
+        export_of(self.settings, self.address, fabric)
+    }
+
+    fn run(&mut self) -> Result<Volume, Failure> {
+        self.begin(Step::Reach);
+        let first = fabrics(self.settings.transport, false)[0];
+        let export = self.export(first);
+        let found = self.there.ask(&Request::Look { export })?;
+        if let Some(owner) = found
+            .owner
+            .as_ref()
+            .filter(|owner| **owner != self.settings.host.nqn)
+        {
+            let text = format!(
+                "{} is exported by {} to another host: {owner}",
+                self.settings.nqn, found.machine
+            );
+            return Err(Failure::new(text).with_remedy(
+                "disconnect it there first, or give this pool another name or nqn_prefix",
+            ));
+        }
+        let text = format!("{}, Linux {}", found.machine, found.kernel);
+        self.end(StepState::Done, &text);
+
+        self.begin(Step::MakeRam);
+        let export = self.export(first);
+        // Each deed is noted before it is done: a lost answer does not mean that nothing was done.
+        if found.ram_bytes.is_none() {
+            self.did.push(Did::MakeRam);
+        }
+        let made = self.there.ask(&Request::MakeRam { export })?;
+        let ram_bytes = made.ram_bytes.unwrap_or(0);
+        let text = format!(
+            "{} on {}",
+            crate::view::human::size(ram_bytes),
+            made.machine
+        );
+        match found.ram_bytes == made.ram_bytes {
+            true => self.end(StepState::Found, &text),
+            false => self.end(StepState::Done, &text),
+        }
+        let (namespace, fabric) = self.attach(&made)?;
+        if namespace.size_bytes != ram_bytes {
+            let text = format!(
+                "{} has {} bytes, {} were offered",
+                namespace.name, namespace.size_bytes, ram_bytes
+            );
+            return Err(Failure::new(text));
+        }
+        self.use_device(&namespace, fabric)
+    }
+
+    /// Offers and connects: where both ways are open and the better does not go, by the other.
+    fn attach(&mut self, made: &TargetState) -> Result<(Namespace, Fabric), Failure> {
+        let both = made.has_rdma && self.here.has_rdma();
+        let mut ways = fabrics(self.settings.transport, both);
+        let kept = made.offer.as_ref().filter(|offer| {
+            ways.contains(&offer.fabric)
+                && offer.address == self.address
+                && offer.port == self.settings.port
+        });
+        if let Some(offer) = kept {
+            // What is there already is not made again by another way.
+            ways.retain(|fabric| *fabric == offer.fabric);
+        }
+        let mut last = Failure::new("there is no way for the data to travel");
+        let many = ways.len();
+        for (at, fabric) in ways.into_iter().enumerate() {
+            match self.attach_by(fabric, kept.cloned()) {
+                Ok(namespace) => return Ok((namespace, fabric)),
+                Err(failure) if at + 1 == many => return Err(failure),
+                Err(failure) => {
+                    let text = format!("not by {}: {failure}", fabric.word());
+                    self.end(StepState::Running, &text);
+                    self.undo_down_to(Did::Export);
+                    last = failure;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn attach_by(&mut self, fabric: Fabric, kept: Option<Offer>) -> Result<Namespace, Failure> {
+        self.begin(Step::Export);
+        let offer = match kept {
+            Some(offer) => {
+                self.end(StepState::Found, &self.settings.nqn.clone());
+                offer
+            }
+            None => {
+                let export = self.export(fabric);
+                self.did.push(Did::Export);
+                let state = self.there.ask(&Request::Export { export })?;
+                let offer = state.offer.ok_or_else(|| {
+                    Failure::new("it was exported, and then there was no whole export")
+                })?;
+                let text = format!(
+                    "{} at {} port {} by {}",
+                    self.settings.nqn,
+                    offer.address,
+                    offer.port,
+                    fabric.word()
+                );
+                self.end(StepState::Done, &text);
+                offer
+            }
+        };
+        self.begin(Step::Connect);
+        let nqn = &self.settings.nqn;
+        if let Some(connection) = self.here.find(nqn) {
+            match connection.namespace {
+                Some(namespace) if connection.is_live && namespace.uuid == offer.uuid => {
+                    self.end(StepState::Found, &namespace.name);
+                    return Ok(namespace);
+                }
+                // Of an export that is gone, or not live any more: nothing can be had from it.
+                _ => {
+                    self.here.detach(&self.settings.mount_at)?;
+                    self.here.disconnect(nqn)?;
+                }
+            }
+        }
+        // One that does not come in time may come later.
+        self.did.push(Did::Connect);
+        let namespace = self.here.connect(self.settings, &offer)?;
+        self.end(StepState::Done, &namespace.name.clone());
+        Ok(namespace)
+    }
+
+    /// Whose it is, its file system, its place.
+    fn use_device(&mut self, namespace: &Namespace, fabric: Fabric) -> Result<Volume, Failure> {
+        self.begin(Step::Format);
+        let device = &namespace.name;
+        let at = self.settings.mount_at.clone();
+        let mounted = self.here.mounted_at(&at)?;
+        if let Some(other) = mounted.as_ref().filter(|source| *source != device) {
+            let text = format!("{other} is mounted at {}", at.display());
+            return Err(
+                Failure::new(text).with_remedy(format!("unmount it: umount '{}'", at.display()))
+            );
+        }
+        let mut claim = self.claim(namespace)?;
+        let known = self.settings.generation;
+        self.begin(Step::Mount);
+        if mounted.is_some() {
+            self.end(StepState::Found, &at.display().to_string());
+            return Ok(Volume {
+                device: device.clone(),
+                size_bytes: namespace.size_bytes,
+                fabric,
+                generation: claim.generation,
+                is_known: known == Some(claim.generation),
+            });
+        }
+        // The number on the device goes up first: a crash in between leaves it one ahead of ours.
+        let left = claim.generation;
+        claim.generation += 1;
+        self.here.write_claim(device, &claim)?;
+        self.did.push(Did::Mount);
+        self.here.mount(&claim.filesystem, device, &at)?;
+        self.end(StepState::Done, &at.display().to_string());
+        Ok(Volume {
+            device: device.clone(),
+            size_bytes: namespace.size_bytes,
+            fabric,
+            generation: claim.generation,
+            is_known: known.is_some_and(|known| left == known || left == known + 1),
+        })
+    }
+
+    fn claim(&mut self, namespace: &Namespace) -> Result<Claim, Failure> {
+        let device = &namespace.name;
+        let filesystem = self.settings.filesystem;
+        let mut claim = match self.here.content(device)? {
+            Content::Claimed(claim) => {
+                let ours =
+                    claim.host_nqn == self.settings.host.nqn && claim.pool == self.settings.pool;
+                if !ours {
+                    let text = format!(
+                        "{device} belongs to {} ({}), as its pool {}; nothing on it was changed",
+                        printable(&claim.host_name),
+                        printable(&claim.host_nqn),
+                        printable(&claim.pool)
+                    );
+                    return Err(Failure::new(text).with_remedy(
+                        "two hosts cannot use one export: give this pool another name or nqn_prefix",
+                    ));
+                }
+                if claim.formatted {
+                    let text = format!("{} of ours", printable(&claim.filesystem));
+                    self.end(StepState::Found, &text);
+                    return Ok(claim);
+                }
+                claim
+            }
+            Content::Blank => Claim {
+                host_nqn: self.settings.host.nqn.clone(),
+                host_name: target::machine_name(),
+                pool: self.settings.pool.clone(),
+                formatted: false,
+                filesystem: filesystem.word().to_owned(),
+                generation: 0,
+            },
+            Content::Foreign => {
+                let text =
+                    format!("{device} holds something that is not ours; nothing on it was changed");
+                return Err(
+                    Failure::new(text).with_remedy("if it may go, make the export anew there")
+                );
+            }
+        };
+        claim.filesystem = filesystem.word().to_owned();
+        self.here.write_claim(device, &claim)?;
+        self.here.format(filesystem, namespace)?;
+        claim.formatted = true;
+        self.here.write_claim(device, &claim)?;
+        self.end(StepState::Done, filesystem.word());
+        Ok(claim)
+    }
+
+    /// Undoes what was done since, and including, a deed.
+    fn undo_down_to(&mut self, deed: Did) -> Vec<String> {
+        let from = self.did.iter().position(|did| *did == deed);
+        let undone = self.did.split_off(from.unwrap_or(self.did.len()));
+        let mut left = Vec::new();
+        for did in undone.into_iter().rev() {
+            let done = match did {
+                Did::Mount => self.here.unmount(&self.settings.mount_at),
+                Did::Connect => self.here.disconnect(&self.settings.nqn),
+                Did::Export => {
+                    let export = self.export(Fabric::Tcp);
+                    self.there.ask(&Request::Withdraw { export }).map(|_| ())
+                }
+                Did::MakeRam => {
+                    let export = self.export(Fabric::Tcp);
+                    self.there.ask(&Request::FreeRam { export }).map(|_| ())
+                }
+            };
+            let step = match did {
+                Did::MakeRam => Step::MakeRam,
+                Did::Export => Step::Export,
+                Did::Connect => Step::Connect,
+                Did::Mount => Step::Mount,
+            };
+            match done {
+                Ok(()) if step != self.step => (self.report)(step, StepState::Undone, ""),
+                Ok(()) => {}
+                Err(failure) => left.push(format!("{}: {failure}", step.title())),
+            }
+        }
+        left
+    }
+
+    fn undo(&mut self) -> Vec<String> {
+        match self.did.first() {
+            Some(first) => self.undo_down_to(*first),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Takes a volume down, as far as it is there. Whatever uses the device gets an error then, unless the
+/// mount is taken away first: with `lost` it is taken away from whoever uses it.
+///
+/// # Errors
+/// The step that failed and why; asking again continues there.
+pub fn disconnect(
+    settings: &Settings,
+    there: &mut dyn There,
+    here: &mut dyn Here,
+    lost: bool,
+    report: Report<'_>,
+) -> Result<(), Stopped> {
+    let stopped = |step: Step| {
+        move |failure: Failure| Stopped {
+            step,
+            failure,
+            left: Vec::new(),
+        }
+    };
+    leave(settings, here, lost, report)?;
+    let address = resolve(&settings.address, settings.port).map_err(stopped(Step::Export))?;
+    let export = export_of(settings, address, fabrics(settings.transport, false)[0]);
+    report(Step::Export, StepState::Running, "");
+    let request = Request::Withdraw {
+        export: export.clone(),
+    };
+    there.ask(&request).map_err(stopped(Step::Export))?;
+    report(Step::Export, StepState::Undone, "");
+    report(Step::MakeRam, StepState::Running, "");
+    there
+        .ask(&Request::FreeRam { export })
+        .map_err(stopped(Step::MakeRam))?;
+    report(Step::MakeRam, StepState::Undone, "");
+    Ok(())
+}
+
+/// Takes down what is here only: the other machine keeps the memory and what is in it.
+///
+/// # Errors
+/// As [`disconnect`].
+pub fn leave(
+    settings: &Settings,
+    here: &mut dyn Here,
+    lost: bool,
+    report: Report<'_>,
+) -> Result<(), Stopped> {
+    let stopped = |step: Step| {
+        move |failure: Failure| Stopped {
+            step,
+            failure,
+            left: Vec::new(),
+        }
+    };
+    report(Step::Mount, StepState::Running, "");
+    let unmounted = match lost {
+        true => here.detach(&settings.mount_at),
+        false => here.unmount(&settings.mount_at),
+    };
+    unmounted.map_err(stopped(Step::Mount))?;
+    report(Step::Mount, StepState::Undone, "");
+    report(Step::Connect, StepState::Running, "");
+    here.disconnect(&settings.nqn)
+        .map_err(stopped(Step::Connect))?;
+    report(Step::Connect, StepState::Undone, "");
+    Ok(())
+}
+
+/// What each step would do, in words and commands, for people who want to see it first.
+pub fn plan(settings: &Settings, ssh: &str) -> Vec<(Step, String)> {
+    let fabric = fabrics(settings.transport, false)[0];
+    let device = Path::new("/dev/nvmeXn1");
+    let offer = Offer {
+        uuid: String::new(),
+        address: resolve(&settings.address, settings.port)
+            .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
+        port: settings.port,
+        fabric,
+    };
+    let request = NvmeHost::request(&settings.nqn, &offer, &settings.host, &settings.timing);
+    let words = |step: Step| match step {
+        Step::Reach => ssh.to_owned(),
+        Step::MakeRam => format!(
+            "there: mount -t tmpfs -o huge=always,noswap; fallocate -l {}",
+            settings.capacity
+        ),
+        Step::Export => format!(
+            "there: /sys/kernel/config/nvmet: subsystem {}, allowed host {}, port {} of {} ({})",
+            settings.nqn,
+            settings.host.nqn,
+            settings.port,
+            settings.address,
+            settings.transport.word()
+        ),
+        Step::Connect => format!("echo '{request}' > /dev/nvme-fabrics"),
+        Step::Format => format!(
+            "if it is blank: {}",
+            volume::format_command(settings.filesystem, device, 64 << 20)
+                .iter()
+                .map(|word| if word.starts_with("size=") {
+                    "size=SIZE"
+                } else {
+                    word
+                })
+                .collect::<Vec<_>>()
+                .join(" ")
+        ),
+        Step::Mount => format!(
+            "mount -t {} -o nosuid,nodev,noexec,noatime /dev/nvmeXn1 '{}'",
+            settings.filesystem.word(),
+            settings.mount_at.display()
+        ),
+    };
+    Step::ALL.map(|step| (step, words(step))).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,404 @@
+//! This machine's side of NVMe over Fabrics: connections are made through `/dev/nvme-fabrics`, looked up in
+//! sysfs and ended through it.
+//!
+//! Not by nvme-cli: what is asked for is one line to the kernel, old versions of the program do not know
+//! `fast_io_fail_tmo`, and which device was made is found by the subsystem's name and the namespace's UUID,
+//! never by being the newest.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::target::{is_module_there, load_module};
+use super::wire::{Fabric, Offer};
+use super::{Failure, Timing};
+
+/// How often it is looked whether the device has come.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// More queues than this bring nothing, and cost the other machine memory.
+const QUEUES_MAX: usize = 16;
+/// Bytes of a sector as sysfs counts.
+const SECTOR_BYTES: u64 = 512;
+
+/// Who we are to other machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// Our NVMe qualified name.
+    pub nqn: String,
+    /// Our UUID; the kernel wants one for each name.
+    pub id: String,
+}
+
+impl HostIdentity {
+    /// What `/etc/nvme` says, as nvme-cli does; else made once and kept in `state_dir`.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    pub fn of_machine(state_dir: &Path, nqn: Option<&str>) -> Result<Self, Failure> {
+        let etc = Path::new("/etc/nvme");
+        let id = read(&etc.join("hostid")).filter(|id| is_uuid(id));
+        let id = match id {
+            Some(id) => id,
+            None => kept_uuid(&state_dir.join("nvme-hostid"))?,
+        };
+        let configured = nqn.map(str::to_owned);
+        let nqn = configured
+            .or_else(|| read(&etc.join("hostnqn")).filter(|nqn| nqn.starts_with("nqn.")))
+            .unwrap_or_else(|| format!("nqn.2014-08.org.nvmexpress:uuid:{id}"));
+        Ok(HostIdentity { nqn, id })
+    }
+}
+
+fn kept_uuid(path: &Path) -> Result<String, Failure> {
+    if let Some(id) = read(path).filter(|id| is_uuid(id)) {
+        return Ok(id);
+    }
+    let id = new_uuid()?;
+    crate::whole_file::write(
+        path,
+        id.as_bytes(),
+        |_| Ok(()),
+        |from, to| fs::rename(from, to),
+    )
+    .map_err(|error| Failure::io("write", path, &error))?;
+    Ok(id)
+}
+
+/// A random UUID of the kernel's.
+///
+/// # Errors
+/// Io of procfs.
+pub fn new_uuid() -> Result<String, Failure> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    read(path).ok_or_else(|| Failure::new("the kernel gives no random UUID"))
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
+}
+
+/// A connection to a subsystem: what sysfs knows of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Names of its controllers.
+    pub controllers: Vec<String>,
+    /// Whether one of them is live.
+    pub is_live: bool,
+    /// Its namespace.
+    pub namespace: Option<Namespace>,
+}
+
+/// The block device of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// `nvme1n1`.
+    pub name: String,
+    /// The UUID that the other machine gave it.
+    pub uuid: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// The kernel's NVMe host.
+#[derive(Clone, Debug)]
+pub struct NvmeHost {
+    sys: PathBuf,
+    fabrics: PathBuf,
+}
+
+impl Default for NvmeHost {
+    fn default() -> Self {
+        NvmeHost {
+            sys: PathBuf::from("/sys"),
+            fabrics: PathBuf::from("/dev/nvme-fabrics"),
+        }
+    }
+}
+
+impl NvmeHost {
+    /// A host that is known by another sysfs.
+    #[cfg(test)]
+    pub fn below(sys: &Path) -> Self {
+        NvmeHost {
+            sys: sys.to_owned(),
+            fabrics: sys.join("nvme-fabrics"),
+        }
+    }
+
+    /// The connection to a subsystem, if there is one.
+    pub fn find(&self, nqn: &str) -> Option<Connection> {
+        let class = self.sys.join("class/nvme");
+        let is_of = |directory: &Path| read(&directory.join("subsysnqn")).as_deref() == Some(nqn);
+        let controllers: Vec<String> = names_in(&class)
+            .into_iter()
+            .filter(|name| is_of(&class.join(name)))
+            .collect();
+        if controllers.is_empty() {
+            return None;
+        }
+        let is_live =
+            |name: &String| read(&class.join(name).join("state")).as_deref() == Some("live");
+        let blocks = self.sys.join("block");
+        // With multipath a namespace has a device for each path too, with a `c` in its name.
+        let namespace = names_in(&blocks)
+            .into_iter()
+            .filter(|name| name.starts_with("nvme") && !name.contains('c'))
+            .find(|name| is_of(&blocks.join(name).join("device")))
+            .and_then(|name| {
+                let block = blocks.join(&name);
+                Some(Namespace {
+                    uuid: read(&block.join("uuid"))?,
+                    size_bytes: read(&block.join("size"))?.parse::<u64>().ok()? * SECTOR_BYTES,
+                    name,
+                })
+            });
+        Some(Connection {
+            is_live: controllers.iter().any(is_live),
+            controllers,
+            namespace,
+        })
+    }
+
+    /// Whether a connection is live; false when it is gone.
+    pub fn is_live(&self, nqn: &str) -> bool {
+        self.find(nqn).is_some_and(|connection| connection.is_live)
+    }
+
+    /// Whether this machine has an RDMA device.
+    pub fn has_rdma(&self) -> bool {
+        super::target::has_rdma(&self.sys)
+    }
+
+    /// What is written to the kernel to connect.
+    pub fn request(nqn: &str, offer: &Offer, host: &HostIdentity, timing: &Timing) -> String {
+        let queues = std::thread::available_parallelism().map_or(1, usize::from);
+        format!(
+            "transport={},traddr={},trsvcid={},nqn={nqn},hostnqn={},hostid={},nr_io_queues={},\
+             keep_alive_tmo={},reconnect_delay={},ctrl_loss_tmo={},fast_io_fail_tmo={}",
+            offer.fabric.word(),
+            offer.address,
+            offer.port,
+            host.nqn,
+            host.id,
+            queues.min(QUEUES_MAX),
+            seconds(timing.keep_alive),
+            seconds(timing.reconnect_delay),
+            seconds(timing.ctrl_loss),
+            seconds(timing.fast_io_fail),
+        )
+    }
+
+    /// Connects, and waits for the namespace that was offered.
+    ///
+    /// # Errors
+    /// What is in the way: the module, the network, the other machine.
+    pub fn connect(
+        &self,
+        nqn: &str,
+        offer: &Offer,
+        host: &HostIdentity,
+        timing: &Timing,
+    ) -> Result<Namespace, Failure> {
+        let until = Instant::now() + timing.connect;
+        let module = format!("nvme-{}", offer.fabric.word());
+        if !self.fabrics.exists() || !is_module_there(&module) {
+            let loaded = load_module(&module);
+            if !loaded && !is_module_there(&module) || !self.fabrics.exists() {
+                let text = format!("this machine cannot load the kernel module {module}");
+                return Err(Failure::new(text).with_remedy(
+                    "install it (Ubuntu: linux-modules-extra), or choose another `transport`",
+                ));
+            }
+        }
+        if offer.fabric == Fabric::Tcp {
+            knock(offer.address, offer.port, timing.connect)?;
+        }
+        let request = Self::request(nqn, offer, host, timing);
+        let fabrics = self.fabrics.clone();
+        // The kernel may wait far longer than we want to for a machine that does not answer.
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        std::thread::Builder::new()
+            .name("nvme-connect".to_owned())
+            .spawn(move || {
+                // Nobody may be there to hear it any more.
+                let _ = sender.send(ask_kernel(&fabrics, &request));
+            })
+            .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
+        let late = || {
+            Failure::new(format!("{} does not answer NVMe in time", offer.address))
+                .with_remedy("see its kernel log, or raise `connect_timeout`")
+        };
+        let answer = answer.recv_deadline(until).map_err(|_| late())?;
+        answer.map_err(|error| refusal(offer, &error))?;
+        loop {
+            let found = self.find(nqn).and_then(|connection| connection.namespace);
+            match found {
+                Some(namespace) if namespace.uuid == offer.uuid => return Ok(namespace),
+                _ if Instant::now() >= until => return Err(late()),
+                _ => std::thread::sleep(LOOK_INTERVAL),
+            }
+        }
+    }
+
+    /// Ends all connections to a subsystem. Nothing of it is left then, whatever waits for it gets an error.
+    ///
+    /// # Errors
+    /// Io of sysfs.
+    pub fn disconnect(&self, nqn: &str) -> Result<(), Failure> {
+        for name in self.find(nqn).unwrap_or_default().controllers {
+            let path = self
+                .sys
+                .join("class/nvme")
+                .join(name)
+                .join("delete_controller");
+            match fs::write(&path, "1") {
+                // It may have been given up by the kernel meanwhile.
+                Err(error) if path.exists() => return Err(Failure::io("write", &path, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether anybody listens there: a clear answer in time, before the kernel tries.
+fn knock(address: IpAddr, port: u16, patience: Duration) -> Result<(), Failure> {
+    match TcpStream::connect_timeout(&SocketAddr::new(address, port), patience) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = format!("cannot reach port {port} of {address}: {error}");
+            Err(Failure::new(text).with_remedy(
+                "does a firewall there let TCP to that port through, and is `address` right?",
+            ))
+        }
+    }
+}
+
+fn ask_kernel(fabrics: &Path, request: &str) -> io::Result<()> {
+    let mut file = File::options().read(true).write(true).open(fabrics)?;
+    // One write is one request; the answer, `instance=0,cntlid=1`, is read back.
+    if file.write(request.as_bytes())? != request.len() {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    let mut answer = [0; 128];
+    file.read(&mut answer).map(|_| ())
+}
+
+fn refusal(offer: &Offer, error: &io::Error) -> Failure {
+    let text = format!(
+        "the kernel cannot connect to {} port {} by {}: {error}",
+        offer.address,
+        offer.port,
+        offer.fabric.word()
+    );
+    Failure::new(text).with_remedy("`dmesg` here and there says more")
+}
+
+/// Whole seconds, at least one: a value of zero has another meaning to the kernel.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs().max(1)
+}
+
+fn read(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NQN: &str = "nqn.2026-01.io.speedloader:meadowlark";
+
+    fn put(sys: &Path, path: &str, text: &str) {
+        let path = sys.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn controller(sys: &Path, name: &str, nqn: &str, state: &str) {
+        put(sys, &format!("class/nvme/{name}/subsysnqn"), nqn);
+        put(sys, &format!("class/nvme/{name}/state"), state);
+    }
+
+    fn block(sys: &Path, name: &str, nqn: &str, uuid: &str) {
+        put(sys, &format!("block/{name}/device/subsysnqn"), nqn);
+        put(sys, &format!("block/{name}/uuid"), uuid);
+        put(sys, &format!("block/{name}/size"), "131072\n");
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_subsystem_whatever_else_there_is() {
+        let sys = tempfile::tempdir().unwrap();
+        let sys = sys.path();
+        let host = NvmeHost::below(sys);
+        assert_eq!(host.find(NQN), None);
+        controller(sys, "nvme0", "nqn.of.a.disk", "live\n");
+        block(sys, "nvme0n1", "nqn.of.a.disk", "disk");
+        assert_eq!(host.find(NQN), None);
+        controller(sys, "nvme1", &format!("{NQN}\n"), "connecting\n");
+        let waiting = host.find(NQN).unwrap();
+        assert!(!waiting.is_live && waiting.namespace.is_none());
+
+        // With multipath there is a device for the path too.
+        controller(sys, "nvme1", NQN, "live\n");
+        block(sys, "nvme1c1n1", NQN, "path");
+        block(sys, "nvme1n1", NQN, "ours\n");
+        block(sys, "sda", NQN, "no");
+        let found = host.find(NQN).unwrap();
+        assert!(found.is_live && host.is_live(NQN));
+        assert_eq!(found.controllers, ["nvme1"]);
+        assert_eq!(
+            found.namespace,
+            Some(Namespace {
+                name: "nvme1n1".to_owned(),
+                uuid: "ours".to_owned(),
+                size_bytes: 64 << 20,
+            })
+        );
+        host.disconnect(NQN).unwrap();
+        let written = |name: &str| {
+            sys.join("class/nvme")
+                .join(name)
+                .join("delete_controller")
+                .exists()
+        };
+        assert!(written("nvme1") && !written("nvme0"));
+    }
+
+    #[test]
+    fn who_we_are_is_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let one =
+            HostIdentity::of_machine(state.path(), Some("nqn.2026-01.io.example:us")).unwrap();
+        let two =
+            HostIdentity::of_machine(state.path(), Some("nqn.2026-01.io.example:us")).unwrap();
+        assert_eq!(one, two);
+        assert!(is_uuid(&one.id));
+        assert_eq!(one.nqn, "nqn.2026-01.io.example:us");
+    }
+
+    #[test]
+    fn a_closed_port_is_said_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let failure =
+            knock("127.0.0.1".parse().unwrap(), port, Duration::from_secs(5)).unwrap_err();
+        assert!(
+            failure.what.contains("refused") && failure.remedy.is_some(),
+            "{failure}"
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! The one place that starts ssh: by argument vector, with the user's keys and known hosts, never with a
+//! password, and never for longer than it may take.
+//!
+//! The other machine runs a fixed command: its own `speedloader remote-agent`, or where it has none of
+//! this version a copy of ours, which is sent over standard input and removes itself. What is wanted goes
+//! over standard input as JSON; nothing of it is ever part of a command.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::wire::{Greeting, LINE_BYTES_MAX, PROTOCOL, Reply, Request, TargetState};
+use super::{Failure, There, printable};
+
+/// So much of what ssh says on standard error is kept.
+const SAID_BYTES_MAX: u64 = 4096;
+/// What the shell says of a command that is not there, or cannot be run.
+const NOT_THERE: [i32; 2] = [126, 127];
+/// What ssh itself ends with.
+const SSH_FAILED: i32 = 255;
+/// How long an ssh that is told to end may take.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where it is installed, for root and for others.
+const INSTALLED: &str = "PATH=\"$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin\"; export PATH; \
+    if [ \"$(id -u)\" = 0 ]; then exec speedloader remote-agent; \
+    else exec sudo -n speedloader remote-agent; fi";
+
+/// Another machine, reached by ssh.
+pub struct Ssh {
+    destination: String,
+    patience: Duration,
+    agent: Option<Agent>,
+}
+
+struct Agent {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<io::Result<Vec<u8>>>,
+    said: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Ssh {
+    /// Nothing happens until something is asked.
+    pub fn new(destination: &str, patience: Duration) -> Self {
+        Ssh {
+            destination: destination.to_owned(),
+            patience,
+            agent: None,
+        }
+    }
+
+    /// The command, as people would write it.
+    pub fn command_line(&self) -> String {
+        format!("ssh {} speedloader remote-agent", self.destination)
+    }
+
+    fn agent(&mut self) -> Result<&mut Agent, Failure> {
+        let agent = match self.agent.take() {
+            Some(agent) => agent,
+            None => self.start()?,
+        };
+        Ok(self.agent.insert(agent))
+    }
+
+    fn start(&self) -> Result<Agent, Failure> {
+        match self.start_with(INSTALLED, None) {
+            Err(Refusal::NotThere) => {}
+            Err(Refusal::Failed(failure)) => return Err(failure),
+            Ok(agent) => return Ok(agent),
+        }
+        // Ours is the program that is running, whatever lies at its path by now.
+        let own = std::fs::read("/proc/self/exe")
+            .map_err(|error| Failure::new(format!("cannot read our own program: {error}")))?;
+        let command = format!(
+            "umask 077; d=$(mktemp -d) || exit 1; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM; \
+             head -c {} >\"$d/speedloader\" && chmod 700 \"$d/speedloader\" || exit 1; \
+             if [ \"$(id -u)\" = 0 ]; then \"$d/speedloader\" remote-agent; \
+             else sudo -n \"$d/speedloader\" remote-agent; fi",
+            own.len()
+        );
+        self.start_with(&command, Some(&own))
+            .map_err(|refusal| match refusal {
+                Refusal::Failed(failure) => failure,
+                Refusal::NotThere => {
+                    let text = format!(
+                        "{} has no speedloader {}, and ours does not run there",
+                        self.destination,
+                        env!("CARGO_PKG_VERSION")
+                    );
+                    Failure::new(text).with_remedy("install it there")
+                }
+            })
+    }
+
+    fn start_with(&self, command: &str, own: Option<&[u8]>) -> Result<Agent, Refusal> {
+        let failed = |what: &str, error: &io::Error| {
+            Refusal::Failed(Failure::new(format!("cannot {what} ssh: {error}")))
+        };
+        let seconds = self.patience.as_secs().max(1);
+        let mut child = Command::new("ssh")
+            .args([
+                "-T",
+                "-x",
+                "-a",
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "LogLevel=ERROR",
+            ])
+            .args(["-o", &format!("ConnectTimeout={seconds}")])
+            .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"])
+            .args(["-o", "ClearAllForwardings=yes", "--"])
+            .args([&self.destination, command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| {
+                let failure = Failure::new(format!("cannot run ssh: {error}"));
+                Refusal::Failed(failure.with_remedy("install the OpenSSH client on this machine"))
+            })?;
+        let (Some(input), Some(output), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Refusal::Failed(Failure::new("ssh has no standard streams")));
+        };
+        let said = listen(errors).map_err(|error| failed("hear", &error))?;
+        let lines = read_lines(output).map_err(|error| failed("hear", &error))?;
+        let mut agent = Agent {
+            child,
+            input,
+            lines,
+            said,
+        };
+        if let Some(own) = own {
+            // Whether it went through is seen by the greeting.
+            let _ = agent
+                .input
+                .write_all(own)
+                .and_then(|()| agent.input.flush());
+        }
+        let greeting = match agent.line(self.patience) {
+            Ok(line) => serde_json::from_slice::<Greeting>(&line).ok(),
+            Err(Silence::Late) => return Err(Refusal::Failed(self.late())),
+            Err(Silence::Ended) => None,
+        };
+        match greeting {
+            Some(Greeting {
+                agent: PROTOCOL,
+                version,
+            }) if version == env!("CARGO_PKG_VERSION") => Ok(agent),
+            // Of another version: ours is brought along.
+            Some(_) => Err(Refusal::NotThere),
+            None => Err(self.no_greeting(agent)),
+        }
+    }
+
+    fn no_greeting(&self, mut agent: Agent) -> Refusal {
+        let code = agent.end();
+        if code.is_some_and(|code| NOT_THERE.contains(&code)) {
+            return Refusal::NotThere;
+        }
+        let said = agent.said();
+        let who = match code {
+            Some(SSH_FAILED) => format!("cannot log in to {}", self.destination),
+            _ => format!("the agent on {} does not start", self.destination),
+        };
+        let remedy = if said.contains("Host key verification failed")
+            || said.contains("HOST IDENTIFICATION HAS CHANGED")
+        {
+            "its host key is unknown or changed: compare it, then `ssh` there once as the user who runs the daemon"
+        } else if said.contains("Permission denied") {
+            "the user who runs the daemon needs a key without a passphrase that logs in there"
+        } else if said.contains("sudo") {
+            "allow it there in sudoers: NOPASSWD: /usr/bin/speedloader remote-agent; or log in as root"
+        } else {
+            "try the same by hand: `ssh -o BatchMode=yes` and that destination"
+        };
+        let text = match said.is_empty() {
+            true => who,
+            false => format!("{who}: {said}"),
+        };
+        Refusal::Failed(Failure::new(text).with_remedy(remedy))
+    }
+
+    fn late(&self) -> Failure {
+        let text = format!(
+            "{} did not answer within {} s",
+            self.destination,
+            self.patience.as_secs_f32()
+        );
+        Failure::new(text).with_remedy("is it up? `ssh_timeout` may be raised")
+    }
+}
+
+impl There for Ssh {
+    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure> {
+        let line = serde_json::to_vec(request).map_err(|error| Failure::new(error.to_string()))?;
+        let patience = self.patience;
+        let agent = self.agent()?;
+        let sent = agent
+            .input
+            .write_all(&line)
+            .and_then(|()| agent.input.write_all(b"\n"))
+            .and_then(|()| agent.input.flush());
+        let heard = match sent {
+            Ok(()) => agent.line(patience),
+            Err(_) => Err(Silence::Ended),
+        };
+        let line = match heard {
+            Ok(line) => line,
+            Err(silence) => {
+                // What comes after is of another question.
+                let said = self.agent.take().map(|mut agent| {
+                    agent.end();
+                    agent.said()
+                });
+                return Err(match silence {
+                    Silence::Late => self.late(),
+                    Silence::Ended => Failure::new(format!(
+                        "the connection to {} ended: {}",
+                        self.destination,
+                        said.unwrap_or_default()
+                    )),
+                });
+            }
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Reply::Ok(state)) => Ok(state),
+            Ok(Reply::Refused { what, remedy }) => Err(Failure {
+                what: printable(&what),
+                remedy: remedy.map(|remedy| printable(&remedy)),
+            }),
+            Err(error) => {
+                self.agent = None;
+                let text = format!("{} answers nonsense: {error}", self.destination);
+                Err(Failure::new(text))
+            }
+        }
+    }
+}
+
+enum Refusal {
+    NotThere,
+    Failed(Failure),
+}
+
+enum Silence {
+    Late,
+    Ended,
+}
+
+impl Agent {
+    fn line(&mut self, patience: Duration) -> Result<Vec<u8>, Silence> {
+        match self.lines.recv_timeout(patience) {
+            Ok(Ok(line)) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => Err(Silence::Late),
+            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(Silence::Ended),
+        }
+    }
+
+    /// Ends ssh, which may have ended already; its exit status.
+    fn end(&mut self) -> Option<i32> {
+        let until = std::time::Instant::now() + END_PATIENCE;
+        while std::time::Instant::now() < until {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status.code(),
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => break,
+            }
+        }
+        // It may have ended this moment.
+        let _ = self.child.kill();
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+
+    fn said(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        printable(&String::from_utf8_lossy(&said))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // The agent ends when nothing more can come; ssh with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps the beginning of what is said, and reads the rest away.
+fn listen(errors: impl Read + Send + 'static) -> io::Result<Arc<Mutex<Vec<u8>>>> {
+    let said: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let kept = Arc::clone(&said);
+    std::thread::Builder::new()
+        .name("ssh-errors".to_owned())
+        .spawn(move || {
+            let mut errors = errors;
+            let mut bytes = [0; 512];
+            while let Ok(count @ 1..) = errors.read(&mut bytes) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let most = usize::try_from(SAID_BYTES_MAX).unwrap_or(usize::MAX);
+                let room = most.saturating_sub(kept.len()).min(count);
+                kept.extend_from_slice(&bytes[..room]);
+            }
+        })?;
+    Ok(said)
+}
+
+fn read_lines(output: impl Read + Send + 'static) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
+    let (sender, lines) = crossbeam_channel::bounded(4);
+    std::thread::Builder::new()
+        .name("ssh-answers".to_owned())
+        .spawn(move || {
+            let mut output = BufReader::new(output);
+            loop {
+                let mut line = Vec::new();
+                let most = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
+                let read = (&mut output).take(most).read_until(b'\n', &mut line);
+                let line = match read {
+                    Ok(0) => return,
+                    Ok(_) if !line.ends_with(b"\n") => Err(io::ErrorKind::InvalidData.into()),
+                    Ok(_) => Ok(line),
+                    Err(error) => Err(error),
+                };
+                let is_last = line.is_err();
+                if sender.send(line).is_err() || is_last {
+                    return;
+                }
+            }
+        })?;
+    Ok(lines)
+}

@@ -1,0 +1,663 @@
+//! What happens on the other machine: memory is taken and offered by the kernel's NVMe target, and both are
+//! taken back. Runs there, as `speedloader remote-agent`.
+//!
+//! The memory is one file, allocated at once, in a tmpfs of its own beside a record of whose it is and
+//! what else was made for it. Only what that record names is ever removed. Everything else is looked up in
+//! configfs, so that whatever was done by half is seen, and is completed or removed.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+use serde::{Deserialize, Serialize};
+use speedloader_config::{Bytes, Capacity};
+use speedloader_fs::tmpfs::{self, HugePages, TmpfsSettings};
+
+use super::wire::{
+    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, TargetState,
+};
+use crate::view::human::{chain, size};
+use crate::{machine, whole_file};
+
+/// Beside the memory itself: the record, and rounding.
+const RECORD_BYTES: u64 = 8 << 20;
+/// Sizes are whole ones of these.
+const ROUND_BYTES: u64 = 1 << 20;
+/// What must be left to the machine beside an export: this share of its memory, and at least so much.
+const LEFT_SHARE: u64 = 20;
+const LEFT_BYTES_MIN: u64 = 128 << 20;
+/// nvmet's ports are numbered.
+const PORTS_MAX: u16 = 1024;
+
+/// A refusal.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    what: String,
+    remedy: Option<String>,
+}
+
+type Done<T> = Result<T, Refused>;
+
+fn refused(what: impl Into<String>) -> Refused {
+    Refused {
+        what: what.into(),
+        remedy: None,
+    }
+}
+
+impl Refused {
+    fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Refused {
+            remedy: Some(remedy.into()),
+            ..self
+        }
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Refused {
+    refused(format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// Whose an export is, and what was made for it beside what bears its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    nqn: String,
+    host_nqn: String,
+    host_name: String,
+    /// The port's number, if the port was made for it.
+    port: Option<u16>,
+    /// Whether the entry of the allowed host was made for it.
+    host: bool,
+}
+
+/// The kernel's NVMe target and the memory for it.
+pub struct Target {
+    configfs: PathBuf,
+    exports: PathBuf,
+    modules: bool,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Target {
+            configfs: PathBuf::from("/sys/kernel/config/nvmet"),
+            exports: PathBuf::from("/run/speedloader/exports"),
+            modules: true,
+        }
+    }
+}
+
+/// Answers requests until there are no more, or somebody cannot hear the answers.
+///
+/// # Errors
+/// Io of the streams.
+pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::Result<()> {
+    let mut say = |line: String| {
+        output.write_all(line.as_bytes())?;
+        output.write_all(b"\n")?;
+        output.flush()
+    };
+    let greeting = Greeting {
+        agent: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    say(serde_json::to_string(&greeting)?)?;
+    let mut input = io::BufReader::new(input);
+    loop {
+        let mut line = Vec::new();
+        let most = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
+        if (&mut input).take(most).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let reply = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => target.carry_out(&request),
+            Err(error) => Err(refused(format!("this is no request: {error}"))),
+        };
+        let reply = match reply {
+            Ok(state) => Reply::Ok(state),
+            Err(Refused { what, remedy }) => Reply::Refused { what, remedy },
+        };
+        say(serde_json::to_string(&reply)?)?;
+    }
+}
+
+impl Target {
+    fn carry_out(&self, request: &Request) -> Done<TargetState> {
+        let (Request::Look { export }
+        | Request::MakeRam { export }
+        | Request::Export { export }
+        | Request::Withdraw { export }
+        | Request::FreeRam { export }) = request;
+        check(export)?;
+        if matches!(request, Request::Look { .. }) {
+            return self.look(export);
+        }
+        if !rustix::process::geteuid().is_root() && self.modules {
+            return Err(
+                refused("the agent must be root on the other machine").with_remedy(
+                    "let ssh log in as root, or allow `sudo -n speedloader remote-agent` there",
+                ),
+            );
+        }
+        let _alone = self.lock()?;
+        self.refuse_if_owned_by_another(export)?;
+        match request {
+            Request::Look { .. } => {}
+            Request::MakeRam { .. } => self.make_ram(export)?,
+            Request::Export { .. } => {
+                if let Err(error) = self.offer(export) {
+                    // What cannot be completed is not left by half.
+                    let _ = self.withdraw(export);
+                    return Err(error);
+                }
+            }
+            Request::Withdraw { .. } => self.withdraw(export)?,
+            Request::FreeRam { .. } => {
+                self.withdraw(export)?;
+                self.free_ram(export)?;
+            }
+        }
+        self.look(export)
+    }
+
+    /// Two agents at once would each see what the other has made by half.
+    fn lock(&self) -> Done<File> {
+        let parent = self.exports.parent().unwrap_or(Path::new("/"));
+        let attempt = || -> io::Result<File> {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o755).create(parent)?;
+            let file = File::open(parent)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        };
+        attempt().map_err(|error| failed("lock", parent, &error))
+    }
+
+    fn refuse_if_owned_by_another(&self, export: &Export) -> Done<()> {
+        let Some(owner) = self.owner(export) else {
+            return Ok(());
+        };
+        if owner == export.host_nqn {
+            return Ok(());
+        }
+        let name = self.record(export).map(|record| record.host_name);
+        let who = name.map_or_else(|| owner.clone(), |name| format!("{name} ({owner})"));
+        let text = format!("{} is exported to another host already: {who}", export.nqn);
+        Err(refused(text)
+            .with_remedy("disconnect it there first, or give this pool another name or nqn_prefix"))
+    }
+
+    fn look(&self, export: &Export) -> Done<TargetState> {
+        let memory = machine::memory();
+        let subsystem = self.subsystem(export);
+        Ok(TargetState {
+            machine: machine_name(),
+            kernel: machine::kernel_release(),
+            total_bytes: memory.total_bytes,
+            available_bytes: memory.available_bytes,
+            has_rdma: has_rdma(Path::new("/sys")),
+            owner: self.owner(export),
+            ram_bytes: self.ram_bytes(export),
+            offer: self.whole_offer(export),
+            has_parts: subsystem.exists(),
+        })
+    }
+
+    /// The host that the export is for: by its record, or by what configfs has.
+    fn owner(&self, export: &Export) -> Option<String> {
+        if let Some(record) = self.record(export) {
+            return Some(record.host_nqn);
+        }
+        let subsystem = self.subsystem(export);
+        if !subsystem.exists() {
+            return None;
+        }
+        let allowed = names_in(&subsystem.join("allowed_hosts"));
+        let ours = allowed.iter().find(|name| **name == export.host_nqn);
+        let other = || allowed.first().cloned().unwrap_or_else(|| "any".to_owned());
+        Some(ours.cloned().unwrap_or_else(other))
+    }
+
+    // --- memory
+
+    fn directory(&self, export: &Export) -> PathBuf {
+        self.exports.join(key(&export.nqn))
+    }
+
+    fn ram(&self, export: &Export) -> PathBuf {
+        self.directory(export).join("ram")
+    }
+
+    fn record(&self, export: &Export) -> Option<Record> {
+        let mut bytes = Vec::new();
+        let file = File::open(self.directory(export).join("record.json")).ok()?;
+        let most = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
+        file.take(most).read_to_end(&mut bytes).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        (record.nqn == export.nqn).then_some(record)
+    }
+
+    fn keep_record(&self, export: &Export, record: &Record) -> Done<()> {
+        let path = self.directory(export).join("record.json");
+        let bytes = serde_json::to_vec(record).map_err(|error| refused(error.to_string()))?;
+        whole_file::write(&path, &bytes, |_| Ok(()), |from, to| fs::rename(from, to))
+            .map_err(|error| failed("write", &path, &error))
+    }
+
+    /// The memory that was taken: the file has its name only when all of it is there.
+    fn ram_bytes(&self, export: &Export) -> Option<u64> {
+        tmpfs::find(&self.directory(export)).ok()??;
+        Some(fs::metadata(self.ram(export)).ok()?.len())
+    }
+
+    fn make_ram(&self, export: &Export) -> Done<()> {
+        let memory = machine::memory();
+        let wanted = wanted_bytes(&export.capacity, memory.total_bytes)?;
+        if self.ram_bytes(export) == Some(wanted) {
+            return Ok(());
+        }
+        if self.subsystem(export).exists() {
+            return Err(refused("its size changed while it is exported")
+                .with_remedy("`speedloader tiers disconnect` it first"));
+        }
+        // Of another size, or never completed.
+        self.free_ram(export)?;
+        let left = (memory.total_bytes / LEFT_SHARE).max(LEFT_BYTES_MIN);
+        let most = memory.available_bytes.saturating_sub(left);
+        if wanted.saturating_add(RECORD_BYTES) > most {
+            let text = format!(
+                "{} has {} of memory to spare, {} are wanted and {} are left to itself",
+                machine_name(),
+                size(memory.available_bytes),
+                size(wanted),
+                size(left)
+            );
+            return Err(refused(text).with_remedy("lower the pool's `capacity`"));
+        }
+        let made = self.make_ram_of(export, wanted);
+        if made.is_err() {
+            // The first error counts.
+            let _ = self.free_ram(export);
+        }
+        made
+    }
+
+    fn make_ram_of(&self, export: &Export, bytes: u64) -> Done<()> {
+        let directory = self.directory(export);
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        let parent = &self.exports;
+        builder
+            .create(parent)
+            .map_err(|error| failed("make", parent, &error))?;
+        let settings = TmpfsSettings {
+            capacity_bytes: bytes + RECORD_BYTES,
+            huge_pages: HugePages::Always,
+            no_swap: true,
+            memory_policy: None,
+        };
+        tmpfs::mount(&directory, &settings).map_err(|error| refused(chain(&error)))?;
+        self.keep_record(
+            export,
+            &Record {
+                nqn: export.nqn.clone(),
+                host_nqn: export.host_nqn.clone(),
+                host_name: export.host_name.clone(),
+                ..Record::default()
+            },
+        )?;
+        let ram = self.ram(export);
+        let unfinished = ram.with_extension("new");
+        let allocate = || -> io::Result<()> {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&unfinished)?;
+            // All at once: too little memory shows here, not when a model is written.
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+            fs::rename(&unfinished, &ram)
+        };
+        allocate().map_err(|error| {
+            failed("allocate", &ram, &error).with_remedy("lower the pool's `capacity`")
+        })
+    }
+
+    fn free_ram(&self, export: &Export) -> Done<()> {
+        let directory = self.directory(export);
+        let found = tmpfs::find(&directory).map_err(|error| refused(chain(&error)))?;
+        if found.is_some() {
+            tmpfs::unmount(&directory).map_err(|error| refused(chain(&error)))?;
+        }
+        // Others may have exports beside it: only what is empty goes.
+        for empty in [
+            Some(directory.as_path()),
+            Some(&self.exports),
+            self.exports.parent(),
+        ] {
+            let _ = empty.map(fs::remove_dir);
+        }
+        Ok(())
+    }
+
+    // --- the offer
+
+    fn subsystem(&self, export: &Export) -> PathBuf {
+        self.configfs.join("subsystems").join(&export.nqn)
+    }
+
+    fn namespace(&self, export: &Export) -> PathBuf {
+        self.subsystem(export).join("namespaces/1")
+    }
+
+    /// The offer, if every part of it is there and switched on.
+    fn whole_offer(&self, export: &Export) -> Option<Offer> {
+        let namespace = self.namespace(export);
+        let is_on = read(&namespace.join("enable"))? == "1";
+        let is_ours = read(&namespace.join("device_path"))? == self.ram(export).to_str()?;
+        let allowed = self.subsystem(export).join("allowed_hosts");
+        let lets_us_in = allowed.join(&export.host_nqn).exists();
+        let lets_all_in = read(&self.subsystem(export).join("attr_allow_any_host"))? != "0";
+        if !is_on || !is_ours || !lets_us_in || lets_all_in {
+            return None;
+        }
+        let port = self.port_of(export)?;
+        Some(Offer {
+            uuid: read(&namespace.join("device_uuid"))?,
+            address: read(&port.join("addr_traddr"))?.parse().ok()?,
+            port: read(&port.join("addr_trsvcid"))?.parse().ok()?,
+            fabric: match read(&port.join("addr_trtype"))?.as_str() {
+                "tcp" => Fabric::Tcp,
+                "rdma" => Fabric::Rdma,
+                _ => return None,
+            },
+        })
+    }
+
+    fn ports(&self) -> Vec<PathBuf> {
+        let ports = self.configfs.join("ports");
+        let mut numbers: Vec<u16> = names_in(&ports)
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        numbers
+            .iter()
+            .map(|number| ports.join(number.to_string()))
+            .collect()
+    }
+
+    /// The port that offers the subsystem.
+    fn port_of(&self, export: &Export) -> Option<PathBuf> {
+        let offers = |port: &PathBuf| port.join("subsystems").join(&export.nqn).exists();
+        self.ports().into_iter().find(offers)
+    }
+
+    fn offer(&self, export: &Export) -> Done<()> {
+        if self.ram_bytes(export).is_none() {
+            return Err(refused("there is no memory to export yet"));
+        }
+        self.load_modules(export.fabric)?;
+        let mut record = self
+            .record(export)
+            .ok_or_else(|| refused("the record of the export is gone"))?;
+        let subsystem = self.subsystem(export);
+        make(&subsystem)?;
+        // For people who look at `nvme list`.
+        put(&subsystem.join("attr_serial"), &key(&export.nqn))?;
+        put(&subsystem.join("attr_allow_any_host"), "0")?;
+        let host = self.configfs.join("hosts").join(&export.host_nqn);
+        if !host.exists() {
+            // Before it is made: whatever comes between, nobody else's is taken for ours.
+            record.host = true;
+            self.keep_record(export, &record)?;
+            make(&host)?;
+        }
+        link(
+            &host,
+            &subsystem.join("allowed_hosts").join(&export.host_nqn),
+        )?;
+        let namespace = self.namespace(export);
+        if read(&namespace.join("enable")).is_none_or(|on| on != "1") {
+            make(&namespace)?;
+            let ram = self.ram(export);
+            put(&namespace.join("device_path"), &ram.display().to_string())?;
+            // The file's pages are memory already: a second copy of them is not wanted.
+            put(&namespace.join("buffered_io"), "1")?;
+            put(&namespace.join("enable"), "1")?;
+        }
+        let port = self.make_port(export, &mut record)?;
+        link(&subsystem, &port.join("subsystems").join(&export.nqn)).map_err(|error| {
+            error.with_remedy(format!(
+                "is {} an address of {}, and port {} free there?",
+                export.address,
+                machine_name(),
+                export.port
+            ))
+        })
+    }
+
+    /// The port that listens there already, or a new one. Others may use it too.
+    fn make_port(&self, export: &Export, record: &mut Record) -> Done<PathBuf> {
+        let (address, service) = (export.address.to_string(), export.port.to_string());
+        let listens = |port: &PathBuf| {
+            read(&port.join("addr_trtype")).as_deref() == Some(export.fabric.word())
+                && read(&port.join("addr_traddr")).as_deref() == Some(&address)
+                && read(&port.join("addr_trsvcid")).as_deref() == Some(&service)
+        };
+        if let Some(port) = self.port_of(export) {
+            if listens(&port) {
+                return Ok(port);
+            }
+            self.close_port(export, record)?;
+        }
+        if let Some(port) = self.ports().into_iter().find(listens) {
+            return Ok(port);
+        }
+        let ports = self.configfs.join("ports");
+        let number = match record.port {
+            Some(number) => number,
+            None => (1..=PORTS_MAX)
+                .find(|number| !ports.join(number.to_string()).exists())
+                .ok_or_else(|| refused("all ports of the NVMe target are taken"))?,
+        };
+        record.port = Some(number);
+        self.keep_record(export, record)?;
+        let port = ports.join(number.to_string());
+        make(&port)?;
+        let family = match export.address {
+            IpAddr::V4(_) => "ipv4",
+            IpAddr::V6(_) => "ipv6",
+        };
+        put(&port.join("addr_trtype"), export.fabric.word())?;
+        put(&port.join("addr_adrfam"), family)?;
+        put(&port.join("addr_traddr"), &address)?;
+        put(&port.join("addr_trsvcid"), &service)?;
+        Ok(port)
+    }
+
+    /// Ends the offer at its port; the port goes when it was made for it and offers nothing else.
+    fn close_port(&self, export: &Export, record: &mut Record) -> Done<()> {
+        if let Some(port) = self.port_of(export) {
+            let offered = port.join("subsystems").join(&export.nqn);
+            fs::remove_file(&offered).map_err(|error| failed("unlink", &offered, &error))?;
+        }
+        if let Some(number) = record.port.take() {
+            let port = self.configfs.join("ports").join(number.to_string());
+            if port.exists() && names_in(&port.join("subsystems")).is_empty() {
+                fs::remove_dir(&port).map_err(|error| failed("remove", &port, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self, export: &Export) -> Done<()> {
+        let mut record = self.record(export).unwrap_or_default();
+        self.close_port(export, &mut record)?;
+        let subsystem = self.subsystem(export);
+        if subsystem.exists() {
+            let namespace = self.namespace(export);
+            if namespace.exists() {
+                put(&namespace.join("enable"), "0")?;
+                fs::remove_dir(&namespace).map_err(|error| failed("remove", &namespace, &error))?;
+            }
+            let allowed = subsystem.join("allowed_hosts");
+            for name in names_in(&allowed) {
+                let allowed = allowed.join(name);
+                fs::remove_file(&allowed).map_err(|error| failed("unlink", &allowed, &error))?;
+            }
+            fs::remove_dir(&subsystem).map_err(|error| failed("remove", &subsystem, &error))?;
+        }
+        let host = self.configfs.join("hosts").join(&export.host_nqn);
+        // Another export may let the same host in: the kernel refuses then, and that is right.
+        let host_gone = record.host && (!host.exists() || fs::remove_dir(&host).is_ok());
+        if self.record(export).is_some() {
+            record.host = record.host && !host_gone;
+            self.keep_record(export, &record)?;
+        }
+        Ok(())
+    }
+
+    fn load_modules(&self, fabric: Fabric) -> Done<()> {
+        if !self.modules {
+            return Ok(());
+        }
+        let config = Path::new("/sys/kernel/config");
+        let module = format!("nvmet-{}", fabric.word());
+        for name in ["configfs", "nvmet", &module] {
+            if !load_module(name) && !is_module_there(name) && name != "configfs" {
+                let text = format!("{} cannot load the kernel module {name}", machine_name());
+                return Err(refused(text).with_remedy(
+                    "install it there (Ubuntu: linux-modules-extra), or choose another `transport`",
+                ));
+            }
+        }
+        if !self.configfs.exists() && config.exists() {
+            let flags = rustix::mount::MountFlags::empty();
+            // It may be mounted, and the target missing: said below.
+            let _ = rustix::mount::mount("configfs", config, "configfs", flags, None);
+        }
+        if self.configfs.exists() {
+            return Ok(());
+        }
+        Err(
+            failed("find", &self.configfs, &io::ErrorKind::NotFound.into())
+                .with_remedy("the other machine's kernel has no NVMe target (CONFIG_NVME_TARGET)"),
+        )
+    }
+}
+
+/// What comes from the other side goes into paths and files of the kernel.
+fn check(export: &Export) -> Done<()> {
+    let is_nqn = |text: &str| {
+        let harmless = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        text.starts_with("nqn.") && text.len() <= 223 && text.chars().all(harmless)
+    };
+    if !is_nqn(&export.nqn) || !is_nqn(&export.host_nqn) {
+        return Err(refused("a name is no NVMe qualified name"));
+    }
+    if export.port == 0 || export.host_name.len() > 255 || export.capacity.len() > 32 {
+        return Err(refused("a port, name or size is out of range"));
+    }
+    Ok(())
+}
+
+/// What the memory is called, and the subsystem's serial number: at most 20 characters.
+fn key(nqn: &str) -> String {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(nqn.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn wanted_bytes(capacity: &str, total_bytes: u64) -> Done<u64> {
+    let capacity = Capacity::parse(capacity)
+        .map_err(|wanted| refused(format!("`{capacity}` is no size; wanted {wanted}")))?;
+    let bytes = capacity.resolve(Bytes(total_bytes)).0 / ROUND_BYTES * ROUND_BYTES;
+    match bytes {
+        0 => Err(refused("a size of less than 1 MiB is of no use")),
+        bytes => Ok(bytes),
+    }
+}
+
+fn make(directory: &Path) -> Done<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("make", directory, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn link(to: &Path, at: &Path) -> Done<()> {
+    match symlink(to, at) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("link", at, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes an attribute of the kernel. One that has the value already may refuse it a second time.
+fn put(attribute: &Path, value: &str) -> Done<()> {
+    if read(attribute).as_deref() == Some(value) {
+        return Ok(());
+    }
+    fs::write(attribute, value).map_err(|error| failed("write", attribute, &error))
+}
+
+fn read(attribute: &Path) -> Option<String> {
+    let text = fs::read_to_string(attribute).ok()?;
+    Some(
+        text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+            .to_owned(),
+    )
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether a machine has an RDMA device; `sys` is its sysfs.
+pub fn has_rdma(sys: &Path) -> bool {
+    !names_in(&sys.join("class/infiniband")).is_empty()
+}
+
+/// Asks the kernel for a module; false when that is refused, or there is no such program.
+pub fn load_module(name: &str) -> bool {
+    let status = Command::new("modprobe")
+        .args(["--quiet", "--", name])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Whether a module is loaded, or part of the kernel.
+pub fn is_module_there(name: &str) -> bool {
+    Path::new("/sys/module")
+        .join(name.replace('-', "_"))
+        .exists()
+}
+
+/// What the machine calls itself.
+pub fn machine_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The agent without a kernel that has an NVMe target: what is refused, and that nothing said to it ends it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn nowhere() -> (tempfile::TempDir, Target) {
+    let directory = tempfile::tempdir().unwrap();
+    let target = Target {
+        configfs: directory.path().join("nvmet"),
+        exports: directory.path().join("run/exports"),
+        modules: false,
+    };
+    (directory, target)
+}
+
+fn export() -> Export {
+    Export {
+        nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
+        host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
+        host_name: "here".to_owned(),
+        address: "10.9.0.1".parse().unwrap(),
+        port: 4420,
+        fabric: Fabric::Tcp,
+        capacity: "64MiB".to_owned(),
+    }
+}
+
+fn say(target: &Target, input: &[u8]) -> Vec<String> {
+    let mut output = Vec::new();
+    serve(target, input, &mut output).unwrap();
+    let text = String::from_utf8(output).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn it_greets_and_looks_and_changes_nothing() {
+    let (directory, target) = nowhere();
+    let request = serde_json::to_string(&Request::Look { export: export() }).unwrap();
+    let said = say(&target, format!("{request}\n").as_bytes());
+    let greeting: Greeting = serde_json::from_str(&said[0]).unwrap();
+    assert_eq!(greeting.agent, PROTOCOL);
+    let reply: Reply = serde_json::from_str(&said[1]).unwrap();
+    let Reply::Ok(state) = reply else {
+        panic!("{reply:?}")
+    };
+    assert!(state.total_bytes > 0 && state.owner.is_none() && state.offer.is_none());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn hostile_names_are_refused() {
+    let (directory, target) = nowhere();
+    let bad = [
+        "nqn.x/../../../../etc",
+        "nqn.2026-01.io\n",
+        "../../etc/passwd",
+        "",
+        "nqn.$(reboot)",
+    ];
+    for name in bad {
+        for place in 0..2 {
+            let mut export = export();
+            match place {
+                0 => export.nqn = name.to_owned(),
+                _ => export.host_nqn = name.to_owned(),
+            }
+            let request = serde_json::to_string(&Request::MakeRam { export }).unwrap();
+            let said = say(&target, format!("{request}\n").as_bytes());
+            assert!(said[1].contains("refused"), "{name:?}: {}", said[1]);
+        }
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn sizes_are_whole_mebibytes() {
+    assert_eq!(wanted_bytes("64MiB", 1 << 30), Ok(64 << 20));
+    assert_eq!(wanted_bytes("50%", (1 << 30) + 5000), Ok(512 << 20));
+    assert!(wanted_bytes("1000B", 1 << 30).is_err());
+    assert!(wanted_bytes("much", 1 << 30).is_err());
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused() {
+    let (directory, target) = nowhere();
+    let export = Export {
+        capacity: "100TiB".to_owned(),
+        ..export()
+    };
+    let refused = target.make_ram(&export).unwrap_err();
+    assert!(refused.what.contains("to spare"), "{refused:?}");
+    assert!(refused.remedy.is_some());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_serial_number_fits_and_tells_exports_apart() {
+    let (one, two) = (key("nqn.2026-01.a:x"), key("nqn.2026-01.a:y"));
+    assert!(one.len() <= 20 && one != two);
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_said_ends_it(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..5)) {
+        let (_directory, target) = nowhere();
+        let input = lines.join(&b'\n');
+        let mut output = Vec::new();
+        serve(&target, input.as_slice(), &mut output).unwrap();
+        for line in output.split(|byte| *byte == b'\n').skip(1).filter(|line| !line.is_empty()) {
+            let is_refusal = matches!(serde_json::from_slice(line), Ok(Reply::Refused { .. }));
+            prop_assert!(is_refusal);
+        }
+    }
+}

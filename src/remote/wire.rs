@@ -1,0 +1,141 @@
+//! What goes over SSH between this machine and the agent on the other: one line of JSON a request, one a
+//! reply. Both ends are of one version, or say so; neither trusts what it reads.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of these lines. An agent of another one is not talked to.
+pub const PROTOCOL: u32 = 1;
+
+/// A line is no longer than this, whoever wrote it.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// What the agent says first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// [`PROTOCOL`].
+    pub agent: u32,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// How data travels: what [`speedloader_config::Transport`] comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fabric {
+    /// NVMe over TCP.
+    Tcp,
+    /// NVMe over RDMA.
+    Rdma,
+}
+
+impl Fabric {
+    /// As nvmet and nvme-fabrics write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Fabric::Tcp => "tcp",
+            Fabric::Rdma => "rdma",
+        }
+    }
+}
+
+/// What is to be exported there, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// The name of the NVMe subsystem.
+    pub nqn: String,
+    /// The only host that may connect, by its NQN.
+    pub host_nqn: String,
+    /// What that host calls itself, for people.
+    pub host_name: String,
+    /// An address of the other machine.
+    pub address: std::net::IpAddr,
+    /// The port that it listens on.
+    pub port: u16,
+    /// How data travels.
+    pub fabric: Fabric,
+    /// How much memory: a size or a share, as the configuration writes it.
+    pub capacity: String,
+}
+
+/// What the agent is asked. Each is answered with how things are then; each may be asked again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How things are. Changes nothing.
+    Look {
+        /// What is asked about.
+        export: Export,
+    },
+    /// Take the memory.
+    MakeRam {
+        /// How much, and for whom.
+        export: Export,
+    },
+    /// Offer it: subsystem, namespace, allowed host, port.
+    Export {
+        /// How, and to whom.
+        export: Export,
+    },
+    /// Take the offer back.
+    Withdraw {
+        /// Which.
+        export: Export,
+    },
+    /// Give the memory back.
+    FreeRam {
+        /// Which.
+        export: Export,
+    },
+}
+
+/// How things are on the other machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetState {
+    /// What it calls itself.
+    pub machine: String,
+    /// Its kernel.
+    pub kernel: String,
+    /// All its memory.
+    pub total_bytes: u64,
+    /// What could be had of it.
+    pub available_bytes: u64,
+    /// Whether it has an RDMA device.
+    pub has_rdma: bool,
+    /// Whose the export is, by NQN, if there is any part of one.
+    pub owner: Option<String>,
+    /// The memory that was taken for it.
+    pub ram_bytes: Option<u64>,
+    /// The offer, when it is whole.
+    pub offer: Option<Offer>,
+    /// Whether there is any part of an offer.
+    pub has_parts: bool,
+}
+
+/// A whole offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The namespace's UUID, drawn anew each time that it is made.
+    pub uuid: String,
+    /// Where it is to be had.
+    pub address: std::net::IpAddr,
+    /// And at which port.
+    pub port: u16,
+    /// And how.
+    pub fabric: Fabric,
+}
+
+/// What the agent replies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// It was done; this is how things are.
+    Ok(TargetState),
+    /// It was not; what was changed for it was changed back.
+    Refused {
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        remedy: Option<String>,
+    },
+}
