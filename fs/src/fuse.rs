@@ -46,6 +46,8 @@ struct Adapter {
     fs: Arc<TieredFs>,
     held: Arc<HeldReplies>,
     passthrough: Arc<OnceLock<Passthrough>>,
+    /// Whether files that pass the page cache can be mapped shared: since Linux 6.6.
+    maps_direct: OnceLock<bool>,
     ended: crossbeam_channel::Sender<()>,
 }
 
@@ -118,16 +120,23 @@ fn backing(token: &Token) -> Option<&BackingId> {
     token.downcast_ref::<BackingId>()
 }
 
-fn fopen_flags(served: &Served) -> FopenFlags {
+fn fopen_flags(served: &Served, maps_direct: bool) -> FopenFlags {
     match served {
         Served::Passthrough(_) => FopenFlags::empty(),
         Served::Cached(true) => FopenFlags::FOPEN_KEEP_CACHE,
         Served::Cached(false) => FopenFlags::empty(),
         Served::Direct => FopenFlags::FOPEN_DIRECT_IO,
+        Served::Arriving if maps_direct => FopenFlags::FOPEN_DIRECT_IO,
+        // A shared mapping would be refused (ENODEV), and engines make such.
+        Served::Arriving => FopenFlags::empty(),
     }
 }
 
 impl Adapter {
+    fn maps_direct(&self) -> bool {
+        self.maps_direct.get().copied().unwrap_or(false)
+    }
+
     /// Answers with a name. The kernel takes nodeid and inode number from one field here: where they
     /// differ it is told to ask for the attributes again, and getattr shows the stable inode number.
     fn entry(&self, reply: ReplyEntry, result: Result<Shown, FsError>) {
@@ -173,6 +182,7 @@ impl Adapter {
         let waiting = WaitingOpen {
             fs: Arc::clone(&self.fs),
             slot,
+            maps_direct: self.maps_direct(),
             home,
             node,
             request,
@@ -227,6 +237,7 @@ impl Adapter {
 struct WaitingOpen {
     fs: Arc<TieredFs>,
     slot: Arc<HeldReply<ReplyOpen>>,
+    maps_direct: bool,
     home: HomeId,
     node: NodeId,
     request: OpenRequest,
@@ -255,7 +266,7 @@ impl WaitingOpen {
                 fs.first_loads().hold(&load, node, Box::new(self));
             }
             result => match (self.slot.take(), result) {
-                (Some(reply), result) => answer_open(reply, result),
+                (Some(reply), result) => answer_open(reply, result, self.maps_direct),
                 (None, Ok(OpenReply::Ready(opened))) => self.fs.release(opened.handle),
                 (None, _) => {}
             },
@@ -273,10 +284,10 @@ impl HeldOpen for WaitingOpen {
     }
 }
 
-fn answer_open(reply: ReplyOpen, result: Result<OpenReply, FsError>) {
+fn answer_open(reply: ReplyOpen, result: Result<OpenReply, FsError>, maps_direct: bool) {
     match result {
         Ok(OpenReply::Ready(Opened { handle, served })) => {
-            let flags = fopen_flags(&served);
+            let flags = fopen_flags(&served, maps_direct);
             match &served {
                 Served::Passthrough(token) if let Some(id) = backing(token) => {
                     reply.opened_passthrough(FileHandle(handle.0), flags, id);
@@ -326,11 +337,13 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_ASYNC_DIO,
-            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
         ] {
             // Each of them only makes things faster where the kernel has it.
             let _ = config.add_capabilities(wanted);
         }
+        let maps = config.add_capabilities(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
+        // Init comes once a session.
+        let _ = self.maps_direct.set(maps.is_ok());
         let _ = config.set_max_write(REQUEST_BYTES_MAX);
         let _ = config.set_max_background(BACKGROUND_MAX);
         let state = match self.fs.settings.passthrough {
@@ -521,7 +534,7 @@ impl Filesystem for Adapter {
         let register = |file: &File| reply.open_backing(file).map(|id| Arc::new(id) as Token);
         match self.fs.open(NodeId(node.0), &by, &register, Patience::None) {
             Ok(OpenReply::Waits(home)) => self.open_waiting(home, NodeId(node.0), by, reply),
-            result => answer_open(reply, result),
+            result => answer_open(reply, result, self.maps_direct()),
         }
     }
 
@@ -545,7 +558,10 @@ impl Filesystem for Adapter {
         match self.fs.create(&create, &register) {
             Ok((shown, Opened { handle, served })) => {
                 let attr = file_attr(&shown, shown.node.0);
-                let (handle, flags) = (FileHandle(handle.0), fopen_flags(&served));
+                let (handle, flags) = (
+                    FileHandle(handle.0),
+                    fopen_flags(&served, self.maps_direct()),
+                );
                 let (ttl, generation) = (Duration::ZERO, Generation(0));
                 match &served {
                     Served::Passthrough(token) if let Some(id) = backing(token) => {

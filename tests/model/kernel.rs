@@ -533,7 +533,7 @@ impl Kernel {
                 }
                 known.cached += 1;
             }
-            Served::Direct => {
+            Served::Direct | Served::Arriving => {
                 if known.backing.is_some() {
                     self.broken
                         .push(format!("node {node} is direct beside a backing file: EIO"));
@@ -562,7 +562,7 @@ impl Kernel {
             known.handles -= 1;
             match held.served {
                 Served::Cached(_) => known.cached -= 1,
-                Served::Passthrough(_) | Served::Direct => {}
+                Served::Passthrough(_) | Served::Direct | Served::Arriving => {}
             }
             if known.handles == 0 {
                 known.backing = None;

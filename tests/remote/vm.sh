@@ -66,7 +66,8 @@ trap 'exit 130' INT TERM
 acceleration=${SPEEDLOADER_VM_ACCEL:-tcg}
 case $acceleration in
     kvm) processor=host ;;
-    tcg) acceleration=tcg,thread=multi processor=max ;;
+    # Without these the kernel copies and clears memory by words; by bytes, emulated, it takes 60 s to start a pool.
+    tcg) acceleration=tcg,thread=multi processor=max,erms=off,fsrm=off ;;
     *) processor=max ;;
 esac
 

@@ -70,6 +70,7 @@ pub fn mount(
         fs: Arc::clone(fs),
         held: Arc::clone(&held),
         passthrough: Arc::clone(&passthrough),
+        maps_direct: OnceLock::new(),
     };
     let session = if rustix::process::geteuid().is_root() {
         let device = mount_as_root(settings, fs.settings.read_only)?;

@@ -80,6 +80,9 @@ pub enum Served {
     Cached(bool),
     /// The daemon, past the page cache.
     Direct,
+    /// The daemon, past the page cache where the kernel can map such a file, else through it: the
+    /// file is on its way, and whoever loads it may map it.
+    Arriving,
 }
 
 /// An open handle.
@@ -357,7 +360,7 @@ impl TieredFs {
             // would ask for a part of each read after the other, not for all of them at once.
             None if bound.first_load.is_some() => match request.flags().contains(OFlags::DIRECT) {
                 true => Served::Cached(false),
-                false => Served::Direct,
+                false => Served::Arriving,
             },
             None => {
                 // What is on record may be older than what is read: a change behind our back.
