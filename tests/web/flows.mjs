@@ -147,7 +147,7 @@ flow("a pool is disconnected with an open model in it, and connected again", asy
     await page.locator("[aria-label='Disconnect local']").click();
     await page.locator("dialog", { hasText: "1 model is open" }).waitFor();
     await page.getByRole("button", { name: "and disconnect" }).click();
-    await page.locator(".panel .tag", { hasText: "disconnected" }).waitFor();
+    await page.locator("[aria-labelledby='pool-local'] .tag", { hasText: "disconnected" }).waitFor();
   } finally {
     closeSync(reader);
   }
@@ -156,6 +156,30 @@ flow("a pool is disconnected with an open model in it, and connected again", asy
     return (await site.get("/tiers")).tiers[0].state === "connected";
   });
   await page.locator("[aria-label='Disconnect local']").waitFor();
+});
+
+flow("a remote pool's steps are seen, the one that fails with its remedy, and what was done is undone", async ({ page, site }) => {
+  await go(page, "Tiers");
+  await page.locator("[aria-label='Connect other']").click();
+  const steps = page.locator("ol[aria-label='Steps of other'] li");
+  const failed = page.locator("ol[aria-label='Steps of other'] li.failed");
+  await failed.waitFor();
+  assert.equal(await steps.count(), 7);
+  const all = await steps.allTextContents();
+  assert.match(all[0], /reach the other machine.*done/s);
+  assert.match(all[1], /take its memory.*undone.*64/s);
+  const { tiers } = await site.get("/tiers");
+  const other = tiers.find((pool) => pool.name === "other");
+  assert.equal(other.kind, "remote");
+  assert.equal(other.state, "disconnected");
+  const wrong = other.steps.find((step) => step.state === "failed");
+  assert.match(wrong.text, /;/, "what is wrong, and what to do about it");
+  assert.equal(await failed.locator("p").textContent(), wrong.text);
+  assert.ok(!existsSync("/run/speedloader/exports"), "its memory was given back");
+  await page.locator("dialog", { hasText: "cannot" }).waitFor();
+  await page.keyboard.press("Escape");
+  // The browser itself tells of the answer that says so.
+  assert.ok(page.complaints.splice(0).every((text) => /500 \(Internal Server Error\)/.test(text)));
 });
 
 flow("a wrong setting is refused as it is typed, a right one is saved with the comments kept", async ({ page, site }) => {
@@ -341,7 +365,7 @@ const site = new Site();
 const instance = await browser();
 let failed = 0;
 try {
-  for (const [name, mib] of [["small", 24], ["small2", 32], ["large", 320]]) gguf(site.path("cold", `${name}.gguf`), mib * MIB);
+  for (const [name, mib] of [["small", 24], ["small2", 32], ["large", 440]]) gguf(site.path("cold", `${name}.gguf`), mib * MIB);
   mkdirSync(site.path("cold", "empty"));
   await new Promise((done) => engine.listen(0, "127.0.0.1", done));
   await site.configure(undefined, `http://127.0.0.1:${engine.address().port}`);

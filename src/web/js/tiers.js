@@ -67,7 +67,21 @@ function poolPanel(pool) {
       given > 0 && h("p", { class: "faint" }, "Programs needed memory, so the pool became smaller. It grows again by itself; no data is lost."),
       sums.draining > 0 && h("p", { class: "faint" }, drains)],
     pool.state === "lost" && para("It cannot be reached. Reads fall back to the homes, and no data is lost: pools hold copies only."),
-    pool.state === "disconnected" && quiet("Not connected. It takes no memory."));
+    pool.state === "disconnected" && quiet("Not connected. It takes no memory."),
+    showsSteps(pool) && stepList(pool));
+}
+
+/** The steps of a bring-up or tear-down: while it goes on, and after one that failed until the next. */
+const showsSteps = (pool) => pool.steps?.length > 0 &&
+  (pool.state === "connecting" || pool.steps.some((step) => ["running", "failed"].includes(step.state)));
+
+function stepList(pool) {
+  const look = { done: "done", found: "done", running: "now", failed: "failed" };
+  return h("ol", { class: "steps", "aria-label": `Steps of ${pool.name}` }, pool.steps.map((step) =>
+    h("li", { class: look[step.state] || "next", "aria-current": step.state === "running" ? "step" : null },
+      step.state === "failed" ? bold(step.step) : h("span", {}, step.step),
+      faint(["waiting", "running"].includes(step.state) ? step.state : `${step.state}, ${(step.elapsed_ms / 1000).toFixed(1)} s`),
+      step.text && para(step.text))));
 }
 
 function drawHomes(place) {
