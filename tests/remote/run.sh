@@ -66,7 +66,7 @@ pool() { # PROFILE LIMIT SCENARIO...
 }
 
 short() {
-    pool dev 420 tcp
+    pool dev 1200 tcp
 }
 
 all() {
