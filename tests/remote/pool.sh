@@ -158,24 +158,18 @@ kill_daemon() {
 
 # --- what is done with the pool
 
-connect() {
-    local start
-    start=$(now)
-    speedloader_ tiers connect meadowlark >/run/connect.log 2>&1 || {
-        sed 's/^/    | /' /run/connect.log
-        fail "it does not connect"
-    }
-    say "connected in $(since "$start") s"
-}
+connect() { change_tier connect; }
+disconnect() { change_tier disconnect; }
 
-disconnect() {
-    local start
+# What is said of it is in /run/VERB.log.
+change_tier() {
+    local verb=$1 start
     start=$(now)
-    speedloader_ tiers disconnect meadowlark >/run/disconnect.log 2>&1 || {
-        sed 's/^/    | /' /run/disconnect.log
-        fail "it does not disconnect"
+    speedloader_ tiers "$verb" meadowlark >"/run/$verb.log" 2>&1 || {
+        sed 's/^/    | /' "/run/$verb.log"
+        fail "it does not $verb"
     }
-    say "disconnected in $(since "$start") s"
+    say "${verb}ed in $(since "$start") s"
 }
 
 promote() { speedloader_ promote --wait --pool meadowlark "$1" >/run/promote.log 2>&1; }
