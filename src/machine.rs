@@ -34,6 +34,12 @@ pub fn kernel_release() -> String {
         .into_owned()
 }
 
+/// What this machine calls itself.
+pub fn name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
 /// The program that a thread runs, as `ps` shows it; `None` when it is gone.
 pub fn command_of(pid: u32) -> Option<String> {
     let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;

@@ -14,9 +14,12 @@ use std::time::Duration;
 
 use speedloader_config::{Filesystem, Transport};
 
+use crate::machine;
 use crate::view::StepState;
+use crate::view::human::size;
 
 pub mod wire;
+mod kernel;
 pub mod target;
 pub mod connect;
 pub mod volume;
@@ -180,13 +183,19 @@ pub struct Stopped {
     pub left: Vec<String>,
 }
 
+impl Stopped {
+    fn at(step: Step) -> impl FnOnce(Failure) -> Stopped {
+        move |failure| Stopped {
+            step,
+            failure,
+            left: Vec::new(),
+        }
+    }
+}
+
 /// A file system on another machine's memory, mounted here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// The connection's block device.
-    pub device: String,
-    /// How large that is.
-    pub size_bytes: u64,
     /// How data travels.
     pub fabric: Fabric,
     /// How often it was mounted, this time included.
@@ -316,15 +325,6 @@ impl Here for Machine {
     }
 }
 
-/// What a bring-up did itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Did {
-    MakeRam,
-    Export,
-    Connect,
-    Mount,
-}
-
 /// A bring-up under way.
 struct BringUp<'a> {
     settings: &'a Settings,
@@ -332,7 +332,8 @@ struct BringUp<'a> {
     here: &'a mut dyn Here,
     report: Report<'a>,
     address: IpAddr,
-    did: Vec<Did>,
+    /// What it did itself, or may have done.
+    did: Vec<Step>,
     step: Step,
 }
 
@@ -346,10 +347,9 @@ pub fn connect(
     here: &mut dyn Here,
     report: Report<'_>,
 ) -> Result<Volume, Stopped> {
-    let address = resolve(&settings.address, settings.port).map_err(|failure| Stopped {
-        step: Step::Reach,
-        failure,
-        left: Vec::new(),
+    let address = resolve(&settings.address, settings.port).map_err(|failure| {
+        report(Step::Reach, StepState::Failed, &failure.to_string());
+        Stopped::at(Step::Reach)(failure)
     })?;
     let mut run = BringUp {
         settings,
@@ -395,7 +395,7 @@ pub fn export_of(settings: &Settings, address: IpAddr, fabric: Fabric) -> Export
     Export {
         nqn: settings.nqn.clone(),
         host_nqn: settings.host.nqn.clone(),
-        host_name: target::machine_name(),
+        host_name: machine::name(),
         address,
         port: settings.port,
         fabric,
@@ -403,12 +403,11 @@ pub fn export_of(settings: &Settings, address: IpAddr, fabric: Fabric) -> Export
     }
 }
 
-/// How data may travel, the best first.
-fn fabrics(transport: Transport, both_have_rdma: bool) -> Vec<Fabric> {
-    match (transport, both_have_rdma) {
-        (Transport::Rdma, _) => vec![Fabric::Rdma],
-        (Transport::Auto, true) => vec![Fabric::Rdma, Fabric::Tcp],
-        (Transport::Auto, false) | (Transport::Tcp, _) => vec![Fabric::Tcp],
+/// How data travels where it is not known that both machines have RDMA.
+fn plain_fabric(transport: Transport) -> Fabric {
+    match transport {
+        Transport::Rdma => Fabric::Rdma,
+        Transport::Auto | Transport::Tcp => Fabric::Tcp,
     }
 }
 
@@ -428,8 +427,8 @@ impl BringUp<'_> {
 
     fn run(&mut self) -> Result<Volume, Failure> {
         self.begin(Step::Reach);
-        let first = fabrics(self.settings.transport, false)[0];
-        let export = self.export(first);
+        let plain = plain_fabric(self.settings.transport);
+        let export = self.export(plain);
         let found = self.there.ask(&Request::Look { export })?;
         if let Some(owner) = found
             .owner
@@ -444,22 +443,24 @@ impl BringUp<'_> {
                 "disconnect it there first, or give this pool another name or nqn_prefix",
             ));
         }
-        let text = format!("{}, Linux {}", found.machine, found.kernel);
+        let text = format!(
+            "{}, Linux {}, {} of {} of memory available",
+            found.machine,
+            found.kernel,
+            size(found.available_bytes),
+            size(found.total_bytes)
+        );
         self.end(StepState::Done, &text);
 
         self.begin(Step::MakeRam);
-        let export = self.export(first);
+        let export = self.export(plain);
         // Each deed is noted before it is done: a lost answer does not mean that nothing was done.
         if found.ram_bytes.is_none() {
-            self.did.push(Did::MakeRam);
+            self.did.push(Step::MakeRam);
         }
         let made = self.there.ask(&Request::MakeRam { export })?;
         let ram_bytes = made.ram_bytes.unwrap_or(0);
-        let text = format!(
-            "{} on {}",
-            crate::view::human::size(ram_bytes),
-            made.machine
-        );
+        let text = format!("{} on {}", size(ram_bytes), made.machine);
         match found.ram_bytes == made.ram_bytes {
             true => self.end(StepState::Found, &text),
             false => self.end(StepState::Done, &text),
@@ -477,32 +478,30 @@ impl BringUp<'_> {
 
     /// Offers and connects: where both ways are open and the better does not go, by the other.
     fn attach(&mut self, made: &TargetState) -> Result<(Namespace, Fabric), Failure> {
-        let both = made.has_rdma && self.here.has_rdma();
-        let mut ways = fabrics(self.settings.transport, both);
-        let kept = made.offer.as_ref().filter(|offer| {
-            ways.contains(&offer.fabric)
+        let transport = self.settings.transport;
+        let tries_rdma = transport == Transport::Auto && made.has_rdma && self.here.has_rdma();
+        let plain = plain_fabric(transport);
+        let is_kept = |offer: &&Offer| {
+            (offer.fabric == plain || (tries_rdma && offer.fabric == Fabric::Rdma))
                 && offer.address == self.address
                 && offer.port == self.settings.port
-        });
-        if let Some(offer) = kept {
+        };
+        if let Some(offer) = made.offer.as_ref().filter(is_kept) {
             // What is there already is not made again by another way.
-            ways.retain(|fabric| *fabric == offer.fabric);
+            let fabric = offer.fabric;
+            return Ok((self.attach_by(fabric, Some(offer.clone()))?, fabric));
         }
-        let mut last = Failure::new("there is no way for the data to travel");
-        let many = ways.len();
-        for (at, fabric) in ways.into_iter().enumerate() {
-            match self.attach_by(fabric, kept.cloned()) {
-                Ok(namespace) => return Ok((namespace, fabric)),
-                Err(failure) if at + 1 == many => return Err(failure),
+        if tries_rdma {
+            match self.attach_by(Fabric::Rdma, None) {
+                Ok(namespace) => return Ok((namespace, Fabric::Rdma)),
                 Err(failure) => {
-                    let text = format!("not by {}: {failure}", fabric.word());
-                    self.end(StepState::Running, &text);
-                    self.undo_down_to(Did::Export);
-                    last = failure;
+                    self.end(StepState::Running, &format!("not by rdma: {failure}"));
+                    // What could not be undone is found by the other way, and done with.
+                    let _ = self.undo_down_to(Step::Export);
                 }
             }
         }
-        Err(last)
+        Ok((self.attach_by(plain, None)?, plain))
     }
 
     fn attach_by(&mut self, fabric: Fabric, kept: Option<Offer>) -> Result<Namespace, Failure> {
@@ -514,7 +513,7 @@ impl BringUp<'_> {
             }
             None => {
                 let export = self.export(fabric);
-                self.did.push(Did::Export);
+                self.did.push(Step::Export);
                 let state = self.there.ask(&Request::Export { export })?;
                 let offer = state.offer.ok_or_else(|| {
                     Failure::new("it was exported, and then there was no whole export")
@@ -546,7 +545,7 @@ impl BringUp<'_> {
             }
         }
         // One that does not come in time may come later.
-        self.did.push(Did::Connect);
+        self.did.push(Step::Connect);
         let namespace = self.here.connect(self.settings, &offer)?;
         self.end(StepState::Done, &namespace.name.clone());
         Ok(namespace)
@@ -570,8 +569,6 @@ impl BringUp<'_> {
         if mounted.is_some() {
             self.end(StepState::Found, &at.display().to_string());
             return Ok(Volume {
-                device: device.clone(),
-                size_bytes: namespace.size_bytes,
                 fabric,
                 generation: claim.generation,
                 is_known: known == Some(claim.generation),
@@ -581,12 +578,10 @@ impl BringUp<'_> {
         let left = claim.generation;
         claim.generation += 1;
         self.here.write_claim(device, &claim)?;
-        self.did.push(Did::Mount);
+        self.did.push(Step::Mount);
         self.here.mount(&claim.filesystem, device, &at)?;
         self.end(StepState::Done, &at.display().to_string());
         Ok(Volume {
-            device: device.clone(),
-            size_bytes: namespace.size_bytes,
             fabric,
             generation: claim.generation,
             is_known: known.is_some_and(|known| left == known || left == known + 1),
@@ -620,7 +615,7 @@ impl BringUp<'_> {
             }
             Content::Blank => Claim {
                 host_nqn: self.settings.host.nqn.clone(),
-                host_name: target::machine_name(),
+                host_name: machine::name(),
                 pool: self.settings.pool.clone(),
                 formatted: false,
                 filesystem: filesystem.word().to_owned(),
@@ -644,28 +639,24 @@ impl BringUp<'_> {
     }
 
     /// Undoes what was done since, and including, a deed.
-    fn undo_down_to(&mut self, deed: Did) -> Vec<String> {
+    fn undo_down_to(&mut self, deed: Step) -> Vec<String> {
         let from = self.did.iter().position(|did| *did == deed);
         let undone = self.did.split_off(from.unwrap_or(self.did.len()));
         let mut left = Vec::new();
-        for did in undone.into_iter().rev() {
-            let done = match did {
-                Did::Mount => self.here.unmount(&self.settings.mount_at),
-                Did::Connect => self.here.disconnect(&self.settings.nqn),
-                Did::Export => {
+        for step in undone.into_iter().rev() {
+            let done = match step {
+                Step::Mount => self.here.unmount(&self.settings.mount_at),
+                Step::Connect => self.here.disconnect(&self.settings.nqn),
+                Step::Export => {
                     let export = self.export(Fabric::Tcp);
                     self.there.ask(&Request::Withdraw { export }).map(|_| ())
                 }
-                Did::MakeRam => {
+                Step::MakeRam => {
                     let export = self.export(Fabric::Tcp);
                     self.there.ask(&Request::FreeRam { export }).map(|_| ())
                 }
-            };
-            let step = match did {
-                Did::MakeRam => Step::MakeRam,
-                Did::Export => Step::Export,
-                Did::Connect => Step::Connect,
-                Did::Mount => Step::Mount,
+                // They leave nothing, or what the others take away.
+                Step::Reach | Step::Format => Ok(()),
             };
             match done {
                 Ok(()) if step != self.step => (self.report)(step, StepState::Undone, ""),
@@ -684,8 +675,7 @@ impl BringUp<'_> {
     }
 }
 
-/// Takes a volume down, as far as it is there. Whatever uses the device gets an error then, unless the
-/// mount is taken away first: with `lost` it is taken away from whoever uses it.
+/// Takes a volume down, as far as it is there, when nobody uses it any more.
 ///
 /// # Errors
 /// The step that failed and why; asking again continues there.
@@ -693,34 +683,27 @@ pub fn disconnect(
     settings: &Settings,
     there: &mut dyn There,
     here: &mut dyn Here,
-    lost: bool,
     report: Report<'_>,
 ) -> Result<(), Stopped> {
-    let stopped = |step: Step| {
-        move |failure: Failure| Stopped {
-            step,
-            failure,
-            left: Vec::new(),
-        }
-    };
-    leave(settings, here, lost, report)?;
-    let address = resolve(&settings.address, settings.port).map_err(stopped(Step::Export))?;
-    let export = export_of(settings, address, fabrics(settings.transport, false)[0]);
+    leave(settings, here, false, report)?;
+    let address = resolve(&settings.address, settings.port).map_err(Stopped::at(Step::Export))?;
+    let export = export_of(settings, address, plain_fabric(settings.transport));
     report(Step::Export, StepState::Running, "");
     let request = Request::Withdraw {
         export: export.clone(),
     };
-    there.ask(&request).map_err(stopped(Step::Export))?;
+    there.ask(&request).map_err(Stopped::at(Step::Export))?;
     report(Step::Export, StepState::Undone, "");
     report(Step::MakeRam, StepState::Running, "");
     there
         .ask(&Request::FreeRam { export })
-        .map_err(stopped(Step::MakeRam))?;
+        .map_err(Stopped::at(Step::MakeRam))?;
     report(Step::MakeRam, StepState::Undone, "");
     Ok(())
 }
 
-/// Takes down what is here only: the other machine keeps the memory and what is in it.
+/// Takes down what is here only: the other machine keeps the memory and what is in it. With `lost` the mount is
+/// taken away from whoever uses it, and they get errors.
 ///
 /// # Errors
 /// As [`disconnect`].
@@ -730,39 +713,34 @@ pub fn leave(
     lost: bool,
     report: Report<'_>,
 ) -> Result<(), Stopped> {
-    let stopped = |step: Step| {
-        move |failure: Failure| Stopped {
-            step,
-            failure,
-            left: Vec::new(),
-        }
-    };
     report(Step::Mount, StepState::Running, "");
     let unmounted = match lost {
         true => here.detach(&settings.mount_at),
         false => here.unmount(&settings.mount_at),
     };
-    unmounted.map_err(stopped(Step::Mount))?;
+    unmounted.map_err(Stopped::at(Step::Mount))?;
     report(Step::Mount, StepState::Undone, "");
     report(Step::Connect, StepState::Running, "");
     here.disconnect(&settings.nqn)
-        .map_err(stopped(Step::Connect))?;
+        .map_err(Stopped::at(Step::Connect))?;
     report(Step::Connect, StepState::Undone, "");
     Ok(())
 }
 
 /// What each step would do, in words and commands, for people who want to see it first.
-pub fn plan(settings: &Settings, ssh: &str) -> Vec<(Step, String)> {
-    let fabric = fabrics(settings.transport, false)[0];
+///
+/// # Errors
+/// When nobody knows the other machine's address.
+pub fn plan(settings: &Settings, ssh: &str) -> Result<Vec<(Step, String)>, Failure> {
     let device = Path::new("/dev/nvmeXn1");
     let offer = Offer {
         uuid: String::new(),
-        address: resolve(&settings.address, settings.port)
-            .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
+        address: resolve(&settings.address, settings.port)?,
         port: settings.port,
-        fabric,
+        fabric: plain_fabric(settings.transport),
     };
     let request = NvmeHost::request(&settings.nqn, &offer, &settings.host, &settings.timing);
+    let format = volume::format_command(settings.filesystem, device, None);
     let words = |step: Step| match step {
         Step::Reach => ssh.to_owned(),
         Step::MakeRam => format!(
@@ -778,25 +756,15 @@ pub fn plan(settings: &Settings, ssh: &str) -> Vec<(Step, String)> {
             settings.transport.word()
         ),
         Step::Connect => format!("echo '{request}' > /dev/nvme-fabrics"),
-        Step::Format => format!(
-            "if it is blank: {}",
-            volume::format_command(settings.filesystem, device, 64 << 20)
-                .iter()
-                .map(|word| if word.starts_with("size=") {
-                    "size=SIZE"
-                } else {
-                    word
-                })
-                .collect::<Vec<_>>()
-                .join(" ")
-        ),
+        Step::Format => format!("if it is blank: {}", format.join(" ")),
         Step::Mount => format!(
-            "mount -t {} -o nosuid,nodev,noexec,noatime /dev/nvmeXn1 '{}'",
+            "mount -t {} -o nosuid,nodev,noexec,noatime {} '{}'",
             settings.filesystem.word(),
+            device.display(),
             settings.mount_at.display()
         ),
     };
-    Step::ALL.map(|step| (step, words(step))).into()
+    Ok(Step::ALL.map(|step| (step, words(step))).into())
 }
 
 #[cfg(test)]

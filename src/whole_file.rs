@@ -4,6 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Writes a file of ours, in the place of one that may be there.
+///
+/// # Errors
+/// As [`write`].
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, |_| Ok(()), |from, to| fs::rename(from, to))
+}
+
 /// Writes `bytes` beside `path` and gives them its name. `prepare` sets permissions and owner before
 /// anything is in the file; `put` makes the first path the second: a rename, or a link where nothing
 /// may be replaced. The directory must be there.

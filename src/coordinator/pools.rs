@@ -9,8 +9,9 @@ use speedloader_fs::error::{ErrorKind, FsError};
 use speedloader_fs::file::{HomeFile, Live};
 use speedloader_fs::ids::PoolId;
 use speedloader_fs::pool::{Pool, PoolKind, PoolSettings};
-use speedloader_fs::replica::{ReplicaMeta, adopt};
+use speedloader_fs::replica::{Replica, ReplicaMeta, adopt};
 use speedloader_fs::seam::Seam;
+use speedloader_fs::tiered_fs::POOLS_MAX;
 use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
 use speedloader_fs::union::Found;
 
@@ -22,10 +23,22 @@ use crate::view::Level;
 /// How long dropped spares may take until their memory is free.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
 
+/// So many files are named where there are more.
+const NAMED_MAX: usize = 5;
+
 /// How often it is looked again whether what drains has gone.
 const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-fn failed(what: &str, error: &FsError) -> Message {
+/// What was taken over from an earlier run.
+#[derive(Default)]
+pub(super) struct Adopted {
+    /// Replicas that serve again.
+    pub(super) replicas: usize,
+    /// Those that were not whole, and are gone.
+    pub(super) damaged: usize,
+}
+
+pub(super) fn failed(what: &str, error: &FsError) -> Message {
     let code = match &error.kind {
         ErrorKind::TooLarge { .. } => Code::TooLarge,
         ErrorKind::NoSpace { .. } => Code::NoSpace,
@@ -44,6 +57,18 @@ impl Coordinator {
                 let text = format!("{error}; `speedloader tiers connect` tries again");
                 self.events
                     .add(Level::Error, "pool", pool.name.as_str(), text);
+            }
+        }
+    }
+
+    /// A number that no pool has had.
+    pub(super) fn next_pool_id(&self) -> Result<PoolId, Message> {
+        let number = self.next_pool.fetch_add(1, Ordering::Relaxed);
+        match u16::try_from(number) {
+            Ok(id) if usize::from(id) < POOLS_MAX => Ok(PoolId(id)),
+            _ => {
+                let text = "too many pools were connected since the start; restart the daemon";
+                Err(Message::new(Code::Failed, text))
             }
         }
     }
@@ -74,9 +99,8 @@ impl Coordinator {
         } else {
             PoolKind::Directory { capacity_bytes }
         };
-        let number = self.next_pool.fetch_add(1, Ordering::Relaxed);
         Ok(PoolSettings {
-            id: PoolId(u16::try_from(number).unwrap_or(u16::MAX)),
+            id: self.next_pool_id()?,
             name: pool.name.to_string(),
             path: pool.path.clone(),
             kind,
@@ -103,10 +127,6 @@ impl Coordinator {
             PoolKind::Tmpfs(tmpfs) => tmpfs.capacity_bytes,
             PoolKind::Directory { capacity_bytes } => *capacity_bytes,
         };
-        if usize::from(settings.id.0) >= speedloader_fs::tiered_fs::POOLS_MAX {
-            let text = "too many pools were connected since the start; restart the daemon";
-            return Err(Message::new(Code::Failed, text));
-        }
         let pool = Pool::connect(settings).map_err(|error| failed(name, &error))?;
         for dropped in pool.dropped_options() {
             let text = format!(
@@ -115,24 +135,28 @@ impl Coordinator {
             );
             self.events.add(Level::Warning, "pool", name, text);
         }
-        if config.speed.is_none()
-            && let Err(error) = pool.measure_speed()
-        {
-            tracing::debug!(%error, "the pool could not be measured");
-        }
-        self.fs
-            .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
+        self.rate_pool(&pool, config.speed.is_some());
         self.lock_memory().configure(pool.id(), configured_bytes);
-        let adopted = self.adopt_into(&pool)?;
+        let adopted = self.adopt_into(&pool, true, |_| true)?;
         self.add_pool(&pool);
         let text = format!(
-            "connected at {}; {adopted} replicas taken over",
-            pool.path().display()
+            "connected at {}; {} replicas taken over",
+            pool.path().display(),
+            adopted.replicas
         );
         self.events.add(Level::Info, "pool", name, text);
         self.watch.wake();
         self.think();
         Ok(())
+    }
+
+    /// Measures how fast a pool is, unless that is configured; one that cannot be measured comes last.
+    pub(super) fn rate_pool(&self, pool: &Arc<Pool>, is_configured: bool) {
+        if !is_configured && let Err(error) = pool.measure_speed() {
+            tracing::debug!(%error, "the pool could not be measured");
+        }
+        self.fs
+            .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
     }
 
     /// Lets plans use a pool: the fastest comes first.
@@ -154,20 +178,35 @@ impl Coordinator {
         );
     }
 
-    /// Takes over complete replicas whose originals are unchanged; everything else of ours goes.
-    fn adopt_into(&self, pool: &Arc<Pool>) -> Result<usize, Message> {
-        let adopted = adopt(pool, |meta| self.is_still_true(meta))
+    /// Takes over complete replicas that `is_wanted`, whose originals are unchanged and which are `is_whole`;
+    /// everything else of ours goes.
+    pub(super) fn adopt_into(
+        &self,
+        pool: &Arc<Pool>,
+        is_wanted: bool,
+        is_whole: impl Fn(&Replica) -> bool,
+    ) -> Result<Adopted, Message> {
+        let found = adopt(pool, |meta| is_wanted && self.is_still_true(meta))
             .map_err(|error| failed(pool.name(), &error))?;
-        let mut number = 0;
-        for replica in adopted.replicas {
+        let mut adopted = Adopted::default();
+        for replica in found.replicas {
+            // What is not looked at any more stays for the next run.
+            if self.is_ending() {
+                break;
+            }
             let path = replica.meta().origin.path.clone();
+            if !is_whole(&replica) {
+                adopted.damaged += 1;
+                self.drainer.drain(replica);
+                continue;
+            }
             let Some(Found::File(file)) = self.fs.union().find(&path) else {
                 self.drainer.drain(replica);
                 continue;
             };
             match self.fs.publish(&file, replica, file.writes()) {
                 Ok(()) => {
-                    number += 1;
+                    adopted.replicas += 1;
                     self.keep_one_spare(&file);
                 }
                 Err((error, replica)) => {
@@ -176,12 +215,12 @@ impl Coordinator {
                 }
             }
         }
-        Ok(number)
+        Ok(adopted)
     }
 
     /// A file may be in several pools when replicas are taken over: the fastest serves, one of the
     /// others may be its spare.
-    pub(super) fn keep_one_spare(&self, file: &Arc<HomeFile>) {
+    fn keep_one_spare(&self, file: &Arc<HomeFile>) {
         let serving = file.with_live(|live| Some(live.replicas.first()?.pool().id()));
         if let Some(serving) = serving {
             self.drop_others(file, serving, None);
@@ -189,7 +228,7 @@ impl Coordinator {
     }
 
     /// Whether the original of a replica found in a pool is what the union shows, unchanged.
-    pub(super) fn is_still_true(&self, meta: &ReplicaMeta) -> bool {
+    fn is_still_true(&self, meta: &ReplicaMeta) -> bool {
         let origin = &meta.origin;
         match self.fs.union().find(&origin.path) {
             Some(Found::File(file)) => {
@@ -203,31 +242,50 @@ impl Coordinator {
     /// Drops everything from a pool and lets it go. Without `force` only when nobody reads from it.
     pub(super) fn disconnect_pool(&self, name: &str, force: bool) -> Result<bool, Message> {
         let pool = self.pool_named(name)?;
-        let files = self.files_in(pool.id());
         if !force {
-            let open = files
-                .iter()
-                .filter(|file| self.is_in_use(file, pool.id()))
-                .count();
-            if open > 0 {
-                let text = format!("{name}: {open} of its replicas are being read");
-                return Err(Message::new(Code::Busy, text).with_hint(
-                    "end the engines that use them, or `--force`: readers keep what they have, \
-                     and the memory is free when they let go",
-                ));
-            }
+            self.refuse_if_read(&pool)?;
         }
-        self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
-        self.cancel_into(pool.id());
-        for file in &files {
-            self.fs
-                .drop_replicas(file, Some(pool.id()), "its pool is disconnected");
-        }
-        self.drainer.check_now();
+        self.remove_pool(&pool, "its pool is disconnected");
         let done = self.release_pool(&pool);
         self.events
             .add(Level::Info, "pool", name, "disconnected".to_owned());
         done.map_err(|error| failed(name, &error))
+    }
+
+    /// Refuses to take a pool away from who reads from it.
+    pub(super) fn refuse_if_read(&self, pool: &Arc<Pool>) -> Result<(), Message> {
+        let files = self.files_in(pool.id());
+        let read: Vec<String> = files
+            .iter()
+            .filter(|file| self.is_in_use(file, pool.id()))
+            .map(|file| {
+                self.fs
+                    .union()
+                    .path_of(file)
+                    .unwrap_or_default()
+                    .to_string()
+            })
+            .collect();
+        if read.is_empty() {
+            return Ok(());
+        }
+        let (name, open) = (pool.name(), read.len());
+        let named = read[..open.min(NAMED_MAX)].join(", ");
+        let text = format!("{name}: {open} of its replicas are being read: {named}");
+        Err(Message::new(Code::Busy, text).with_hint(
+            "end the engines that use them, or `--force`: readers keep what they have, and the \
+             memory is free when they let go",
+        ))
+    }
+
+    /// Takes a pool out of use: nothing new is copied into it or read from it.
+    pub(super) fn remove_pool(&self, pool: &Arc<Pool>, why: &'static str) {
+        self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
+        self.cancel_into(pool.id());
+        for file in self.files_in(pool.id()) {
+            self.fs.drop_replicas(&file, Some(pool.id()), why);
+        }
+        self.drainer.check_now();
     }
 
     /// Unmounts a pool that serves nothing any more; `true` when its memory is free at once.

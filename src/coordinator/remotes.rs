@@ -6,23 +6,22 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use speedloader_config::Remote as RemoteConfig;
 use speedloader_fs::copy::verify;
-use speedloader_fs::ids::PoolId;
+use speedloader_fs::error::FsError;
 use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
-use speedloader_fs::replica::adopt;
+use speedloader_fs::replica::Replica;
 use speedloader_fs::seam::NoSeam;
-use speedloader_fs::union::Found;
 
-use super::{Coordinator, chain};
+use super::{Coordinator, chain, pools};
 use crate::command::{Code, Message};
 use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
 use crate::remote::{self, Machine, Settings, Step, Stopped, Timing, Volume};
+use crate::view::human::rate;
 use crate::view::{
     Level, Outcome, StepState, StepView, StepsView, TierKind, TierState, TierView, View,
 };
@@ -68,6 +67,11 @@ impl Remotes {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, RemoteState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Changes what is known of one, or looks at it; nothing that waits may be done by `deed`.
+    fn change<T>(&self, name: &str, deed: impl FnOnce(&mut RemoteState) -> T) -> T {
+        deed(self.lock().entry(name.to_owned()).or_default())
+    }
 }
 
 /// Holds a remote pool alone.
@@ -78,34 +82,33 @@ struct Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(state) = self.remotes.lock().get_mut(self.name) {
-            state.is_busy = false;
-        }
+        self.remotes
+            .change(self.name, |state| state.is_busy = false);
     }
 }
 
-fn stopped(name: &str, stopped: &Stopped) -> Message {
-    let Stopped {
-        step,
-        failure,
-        left,
-    } = stopped;
-    let text = format!("{name}: cannot {}: {}", step.title(), failure.what);
-    let mut hint = failure.remedy.clone().unwrap_or_default();
-    if !left.is_empty() {
-        if !hint.is_empty() {
-            hint.push_str("; ");
-        }
-        let left = left.join("; ");
-        hint.push_str(&format!(
-            "not undone: {left}; `speedloader tiers disconnect {name}` tries it again"
-        ));
-    }
+/// That something did not come to its end, and what to do: the remedy, and what comes `then`.
+fn stopped(name: &str, deed: &str, stopped: Stopped, then: Option<String>) -> Message {
+    let Stopped { step, failure, .. } = stopped;
+    let text = format!("{name}: cannot {deed}{}: {}", step.title(), failure.what);
     let message = Message::new(Code::Failed, text);
-    match hint.is_empty() {
+    let hints: Vec<String> = failure.remedy.into_iter().chain(then).collect();
+    match hints.is_empty() {
         true => message,
-        false => message.with_hint(hint),
+        false => message.with_hint(hints.join("; ")),
     }
+}
+
+/// What a failed bring-up could not undo, and how to.
+fn left_behind(name: &str, left: &[String]) -> Option<String> {
+    let what = left.join("; ");
+    let again = format!("`speedloader tiers disconnect {name}` tries it again");
+    (!left.is_empty()).then(|| format!("not undone: {what}; {again}"))
+}
+
+/// The name of its NVMe subsystem.
+fn nqn_of(name: &str, remote: &RemoteConfig) -> String {
+    format!("{}:{name}", remote.nqn_prefix.as_str())
 }
 
 fn timing(config: &RemoteConfig) -> Timing {
@@ -138,13 +141,7 @@ impl Coordinator {
 
     fn keep_generation(&self, name: &str, generation: u64) {
         let path = self.generation_file(name);
-        let bytes = generation.to_string();
-        let written = whole_file::write(
-            &path,
-            bytes.as_bytes(),
-            |_| Ok(()),
-            |from, to| std::fs::rename(from, to),
-        );
+        let written = whole_file::replace(&path, generation.to_string().as_bytes());
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "what is in the pool is not known next time");
         }
@@ -157,7 +154,7 @@ impl Coordinator {
             .map_err(|failure| Message::new(Code::Failed, format!("{name}: {failure}")))?;
         Ok(Settings {
             pool: name.to_owned(),
-            nqn: format!("{}:{name}", remote.nqn_prefix.as_str()),
+            nqn: nqn_of(name, remote),
             address: remote.address.to_string(),
             port: remote.port,
             transport: remote.transport,
@@ -180,15 +177,15 @@ impl Coordinator {
 
     /// Takes hold of a remote pool.
     fn hold<'a>(&'a self, name: &'a str) -> Result<Held<'a>, Message> {
-        let mut states = self.remotes.lock();
-        let state = states.entry(name.to_owned()).or_default();
-        if state.is_busy {
+        let was_busy = self
+            .remotes
+            .change(name, |state| std::mem::replace(&mut state.is_busy, true));
+        if was_busy {
             let text = format!("{name} is being connected or disconnected already");
             return Err(
                 Message::new(Code::Busy, text).with_hint("`speedloader tiers` shows how far it is")
             );
         }
-        state.is_busy = true;
         Ok(Held {
             remotes: &self.remotes,
             name,
@@ -206,13 +203,15 @@ impl Coordinator {
             Some(remote) => {
                 let settings = self.remote_settings(name, &remote)?;
                 let ssh = Ssh::new(remote.ssh.as_str(), remote.ssh_timeout);
-                let mut steps: Vec<StepView> = remote::plan(&settings, &ssh.command_line())
+                let plan = remote::plan(&settings, &ssh.command_line())
+                    .map_err(|failure| Message::new(Code::Failed, format!("{name}: {failure}")))?;
+                let mut steps: Vec<StepView> = plan
                     .into_iter()
                     .map(|(what, text)| step(what.title(), text))
                     .collect();
                 steps.push(step(
                     USE,
-                    "measure its speed, take over what is in it and true".to_owned(),
+                    "measure its speed, take over what is in it and whole".to_owned(),
                 ));
                 steps
             }
@@ -238,9 +237,8 @@ impl Coordinator {
             step: title.to_owned(),
             ..StepView::default()
         });
-        if let Some(state) = self.remotes.lock().get_mut(name) {
-            state.steps = steps.collect();
-        }
+        self.remotes
+            .change(name, |state| state.steps = steps.collect());
     }
 
     /// One step has come to something: whoever looks sees it.
@@ -255,18 +253,17 @@ impl Coordinator {
         if state == StepState::Running && text.is_empty() {
             *began = Instant::now();
         }
-        let mut states = self.remotes.lock();
-        let known = states.entry(name.to_owned()).or_default();
-        if let Some(step) = known.steps.iter_mut().find(|step| step.step == title) {
-            step.state = state;
-            // What was done stays to be read where it is undone.
-            if !text.is_empty() || state == StepState::Running {
-                step.text = text.to_owned();
+        let steps = self.remotes.change(name, |known| {
+            if let Some(step) = known.steps.iter_mut().find(|step| step.step == title) {
+                step.state = state;
+                // What was done stays to be read where it is undone.
+                if !text.is_empty() || state == StepState::Running {
+                    step.text = text.to_owned();
+                }
+                step.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             }
-            step.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        }
-        let steps = known.steps.clone();
-        drop(states);
+            known.steps.clone()
+        });
         let level = match state {
             StepState::Failed => Some(Level::Error),
             StepState::Done | StepState::Undone => Some(Level::Info),
@@ -292,35 +289,31 @@ impl Coordinator {
     ) -> Result<View, Message> {
         Self::need_root(name)?;
         let held = self.hold(name)?;
-        {
-            let mut states = self.remotes.lock();
-            let state = states.entry(name.to_owned()).or_default();
+        self.remotes.change(name, |state| {
             if state.pool.is_some() {
                 let text = format!("{name} is connected already");
                 return Err(Message::new(Code::AlreadyRunning, text));
             }
             state.state = TierState::Connecting;
-        }
+            Ok(())
+        })?;
         let connected = self.bring_up(name, remote, progress);
-        let mut states = self.remotes.lock();
-        let state = states.entry(name.to_owned()).or_default();
-        match connected {
+        self.remotes.change(name, |state| match connected {
             Ok(pool) => {
                 state.state = TierState::Connected;
                 state.pool = Some(pool);
                 state.retry = None;
                 state.silent_since = None;
                 state.told.clear();
+                Ok(())
             }
             Err(error) => {
                 state.state = TierState::Disconnected;
-                drop(states);
-                drop(held);
-                return Err(error);
+                Err(error)
             }
-        }
-        drop(states);
+        })?;
         drop(held);
+        // Full: it is awake.
         let _ = self.remote_wakeup.try_send(());
         self.think();
         Ok(Coordinator::tier_moved(
@@ -345,8 +338,11 @@ impl Coordinator {
         let mut report = |step: Step, state: StepState, text: &str| {
             progress(self.step(name, step.title(), state, text, &mut began));
         };
-        let volume = remote::connect(&settings, &mut ssh, &mut machine, &mut report)
-            .map_err(|failed| stopped(name, &failed))?;
+        let volume =
+            remote::connect(&settings, &mut ssh, &mut machine, &mut report).map_err(|failed| {
+                let then = left_behind(name, &failed.left);
+                stopped(name, "", failed, then)
+            })?;
         progress(self.step(name, USE, StepState::Running, "", &mut began));
         match self.use_volume(name, remote, &settings, &volume) {
             Ok((pool, text)) => {
@@ -374,16 +370,9 @@ impl Coordinator {
         volume: &Volume,
     ) -> Result<(Arc<Pool>, String), Message> {
         self.keep_generation(name, volume.generation);
-        let number = self.next_pool.fetch_add(1, Ordering::Relaxed);
-        if number >= speedloader_fs::tiered_fs::POOLS_MAX as u64 {
-            let text = "too many pools were connected since the start; restart the daemon";
-            return Err(Message::new(Code::Failed, text));
-        }
-        let failed = |error: &dyn std::error::Error| {
-            Message::new(Code::Failed, format!("{name}: {}", chain(error)))
-        };
+        let failed = |error: FsError| pools::failed(name, &error);
         let pool = Pool::connect(PoolSettings {
-            id: PoolId(u16::try_from(number).unwrap_or(u16::MAX)),
+            id: self.next_pool_id()?,
             name: name.to_owned(),
             path: settings.mount_at.clone(),
             kind: PoolKind::Directory {
@@ -392,45 +381,22 @@ impl Coordinator {
             speed_bytes_per_sec: remote.speed.map(|speed| speed.0),
             seam: Arc::new(NoSeam),
         })
-        .map_err(|error| failed(&error))?;
-        let adopted = adopt(&pool, |meta| volume.is_known && self.is_still_true(meta))
-            .map_err(|error| failed(&error))?;
-        if remote.speed.is_none() {
-            pool.measure_speed().map_err(|error| failed(&error))?;
-        }
-        self.fs
-            .set_pool_speed(pool.id(), pool.speed_bytes_per_sec().max(1));
-        let (mut taken, mut damaged) = (0, 0);
-        for replica in adopted.replicas {
-            if self.is_ending() {
-                break;
-            }
-            let path = replica.meta().origin.path.clone();
-            let whole = verify(&replica).map_err(|error| failed(&error))?;
-            let file = match self.fs.union().find(&path) {
-                Some(Found::File(file)) if whole => file,
-                _ => {
-                    damaged += usize::from(!whole);
-                    self.drainer.drain(replica);
-                    continue;
-                }
-            };
-            match self.fs.publish(&file, replica, file.writes()) {
-                Ok(()) => {
-                    taken += 1;
-                    self.keep_one_spare(&file);
-                }
-                Err((_, replica)) => self.drainer.drain(*replica),
-            }
-        }
+        .map_err(failed)?;
+        self.rate_pool(&pool, remote.speed.is_some());
+        // What cannot be read is as good as damaged.
+        let is_whole = |replica: &Replica| verify(replica).unwrap_or(false);
+        let adopted = self.adopt_into(&pool, volume.is_known, is_whole)?;
         self.add_pool(&pool);
-        let speed = crate::view::human::rate(pool.speed_bytes_per_sec());
-        let damaged = match damaged {
+        let speed = rate(pool.speed_bytes_per_sec());
+        let damaged = match adopted.damaged {
             0 => String::new(),
             number => format!(", {number} damaged ones removed"),
         };
         let by = volume.fabric.word();
-        let text = format!("{speed} by {by}; {taken} replicas taken over{damaged}");
+        let text = format!(
+            "{speed} by {by}; {} replicas taken over{damaged}",
+            adopted.replicas
+        );
         Ok((pool, text))
     }
 
@@ -444,27 +410,28 @@ impl Coordinator {
     ) -> Result<View, Message> {
         Self::need_root(name)?;
         let held = self.hold(name)?;
-        let (pool, is_lost) = {
-            let mut states = self.remotes.lock();
-            let state = states.entry(name.to_owned()).or_default();
+        let (pool, is_silent) = self.remotes.change(name, |state| {
             state.retry = None;
             (state.pool.clone(), state.silent_since.is_some())
+        });
+        // Our hold on the pool ends here: its descriptors would keep the mount busy.
+        let is_read = match (pool, is_silent) {
+            (Some(_), true) => {
+                self.lose(name, remote);
+                false
+            }
+            (Some(pool), false) => !self.empty_remote(&pool, force)?,
+            (None, _) => false,
         };
-        if is_lost {
-            self.lose(name, remote);
-        } else if let Some(pool) = pool {
-            let is_free = self.empty_remote(name, &pool, force)?;
-            if !is_free {
-                let mut states = self.remotes.lock();
-                let state = states.entry(name.to_owned()).or_default();
+        if is_read {
+            self.remotes.change(name, |state| {
                 state.state = TierState::Draining;
                 state.is_parting = true;
-                drop(states);
-                drop(held);
-                let _ = self.remote_wakeup.try_send(());
-                let text = "it goes when the last reader lets go".to_owned();
-                return Ok(Coordinator::tier_moved(name, Outcome::Draining, 0, text));
-            }
+            });
+            drop(held);
+            let _ = self.remote_wakeup.try_send(());
+            let text = "it goes when the last reader lets go".to_owned();
+            return Ok(Coordinator::tier_moved(name, Outcome::Draining, 0, text));
         }
         self.take_down(name, remote, progress)?;
         drop(held);
@@ -473,45 +440,22 @@ impl Coordinator {
     }
 
     /// Takes everything out of the pool; whether nothing of it is in use any more.
-    fn empty_remote(&self, name: &str, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
-        let files = self.files_in(pool.id());
-        let used: Vec<String> = files
-            .iter()
-            .filter(|file| self.is_in_use(file, pool.id()))
-            .filter_map(|file| Some(self.fs.union().path_of(file)?.to_string()))
-            .collect();
-        if !used.is_empty() && !force {
-            let text = format!(
-                "{name}: {} of its replicas are being read: {}",
-                used.len(),
-                used.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
-            );
-            return Err(Message::new(Code::Busy, text).with_hint(
-                "end the engines that use them, or `--force`: readers keep what they have, and it \
-                 goes when they let go",
-            ));
+    fn empty_remote(&self, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
+        let refusal = self.refuse_if_read(pool);
+        let is_read = refusal.is_err();
+        if !force {
+            refusal?;
         }
         self.remove_pool(pool, "its pool is disconnected");
-        let until = Instant::now() + DRAIN_PATIENCE;
         let drains = || pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
-        if used.is_empty() {
-            self.wait_while_draining(pool, until, drains);
+        if !is_read {
+            self.wait_while_draining(pool, Instant::now() + DRAIN_PATIENCE, drains);
         }
         // Nothing serves and nothing is copied any more.
         if let Err(error) = pool.disconnect() {
-            tracing::debug!(pool = name, error = chain(&error), "not yet");
+            tracing::debug!(pool = pool.name(), error = chain(&error), "not yet");
         }
         Ok(!drains())
-    }
-
-    /// Takes a pool out of use: nothing new is copied into it or read from it.
-    fn remove_pool(&self, pool: &Arc<Pool>, why: &'static str) {
-        self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
-        self.cancel_into(pool.id());
-        for file in self.files_in(pool.id()) {
-            self.fs.drop_replicas(&file, Some(pool.id()), why);
-        }
-        self.drainer.check_now();
     }
 
     fn take_down(
@@ -523,20 +467,20 @@ impl Coordinator {
         let settings = self.remote_settings(name, remote)?;
         let titles = [Step::Mount, Step::Connect, Step::Export, Step::MakeRam];
         self.begin_steps(name, titles.map(Step::title).into_iter());
-        if let Some(state) = self.remotes.lock().get_mut(name) {
-            // Its descriptors keep the mount busy.
+        self.remotes.change(name, |state| {
+            // Its descriptors keep the mount busy: nobody else may have it either.
             state.pool = None;
             state.is_parting = false;
             state.silent_since = None;
             state.state = TierState::Disconnected;
-        }
+        });
         let mut ssh = Ssh::new(remote.ssh.as_str(), remote.ssh_timeout);
         let mut machine = Machine::default();
         let mut began = Instant::now();
         let mut report = |step: Step, state: StepState, text: &str| {
             progress(self.step(name, step.title(), state, text, &mut began));
         };
-        let done = remote::disconnect(&settings, &mut ssh, &mut machine, false, &mut report);
+        let done = remote::disconnect(&settings, &mut ssh, &mut machine, &mut report);
         done.map_err(|failed| {
             progress(self.step(
                 name,
@@ -545,34 +489,20 @@ impl Coordinator {
                 &failed.failure.to_string(),
                 &mut began,
             ));
-            let text = format!(
-                "{name}: cannot undo: {}: {}",
-                failed.step.title(),
-                failed.failure.what
-            );
-            let hint = failed.failure.remedy.unwrap_or_default();
             let again = format!("`speedloader tiers disconnect {name}` goes on from here");
-            let hint = match hint.is_empty() {
-                true => again,
-                false => format!("{hint}; {again}"),
-            };
-            Message::new(Code::Failed, text).with_hint(hint)
+            stopped(name, "undo: ", failed, Some(again))
         })
     }
 
     /// Gives a pool up that does not answer: it is forgotten with all its replicas, and nothing waits for it
     /// any more.
     fn lose(&self, name: &str, remote: &RemoteConfig) {
-        let pool = {
-            let mut states = self.remotes.lock();
-            let Some(state) = states.get_mut(name) else {
-                return;
-            };
+        let pool = self.remotes.change(name, |state| {
             state.state = TierState::Lost;
             state.silent_since = None;
             state.is_parting = false;
             state.pool.take()
-        };
+        });
         let Ok(settings) = self.remote_settings(name, remote) else {
             return;
         };
@@ -653,7 +583,7 @@ impl Coordinator {
                 Some(pool) => {
                     self.look_whether_it_answers(name, remote, &pool, silent_since);
                     if is_parting {
-                        self.part_when_free(name, remote, &pool);
+                        self.part_when_free(name, remote, pool);
                     }
                 }
                 None if retry.is_some_and(|at| at <= Instant::now()) => {
@@ -672,8 +602,7 @@ impl Coordinator {
         pool: &Arc<Pool>,
         silent_since: Option<Instant>,
     ) {
-        let nqn = format!("{}:{name}", remote.nqn_prefix.as_str());
-        let connection = NvmeHost::default().find(&nqn);
+        let connection = NvmeHost::default().find(&nqn_of(name, remote));
         let is_live = connection
             .as_ref()
             .is_some_and(|found| found.is_live && found.namespace.is_some());
@@ -681,10 +610,10 @@ impl Coordinator {
             (true, None) => {}
             (false, None) => {
                 self.fs.set_reach(pool, Reach::Silent);
-                if let Some(state) = self.remotes.lock().get_mut(name) {
+                self.remotes.change(name, |state| {
                     state.silent_since = Some(Instant::now());
                     state.state = TierState::Lost;
-                }
+                });
                 let text = "does not answer; new opens go to the next tier or home".to_owned();
                 self.events.add(Level::Warning, "remote", name, text);
             }
@@ -698,13 +627,13 @@ impl Coordinator {
             (true, Some(_)) => match rustix::fs::fsync(pool.replicas_directory()) {
                 Ok(()) => {
                     self.fs.set_reach(pool, Reach::Answers);
-                    if let Some(state) = self.remotes.lock().get_mut(name) {
+                    self.remotes.change(name, |state| {
                         state.silent_since = None;
                         state.state = match state.is_parting {
                             true => TierState::Draining,
                             false => TierState::Connected,
                         };
-                    }
+                    });
                     let text = "answers again".to_owned();
                     self.events.add(Level::Info, "remote", name, text);
                     self.drainer.check_now();
@@ -718,14 +647,12 @@ impl Coordinator {
     fn give_up(&self, name: &str, remote: &RemoteConfig) {
         let Ok(_held) = self.hold(name) else { return };
         self.lose(name, remote);
-        if let Some(state) = self.remotes.lock().get_mut(name) {
-            state.retry = remote
-                .connect
-                .then(|| (Instant::now() + RETRY_FIRST, RETRY_FIRST));
-        }
+        let retry = (Instant::now() + RETRY_FIRST, RETRY_FIRST);
+        self.remotes
+            .change(name, |state| state.retry = remote.connect.then_some(retry));
     }
 
-    fn part_when_free(&self, name: &str, remote: &RemoteConfig, pool: &Arc<Pool>) {
+    fn part_when_free(&self, name: &str, remote: &RemoteConfig, pool: Arc<Pool>) {
         self.drainer.check_now();
         let drains = pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
         if drains {
@@ -734,6 +661,7 @@ impl Coordinator {
         let Ok(_held) = self.hold(name) else { return };
         // Nothing serves any more.
         let _ = pool.disconnect();
+        drop(pool);
         if let Err(error) = self.take_down(name, remote, &mut |_| ()) {
             self.events
                 .add(Level::Error, "remote", name, error.to_string());
@@ -742,10 +670,10 @@ impl Coordinator {
 
     /// In a thread of its own: the others are looked at meanwhile.
     fn try_again(self: &Arc<Self>, name: &str, remote: &RemoteConfig) {
-        if let Some(state) = self.remotes.lock().get_mut(name) {
+        self.remotes.change(name, |state| {
             let delay = state.retry.map_or(RETRY_FIRST, |(_, delay)| delay);
             state.retry = Some((Instant::now() + delay, (delay * 2).min(RETRY_LAST)));
-        }
+        });
         let (coordinator, owned, remote) = (Arc::clone(self), name.to_owned(), remote.clone());
         let started = std::thread::Builder::new()
             .name("remote-connect".to_owned())
@@ -762,14 +690,10 @@ impl Coordinator {
     /// The same failure again and again is told once.
     fn tell_once(&self, name: &str, error: &Message) {
         let text = error.to_string();
-        let is_new = {
-            let mut states = self.remotes.lock();
-            let state = states.entry(name.to_owned()).or_default();
-            let is_new = state.told != text;
-            state.told.clone_from(&text);
-            is_new
-        };
-        if is_new {
+        let told = self.remotes.change(name, |state| {
+            std::mem::replace(&mut state.told, text.clone())
+        });
+        if told != text {
             let text = format!("{text}; it is tried again");
             self.events.add(Level::Error, "remote", name, text);
         }
@@ -781,11 +705,9 @@ impl Coordinator {
         let config = self.config();
         for (name, remote) in &config.remotes {
             let name = name.as_str();
-            let pool = match self.remotes.lock().get_mut(name) {
-                Some(state) => state.pool.take(),
-                None => None,
+            let Some(pool) = self.remotes.change(name, |state| state.pool.take()) else {
+                continue;
             };
-            let Some(pool) = pool else { continue };
             self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
             self.cancel_into(pool.id());
             for file in self.files_in(pool.id()) {
@@ -809,7 +731,7 @@ impl Coordinator {
                 false => {
                     let patience = remote.ssh_timeout.min(END_PATIENCE);
                     let mut ssh = Ssh::new(remote.ssh.as_str(), patience);
-                    remote::disconnect(&settings, &mut ssh, &mut machine, false, &mut report)
+                    remote::disconnect(&settings, &mut ssh, &mut machine, &mut report)
                 }
             };
             if let Err(left) = done {
@@ -827,18 +749,19 @@ impl Coordinator {
             let state = states.get(name);
             let steps = state.map(|state| state.steps.clone()).unwrap_or_default();
             let shown = state.map_or(TierState::Disconnected, |state| state.state);
-            if !views.iter().any(|view| view.name == name) {
+            let known = views.iter().position(|view| view.name == name);
+            let at = known.unwrap_or_else(|| {
                 views.push(TierView {
                     name: name.to_owned(),
                     path: Path::new(MOUNTS).join(name).display().to_string(),
                     ..TierView::default()
                 });
-            }
-            if let Some(view) = views.iter_mut().find(|view| view.name == name) {
-                view.kind = TierKind::Remote;
-                view.state = shown;
-                view.steps = steps;
-            }
+                views.len() - 1
+            });
+            let view = &mut views[at];
+            view.kind = TierKind::Remote;
+            view.state = shown;
+            view.steps = steps;
         }
     }
 

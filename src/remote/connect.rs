@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::target::{is_module_there, load_module};
+use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::wire::{Fabric, Offer};
 use super::{Failure, Timing};
 
@@ -56,13 +56,8 @@ fn kept_uuid(path: &Path) -> Result<String, Failure> {
         return Ok(id);
     }
     let id = new_uuid()?;
-    crate::whole_file::write(
-        path,
-        id.as_bytes(),
-        |_| Ok(()),
-        |from, to| fs::rename(from, to),
-    )
-    .map_err(|error| Failure::io("write", path, &error))?;
+    crate::whole_file::replace(path, id.as_bytes())
+        .map_err(|error| Failure::io("write", path, &error))?;
     Ok(id)
 }
 
@@ -161,14 +156,9 @@ impl NvmeHost {
         })
     }
 
-    /// Whether a connection is live; false when it is gone.
-    pub fn is_live(&self, nqn: &str) -> bool {
-        self.find(nqn).is_some_and(|connection| connection.is_live)
-    }
-
     /// Whether this machine has an RDMA device.
     pub fn has_rdma(&self) -> bool {
-        super::target::has_rdma(&self.sys)
+        has_rdma(&self.sys)
     }
 
     /// What is written to the kernel to connect.
@@ -203,14 +193,11 @@ impl NvmeHost {
     ) -> Result<Namespace, Failure> {
         let until = Instant::now() + timing.connect;
         let module = format!("nvme-{}", offer.fabric.word());
-        if !self.fabrics.exists() || !is_module_there(&module) {
-            let loaded = load_module(&module);
-            if !loaded && !is_module_there(&module) || !self.fabrics.exists() {
-                let text = format!("this machine cannot load the kernel module {module}");
-                return Err(Failure::new(text).with_remedy(
-                    "install it (Ubuntu: linux-modules-extra), or choose another `transport`",
-                ));
-            }
+        if !provide_module(&module) || !self.fabrics.exists() {
+            let text = format!("this machine cannot load the kernel module {module}");
+            return Err(Failure::new(text).with_remedy(
+                "install it (Ubuntu: linux-modules-extra), or choose another `transport`",
+            ));
         }
         if offer.fabric == Fabric::Tcp {
             knock(offer.address, offer.port, timing.connect)?;
@@ -301,20 +288,6 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_secs().max(1)
 }
 
-fn read(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    Some(text.trim().to_owned())
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,7 +330,7 @@ mod tests {
         block(sys, "nvme1n1", NQN, "ours\n");
         block(sys, "sda", NQN, "no");
         let found = host.find(NQN).unwrap();
-        assert!(found.is_live && host.is_live(NQN));
+        assert!(found.is_live);
         assert_eq!(found.controllers, ["nvme1"]);
         assert_eq!(
             found.namespace,

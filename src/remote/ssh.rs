@@ -6,11 +6,11 @@
 //! over standard input as JSON; nothing of it is ever part of a command.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::wire::{Greeting, LINE_BYTES_MAX, PROTOCOL, Reply, Request, TargetState};
 use super::{Failure, There, printable};
@@ -38,7 +38,8 @@ pub struct Ssh {
 
 struct Agent {
     child: Child,
-    input: ChildStdin,
+    /// What is to be sent. By a thread of its own: nobody here waits for one who does not read.
+    requests: Sender<Vec<u8>>,
     lines: Receiver<io::Result<Vec<u8>>>,
     said: Arc<Mutex<Vec<u8>>>,
 }
@@ -82,7 +83,7 @@ impl Ssh {
              else sudo -n \"$d/speedloader\" remote-agent; fi",
             own.len()
         );
-        self.start_with(&command, Some(&own))
+        self.start_with(&command, Some(own))
             .map_err(|refusal| match refusal {
                 Refusal::Failed(failure) => failure,
                 Refusal::NotThere => {
@@ -96,7 +97,7 @@ impl Ssh {
             })
     }
 
-    fn start_with(&self, command: &str, own: Option<&[u8]>) -> Result<Agent, Refusal> {
+    fn start_with(&self, command: &str, own: Option<Vec<u8>>) -> Result<Agent, Refusal> {
         let failed = |what: &str, error: &io::Error| {
             Refusal::Failed(Failure::new(format!("cannot {what} ssh: {error}")))
         };
@@ -130,18 +131,16 @@ impl Ssh {
         };
         let said = listen(errors).map_err(|error| failed("hear", &error))?;
         let lines = read_lines(output).map_err(|error| failed("hear", &error))?;
+        let requests = send(input).map_err(|error| failed("talk to", &error))?;
         let mut agent = Agent {
             child,
-            input,
+            requests,
             lines,
             said,
         };
         if let Some(own) = own {
             // Whether it went through is seen by the greeting.
-            let _ = agent
-                .input
-                .write_all(own)
-                .and_then(|()| agent.input.flush());
+            let _ = agent.requests.send(own);
         }
         let greeting = match agent.line(self.patience) {
             Ok(line) => serde_json::from_slice::<Greeting>(&line).ok(),
@@ -199,18 +198,14 @@ impl Ssh {
 
 impl There for Ssh {
     fn ask(&mut self, request: &Request) -> Result<TargetState, Failure> {
-        let line = serde_json::to_vec(request).map_err(|error| Failure::new(error.to_string()))?;
+        let mut line =
+            serde_json::to_vec(request).map_err(|error| Failure::new(error.to_string()))?;
+        line.push(b'\n');
         let patience = self.patience;
         let agent = self.agent()?;
-        let sent = agent
-            .input
-            .write_all(&line)
-            .and_then(|()| agent.input.write_all(b"\n"))
-            .and_then(|()| agent.input.flush());
-        let heard = match sent {
-            Ok(()) => agent.line(patience),
-            Err(_) => Err(Silence::Ended),
-        };
+        // If it cannot be sent, nothing is heard either.
+        let _ = agent.requests.send(line);
+        let heard = agent.line(patience);
         let line = match heard {
             Ok(line) => line,
             Err(silence) => {
@@ -309,6 +304,23 @@ fn listen(errors: impl Read + Send + 'static) -> io::Result<Arc<Mutex<Vec<u8>>>>
             }
         })?;
     Ok(said)
+}
+
+/// Sends what comes, in order, until nothing more can come or nobody hears it.
+fn send(input: impl Write + Send + 'static) -> io::Result<Sender<Vec<u8>>> {
+    let (sender, messages) = crossbeam_channel::unbounded::<Vec<u8>>();
+    std::thread::Builder::new()
+        .name("ssh-requests".to_owned())
+        .spawn(move || {
+            let mut input = input;
+            for message in messages {
+                let sent = input.write_all(&message).and_then(|()| input.flush());
+                if sent.is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(sender)
 }
 
 fn read_lines(output: impl Read + Send + 'static) -> io::Result<Receiver<io::Result<Vec<u8>>>> {

@@ -10,13 +10,13 @@ use std::io::{self, BufRead, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 use serde::{Deserialize, Serialize};
 use speedloader_config::{Bytes, Capacity};
 use speedloader_fs::tmpfs::{self, HugePages, TmpfsSettings};
 
+use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::wire::{
     Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, TargetState,
 };
@@ -78,7 +78,8 @@ struct Record {
 pub struct Target {
     configfs: PathBuf,
     exports: PathBuf,
-    modules: bool,
+    /// Whether there is a kernel behind `configfs`, whose modules root can load: not in tests.
+    is_kernel: bool,
 }
 
 impl Default for Target {
@@ -86,7 +87,7 @@ impl Default for Target {
         Target {
             configfs: PathBuf::from("/sys/kernel/config/nvmet"),
             exports: PathBuf::from("/run/speedloader/exports"),
-            modules: true,
+            is_kernel: true,
         }
     }
 }
@@ -136,7 +137,7 @@ impl Target {
         if matches!(request, Request::Look { .. }) {
             return self.look(export);
         }
-        if !rustix::process::geteuid().is_root() && self.modules {
+        if !rustix::process::geteuid().is_root() && self.is_kernel {
             return Err(
                 refused("the agent must be root on the other machine").with_remedy(
                     "let ssh log in as root, or allow `sudo -n speedloader remote-agent` there",
@@ -193,9 +194,8 @@ impl Target {
 
     fn look(&self, export: &Export) -> Done<TargetState> {
         let memory = machine::memory();
-        let subsystem = self.subsystem(export);
         Ok(TargetState {
-            machine: machine_name(),
+            machine: machine::name(),
             kernel: machine::kernel_release(),
             total_bytes: memory.total_bytes,
             available_bytes: memory.available_bytes,
@@ -203,7 +203,6 @@ impl Target {
             owner: self.owner(export),
             ram_bytes: self.ram_bytes(export),
             offer: self.whole_offer(export),
-            has_parts: subsystem.exists(),
         })
     }
 
@@ -244,8 +243,7 @@ impl Target {
     fn keep_record(&self, export: &Export, record: &Record) -> Done<()> {
         let path = self.directory(export).join("record.json");
         let bytes = serde_json::to_vec(record).map_err(|error| refused(error.to_string()))?;
-        whole_file::write(&path, &bytes, |_| Ok(()), |from, to| fs::rename(from, to))
-            .map_err(|error| failed("write", &path, &error))
+        whole_file::replace(&path, &bytes).map_err(|error| failed("write", &path, &error))
     }
 
     /// The memory that was taken: the file has its name only when all of it is there.
@@ -271,7 +269,7 @@ impl Target {
         if wanted.saturating_add(RECORD_BYTES) > most {
             let text = format!(
                 "{} has {} of memory to spare, {} are wanted and {} are left to itself",
-                machine_name(),
+                machine::name(),
                 size(memory.available_bytes),
                 size(wanted),
                 size(left)
@@ -435,7 +433,7 @@ impl Target {
             error.with_remedy(format!(
                 "is {} an address of {}, and port {} free there?",
                 export.address,
-                machine_name(),
+                machine::name(),
                 export.port
             ))
         })
@@ -523,14 +521,15 @@ impl Target {
     }
 
     fn load_modules(&self, fabric: Fabric) -> Done<()> {
-        if !self.modules {
+        if !self.is_kernel {
             return Ok(());
         }
         let config = Path::new("/sys/kernel/config");
         let module = format!("nvmet-{}", fabric.word());
         for name in ["configfs", "nvmet", &module] {
-            if !load_module(name) && !is_module_there(name) && name != "configfs" {
-                let text = format!("{} cannot load the kernel module {name}", machine_name());
+            // Without configfs there is no target either, which is said below.
+            if !provide_module(name) && name != "configfs" {
+                let text = format!("{} cannot load the kernel module {name}", machine::name());
                 return Err(refused(text).with_remedy(
                     "install it there (Ubuntu: linux-modules-extra), or choose another `transport`",
                 ));
@@ -610,53 +609,6 @@ fn put(attribute: &Path, value: &str) -> Done<()> {
         return Ok(());
     }
     fs::write(attribute, value).map_err(|error| failed("write", attribute, &error))
-}
-
-fn read(attribute: &Path) -> Option<String> {
-    let text = fs::read_to_string(attribute).ok()?;
-    Some(
-        text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
-            .to_owned(),
-    )
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Whether a machine has an RDMA device; `sys` is its sysfs.
-pub fn has_rdma(sys: &Path) -> bool {
-    !names_in(&sys.join("class/infiniband")).is_empty()
-}
-
-/// Asks the kernel for a module; false when that is refused, or there is no such program.
-pub fn load_module(name: &str) -> bool {
-    let status = Command::new("modprobe")
-        .args(["--quiet", "--", name])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
-}
-
-/// Whether a module is loaded, or part of the kernel.
-pub fn is_module_there(name: &str) -> bool {
-    Path::new("/sys/module")
-        .join(name.replace('-', "_"))
-        .exists()
-}
-
-/// What the machine calls itself.
-pub fn machine_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

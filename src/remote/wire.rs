@@ -108,8 +108,6 @@ pub struct TargetState {
     pub ram_bytes: Option<u64>,
     /// The offer, when it is whole.
     pub offer: Option<Offer>,
-    /// Whether there is any part of an offer.
-    pub has_parts: bool,
 }
 
 /// A whole offer.

@@ -9,7 +9,7 @@ fn nowhere() -> (tempfile::TempDir, Target) {
     let target = Target {
         configfs: directory.path().join("nvmet"),
         exports: directory.path().join("run/exports"),
-        modules: false,
+        is_kernel: false,
     };
     (directory, target)
 }
