@@ -7,7 +7,7 @@ use std::path::Path;
 /// Writes a file of ours, in the place of one that may be there.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, |_| Ok(()), |from, to| fs::rename(from, to))
 }

@@ -42,13 +42,12 @@ for line in sys.stdin:
 
 moments="reach ram export connect format mount promoting reading idle disconnecting"
 
-# With what kind of build: the short pass takes the one that the other steps have made.
-pool() { # PROFILE LIMIT SCENARIO...
-    local profile=$1 limit=$2 engines=''
-    shift 2
-    cargo build --profile "$profile" --workspace --locked
-    local built=$target/${profile/#dev/debug}/speedloader
-    objcopy --strip-debug "$built" "$share/speedloader" 2>/dev/null || cp "$built" "$share/speedloader"
+# Scenarios between two machines.
+pool() { # LIMIT SCENARIO...
+    local limit=$1 engines=''
+    shift
+    cargo build --profile guest --workspace --locked
+    cp "$target/guest/speedloader" "$share/"
     cp "$here"/{client,pool,state,host-root,lifecycle,failures,refusals,ratios}.sh "$here/reader.py" "$share/"
     python3 tests/engines/setup.py tests/.venv >/dev/null && engines=1
     mkdir -p "$share/models/org/model"
@@ -66,7 +65,7 @@ pool() { # PROFILE LIMIT SCENARIO...
 }
 
 short() {
-    pool dev 1200 tcp
+    pool 1200 tcp
 }
 
 all() {
@@ -76,7 +75,7 @@ all() {
     done
     scenarios+=(lost-link-reading lost-link-idle lost-frozen-reading lost-frozen-promoting)
     scenarios+=(refused-{memory,size,ssh,module,other-host,foreign,nqn,names})
-    pool guest 6000 "${scenarios[@]}"
+    pool 6000 "${scenarios[@]}"
 }
 
 case ${1:-} in
