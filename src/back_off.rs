@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use device::Device;
+pub(crate) use device::Device;
 use judge::{Judge, Sample};
 use speedloader_fs::copy::{Pace, Source};
 use speedloader_fs::identity::Identity;

@@ -37,6 +37,7 @@ mod world;
 mod loads;
 mod pools;
 mod remotes;
+mod remote_pages;
 mod cause;
 mod moves;
 mod warm_up;

@@ -27,7 +27,7 @@ pub mod ssh;
 
 use connect::{Connection, HostIdentity, Namespace, NvmeHost};
 use volume::{Claim, Content};
-use wire::{Export, Fabric, Offer, Request, TargetState};
+use wire::{Export, Fabric, Offer, Request, Secret, TargetState};
 
 /// How long a file system may still be in use for a moment after its last reader has gone.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
@@ -116,6 +116,8 @@ pub struct Settings {
     pub transport: Transport,
     /// How much memory, as the configuration writes it.
     pub capacity: String,
+    /// What we must prove to know, if anything.
+    pub secret: Option<Secret>,
     /// The file system to make.
     pub filesystem: Filesystem,
     /// Where it is mounted here.
@@ -286,8 +288,7 @@ impl Here for Machine {
     }
 
     fn connect(&mut self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure> {
-        let (host, timing) = (&settings.host, &settings.timing);
-        self.nvme.connect(&settings.nqn, offer, host, timing)
+        self.nvme.connect(settings, offer)
     }
 
     fn disconnect(&mut self, nqn: &str) -> Result<(), Failure> {
@@ -395,6 +396,7 @@ pub fn export_of(settings: &Settings, address: IpAddr, fabric: Fabric) -> Export
     Export {
         nqn: settings.nqn.clone(),
         host_nqn: settings.host.nqn.clone(),
+        secret: settings.secret.clone(),
         host_name: machine::name(),
         address,
         port: settings.port,
@@ -739,7 +741,12 @@ pub fn plan(settings: &Settings, ssh: &str) -> Result<Vec<(Step, String)>, Failu
         port: settings.port,
         fabric: plain_fabric(settings.transport),
     };
-    let request = NvmeHost::request(&settings.nqn, &offer, &settings.host, &settings.timing);
+    let hidden = settings.secret.as_ref().map(|_| Secret::new("..."));
+    let shown = Settings {
+        secret: hidden,
+        ..settings.clone()
+    };
+    let request = NvmeHost::request(&shown, &offer);
     let format = volume::format_command(settings.filesystem, device, None);
     let words = |step: Step| match step {
         Step::Reach => ssh.to_owned(),

@@ -21,7 +21,7 @@ use crate::fault::Fault;
 use crate::field::DefaultValue::{Computed, Required, Unset, Value};
 use crate::field::Effect::{Live, Refused, Remount};
 use crate::field::{Field, Reader, Section, section};
-use crate::name::{Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
+use crate::name::{DhchapSecret, Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
 use crate::origin::Origin;
 use crate::setting::{Kind, Setting};
 use crate::units::{Bytes, Capacity};
@@ -98,8 +98,12 @@ section! {
         pub port: u16 = Value("4420"), Remount, from "1" to "65535";
         /// The only host that the other machine lets connect.
         pub allowed_host_nqn: Option<Nqn> = Unset("this machine's /etc/nvme/hostnqn"), Remount;
+        /// A secret that both machines prove to know (DH-HMAC-CHAP); `nvme gen-dhchap-key` makes one.
+        pub dhchap_secret: Option<DhchapSecret> = Unset("whoever has the allowed NQN is let in"), Remount;
         /// How many bytes a second it gives, to order the pools by.
         pub speed: Option<Bytes> = Unset("it is measured"), Live, from "1MiB" to "16TiB";
+        /// Keep what is read from it in this machine's RAM too, as page cache; false: it is let go again.
+        pub page_cache: bool = Value("false"), Live;
         /// Connect it at start, and again when it was lost; false: only on command.
         pub connect: bool = Value("true"), Live;
         /// How long one command on the other machine may take.

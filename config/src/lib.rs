@@ -57,7 +57,7 @@ pub use effective::{
 pub use fault::{Fault, Faults};
 pub use field::{DefaultValue, Effect, Field};
 pub use load::{FILE_LEN_MAX, File, Sources, load, load_path, standard_paths};
-pub use name::{Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
+pub use name::{DhchapSecret, Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
 pub use options::{MountOptions, parse_mount_options};
 pub use origin::Origin;
 pub use sample::{sample, show, to_toml};

@@ -139,6 +139,28 @@ name! {
     |text| (16..=256).contains(&text.len()) && all(text, "-_.")
 }
 
+name! {
+    /// A secret of NVMe in-band authentication (DH-HMAC-CHAP), as nvme-cli writes it; only `as_str` gives it
+    /// away, it is never printed.
+    DhchapSecret, Kind::Secret,
+    "a secret such as `nvme gen-dhchap-key` prints: DHHC-1:00:...:",
+    dhchap_secret
+}
+
+/// `DHHC-1:HASH:BASE64:`: 32, 48 or 64 bytes and their CRC-32 (NVM Express Base Specification 2.0, 8.13.5.8).
+fn dhchap_secret(text: &str) -> bool {
+    let Some((hash, key)) = text
+        .strip_prefix("DHHC-1:")
+        .and_then(|rest| rest.strip_suffix(':'))
+        .and_then(|rest| rest.split_once(':'))
+    else {
+        return false;
+    };
+    let digits = key.trim_end_matches('=');
+    let lengths = matches!((digits.len(), key.len()), (48, 48) | (70, 72) | (91, 92));
+    matches!(hash, "00" | "01" | "02" | "03") && lengths && all(digits, "+/")
+}
+
 /// Only letters, digits and these, and at least one.
 fn all(text: &str, others: &str) -> bool {
     !text.is_empty()
@@ -346,6 +368,23 @@ mod tests {
         check::<Token>(
             &["0123456789abcdef"],
             &["short", "0123456789abcde\n", "0123456789abcdef!"],
+        );
+        let (short, middle, long) = ("a/+b".repeat(12), "a".repeat(70), "a".repeat(91));
+        check::<DhchapSecret>(
+            &[
+                &format!("DHHC-1:00:{short}:"),
+                &format!("DHHC-1:02:{middle}==:"),
+                &format!("DHHC-1:03:{long}=:"),
+            ],
+            &[
+                "",
+                "DHHC-1:00::",
+                &format!("DHHC-1:04:{short}:"),
+                &format!("DHHC-1:00:{short}"),
+                &format!("DHHC-1:00:{short},:"),
+                &format!("DHHC-1:00:{middle}:"),
+                &format!("DHHC-1:00:{short}:,tls"),
+            ],
         );
         check::<Mode>(
             &["0660", "600", "0770"],

@@ -16,10 +16,12 @@ use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
 use speedloader_fs::replica::Replica;
 use speedloader_fs::seam::NoSeam;
 
+use super::remote_pages::Pages;
 use super::{Coordinator, chain, pools};
 use crate::command::{Code, Message};
 use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
+use crate::remote::wire::Secret;
 use crate::remote::{self, Machine, Settings, Step, Stopped, Timing, Volume};
 use crate::view::human::rate;
 use crate::view::{
@@ -57,6 +59,7 @@ struct RemoteState {
     retry: Option<(Instant, Duration)>,
     /// Why it could not be connected, as was told last.
     told: String,
+    pages: Pages,
 }
 
 /// All of them, by name.
@@ -159,6 +162,10 @@ impl Coordinator {
             port: remote.port,
             transport: remote.transport,
             capacity: remote.capacity.to_string(),
+            secret: remote
+                .dhchap_secret
+                .as_ref()
+                .map(|secret| Secret::new(secret.as_str())),
             filesystem: remote.filesystem,
             mount_at: Path::new(MOUNTS).join(name),
             host,
@@ -607,7 +614,13 @@ impl Coordinator {
             .as_ref()
             .is_some_and(|found| found.is_live && found.namespace.is_some());
         match (is_live, silent_since) {
-            (true, None) => {}
+            (true, None) if remote.page_cache => {}
+            (true, None) => {
+                let taken = |state: &mut RemoteState| std::mem::take(&mut state.pages);
+                let mut pages = self.remotes.change(name, taken);
+                self.drop_pages(pool, &mut pages);
+                self.remotes.change(name, |state| state.pages = pages);
+            }
             (false, None) => {
                 self.fs.set_reach(pool, Reach::Silent);
                 self.remotes.change(name, |state| {

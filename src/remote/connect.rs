@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::wire::{Fabric, Offer};
-use super::{Failure, Timing};
+use super::{Failure, Settings};
 
 /// How often it is looked whether the device has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -162,11 +162,17 @@ impl NvmeHost {
     }
 
     /// What is written to the kernel to connect.
-    pub fn request(nqn: &str, offer: &Offer, host: &HostIdentity, timing: &Timing) -> String {
+    pub fn request(settings: &Settings, offer: &Offer) -> String {
+        let Settings {
+            nqn, host, timing, ..
+        } = settings;
+        let secret = settings.secret.as_ref().map_or(String::new(), |secret| {
+            format!(",dhchap_secret={}", secret.reveal())
+        });
         let queues = std::thread::available_parallelism().map_or(1, usize::from);
         format!(
             "transport={},traddr={},trsvcid={},nqn={nqn},hostnqn={},hostid={},nr_io_queues={},\
-             keep_alive_tmo={},reconnect_delay={},ctrl_loss_tmo={},fast_io_fail_tmo={}",
+             keep_alive_tmo={},reconnect_delay={},ctrl_loss_tmo={},fast_io_fail_tmo={}{secret}",
             offer.fabric.word(),
             offer.address,
             offer.port,
@@ -184,13 +190,8 @@ impl NvmeHost {
     ///
     /// # Errors
     /// What is in the way: the module, the network, the other machine.
-    pub fn connect(
-        &self,
-        nqn: &str,
-        offer: &Offer,
-        host: &HostIdentity,
-        timing: &Timing,
-    ) -> Result<Namespace, Failure> {
+    pub fn connect(&self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure> {
+        let Settings { nqn, timing, .. } = settings;
         let until = Instant::now() + timing.connect;
         let module = format!("nvme-{}", offer.fabric.word());
         if !provide_module(&module) || !self.fabrics.exists() {
@@ -202,7 +203,7 @@ impl NvmeHost {
         if offer.fabric == Fabric::Tcp {
             knock(offer.address, offer.port, timing.connect)?;
         }
-        let request = Self::request(nqn, offer, host, timing);
+        let request = Self::request(settings, offer);
         let fabrics = self.fabrics.clone();
         // The kernel may wait far longer than we want to for a machine that does not answer.
         let (sender, answer) = crossbeam_channel::bounded(1);
@@ -218,7 +219,7 @@ impl NvmeHost {
                 .with_remedy("see its kernel log, or raise `connect_timeout`")
         };
         let answer = answer.recv_deadline(until).map_err(|_| late())?;
-        answer.map_err(|error| refusal(offer, &error))?;
+        answer.map_err(|error| refusal(settings, offer, &error))?;
         loop {
             let found = self.find(nqn).and_then(|connection| connection.namespace);
             match found {
@@ -273,14 +274,20 @@ fn ask_kernel(fabrics: &Path, request: &str) -> io::Result<()> {
     file.read(&mut answer).map(|_| ())
 }
 
-fn refusal(offer: &Offer, error: &io::Error) -> Failure {
+fn refusal(settings: &Settings, offer: &Offer, error: &io::Error) -> Failure {
     let text = format!(
         "the kernel cannot connect to {} port {} by {}: {error}",
         offer.address,
         offer.port,
         offer.fabric.word()
     );
-    Failure::new(text).with_remedy("`dmesg` here and there says more")
+    let remedy = match settings.secret {
+        Some(_) => {
+            "does this kernel know `dhchap_secret` (Linux 6.0, CONFIG_NVME_HOST_AUTH)? `dmesg` here and there says more"
+        }
+        None => "`dmesg` here and there says more",
+    };
+    Failure::new(text).with_remedy(remedy)
 }
 
 /// Whole seconds, at least one: a value of zero has another meaning to the kernel.

@@ -165,6 +165,10 @@ impl Ssh {
         }
         let said = agent.said();
         let who = match code {
+            // With this level of words ssh says why it is not let in, and nothing of a connection that ends.
+            Some(SSH_FAILED) if said.is_empty() => {
+                format!("the connection to {} broke off", self.destination)
+            }
             Some(SSH_FAILED) => format!("cannot log in to {}", self.destination),
             _ => format!("the agent on {} does not start", self.destination),
         };
@@ -176,6 +180,8 @@ impl Ssh {
             "the user who runs the daemon needs a key without a passphrase that logs in there"
         } else if said.contains("sudo") {
             "allow it there in sudoers: NOPASSWD: /usr/bin/speedloader remote-agent; or log in as root"
+        } else if said.is_empty() {
+            "is it up? try again"
         } else {
             "try the same by hand: `ssh -o BatchMode=yes` and that destination"
         };

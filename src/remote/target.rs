@@ -18,7 +18,7 @@ use speedloader_fs::tmpfs::{self, HugePages, TmpfsSettings};
 
 use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::wire::{
-    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, TargetState,
+    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, Secret, TargetState,
 };
 use crate::view::human::{chain, size};
 use crate::{machine, whole_file};
@@ -360,7 +360,8 @@ impl Target {
         let allowed = self.subsystem(export).join("allowed_hosts");
         let lets_us_in = allowed.join(&export.host_nqn).exists();
         let lets_all_in = read(&self.subsystem(export).join("attr_allow_any_host"))? != "0";
-        if !is_on || !is_ours || !lets_us_in || lets_all_in {
+        let asks_right = self.known_secret(export) == export.secret;
+        if !is_on || !is_ours || !lets_us_in || lets_all_in || !asks_right {
             return None;
         }
         let port = self.port_of(export)?;
@@ -373,6 +374,45 @@ impl Target {
                 "rdma" => Fabric::Rdma,
                 _ => return None,
             },
+        })
+    }
+
+    fn host(&self, export: &Export) -> PathBuf {
+        self.configfs.join("hosts").join(&export.host_nqn)
+    }
+
+    /// What our host must prove to know by now.
+    fn known_secret(&self, export: &Export) -> Option<Secret> {
+        let word = read(&self.host(export).join("dhchap_key"))?;
+        (!word.is_empty()).then(|| Secret::new(&word))
+    }
+
+    /// Asks the host for its secret from now on. The entry of a host is everybody's who lets it in: one that
+    /// was not made for this export is not changed.
+    fn ask_for_secret(&self, export: &Export, is_ours: bool) -> Done<()> {
+        let known = self.known_secret(export);
+        if known == export.secret {
+            return Ok(());
+        }
+        if !is_ours {
+            let text = format!("{} has another secret there, or none", export.host_nqn);
+            return Err(refused(text).with_remedy(
+                "give `dhchap_secret` the one that is in use there, or leave it out",
+            ));
+        }
+        let attribute = self.host(export).join("dhchap_key");
+        if self.is_kernel && !attribute.exists() {
+            let text = format!(
+                "the NVMe target of {} cannot ask for a secret",
+                machine::name()
+            );
+            return Err(refused(text).with_remedy(
+                "its kernel needs CONFIG_NVME_TARGET_AUTH (Linux 6.0); or leave `dhchap_secret` out",
+            ));
+        }
+        let word = export.secret.as_ref().map_or("", Secret::reveal);
+        put(&attribute, word).map_err(|error| {
+            error.with_remedy("is `dhchap_secret` as `nvme gen-dhchap-key` printed it?")
         })
     }
 
@@ -400,6 +440,10 @@ impl Target {
             return Err(refused("there is no memory to export yet"));
         }
         self.load_modules(export.fabric)?;
+        if export.secret.is_none() && self.known_secret(export).is_some() {
+            // The kernel does not take a secret back: the entry is made anew.
+            self.withdraw(export)?;
+        }
         let mut record = self
             .record(export)
             .ok_or_else(|| refused("the record of the export is gone"))?;
@@ -408,13 +452,14 @@ impl Target {
         // For people who look at `nvme list`.
         put(&subsystem.join("attr_serial"), &key(&export.nqn))?;
         put(&subsystem.join("attr_allow_any_host"), "0")?;
-        let host = self.configfs.join("hosts").join(&export.host_nqn);
+        let host = self.host(export);
         if !host.exists() {
             // Before it is made: whatever comes between, nobody else's is taken for ours.
             record.host = true;
             self.keep_record(export, &record)?;
             make(&host)?;
         }
+        self.ask_for_secret(export, record.host)?;
         link(
             &host,
             &subsystem.join("allowed_hosts").join(&export.host_nqn),
@@ -510,7 +555,7 @@ impl Target {
             }
             fs::remove_dir(&subsystem).map_err(|error| failed("remove", &subsystem, &error))?;
         }
-        let host = self.configfs.join("hosts").join(&export.host_nqn);
+        let host = self.host(export);
         // Another export may let the same host in: the kernel refuses then, and that is right.
         let host_gone = record.host && (!host.exists() || fs::remove_dir(&host).is_ok());
         if self.record(export).is_some() {

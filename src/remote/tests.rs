@@ -286,6 +286,7 @@ fn settings(transport: Transport) -> Settings {
         port: 4420,
         transport,
         capacity: "64MiB".to_owned(),
+        secret: None,
         filesystem: Filesystem::Xfs,
         mount_at: PathBuf::from("/run/speedloader/pools/meadowlark"),
         host: HostIdentity {
@@ -301,6 +302,24 @@ fn settings(transport: Transport) -> Settings {
         },
         generation: None,
     }
+}
+
+#[test]
+fn a_dry_run_shows_that_there_is_a_secret_and_not_which() {
+    let settings = Settings {
+        secret: Some(Secret::new("DHHC-1:00:hush:")),
+        ..settings(Transport::Tcp)
+    };
+    let steps = format!("{:?} {settings:?}", plan(&settings, "ssh").unwrap());
+    assert!(steps.contains("dhchap_secret=..."), "{steps}");
+    assert!(!steps.contains("hush"), "{steps}");
+    let offer = Offer {
+        uuid: String::new(),
+        address: "10.9.0.1".parse().unwrap(),
+        port: 4420,
+        fabric: Fabric::Tcp,
+    };
+    assert!(NvmeHost::request(&settings, &offer).ends_with(",dhchap_secret=DHHC-1:00:hush:"));
 }
 
 /// How many calls a whole bring-up makes.

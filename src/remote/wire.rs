@@ -38,6 +38,29 @@ impl Fabric {
     }
 }
 
+/// A word that must not be seen: it goes over SSH as it is, and is never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a word from being printed.
+    pub fn new(word: &str) -> Self {
+        Secret(word.to_owned())
+    }
+
+    /// The word itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// What is to be exported there, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +69,9 @@ pub struct Export {
     pub nqn: String,
     /// The only host that may connect, by its NQN.
     pub host_nqn: String,
+    /// What that host must prove to know, if anything (DH-HMAC-CHAP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
     /// What that host calls itself, for people.
     pub host_name: String,
     /// An address of the other machine.

@@ -71,8 +71,9 @@ in_background() {
     rm -f "/run/$name.rc"
     : >"/run/$name.log"
     (
-        "$@" >"/run/$name.log" 2>&1
-        echo $? >"/run/$name.rc"
+        status=0
+        "$@" >"/run/$name.log" 2>&1 || status=$?
+        echo "$status" >"/run/$name.rc"
     ) &
 }
 

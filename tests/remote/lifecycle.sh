@@ -3,6 +3,42 @@
 scenario_tcp() { lifecycle tcp; }
 scenario_rdma() { lifecycle rdma; }
 
+# Bytes of the pool's files in this machine's page cache.
+cached() {
+    find /run/speedloader/pools/meadowlark -type f -size +1M -exec fincore -b -n -o RES {} + |
+        awk '{s += $1} END {print s + 0}'
+}
+
+is_let_go() { [ "$(cached)" = 0 ]; }
+
+# Who has the name of a host and not its secret is not let in.
+scenario_secret() {
+    local secret other nqn left start
+    # Without a hash: 32 random bytes and their check.
+    secret=$(nvme gen-dhchap-key -m 0 -l 32) other=$(nvme gen-dhchap-key -m 0 -l 32)
+    configure tcp "dhchap_secret = \"$secret\""
+    remember
+    start_daemon
+    start=$(now)
+    ! speedloader_ tiers connect meadowlark --dry-run | grep -F "$secret" || fail "the dry run tells the secret"
+    connect
+    promote one.gguf || fail "$(cat /run/promote.log)"
+    same_bytes || fail "wrong bytes"
+    nqn=$(there 'ls /sys/kernel/config/nvmet/subsystems')
+    # Our connection stays; a second one by hand.
+    for wrong in "" "$other"; do
+        ! nvme connect -t tcp -a 10.9.0.1 -s 4420 -n "$nqn" --duplicate-connect \
+            ${wrong:+--dhchap-secret="$wrong"} >/run/nvme.log 2>&1 || fail "it is let in with \`$wrong\`"
+        say "by hand with ${wrong:+another}${wrong:-no} secret: $(tail -n 1 /run/nvme.log)"
+    done
+    ! grep -F "$secret" /run/daemon.log || fail "the log tells the secret"
+    same_bytes || fail "wrong bytes"
+    disconnect
+    stop_daemon
+    left=$(compare) || fail "left over: $left"
+    row "tcp with a secret" "no other and none is let in" "$(since "$start")" - right "$left" -
+}
+
 # The bytes of a model as a real engine has them; the same for the same weights.
 loaded() {
     in_root "$root" "$REPOSITORY/tests/.venv/base/bin/python" "$REPOSITORY/tests/engines/load.py" "$1" "$2" |
@@ -12,6 +48,7 @@ loaded() {
 lifecycle() {
     local transport=$1 start wanted found left
     configure "$transport"
+    [ "$transport" != rdma ] || soft_roce
     remember
     start_daemon
     start=$(now)
@@ -40,6 +77,8 @@ lifecycle() {
     fi
     is_remote one.gguf || fail "it is not in the pool"
     same_bytes || fail "wrong bytes"
+    say "$(cached) bytes of the pool are in the page cache after reading all of it"
+    until_true 10 "the page cache lets go what was read" is_let_go
     speedloader_ demote org/model one.gguf
     ! is_remote one.gguf || fail "it is still in the pool"
     same_bytes || fail "wrong bytes after demotion"

@@ -12,6 +12,8 @@ models=$site/cold
 inside=/tmp/site
 socket=/run/speedloader.sock
 table=/share/table
+# The scenarios that have come to their end, each with how.
+done=/share/done
 keep_alive=3 fast_io_fail=2 reconnect_delay=1 ctrl_loss=6 ssh_timeout=30 connect_timeout=20
 # Until a reader has its error: a lost machine is noticed after 1.5 to 2 keep-alives, and reads fail
 # `fast_io_fail` later; the rest is what an emulated processor takes.
@@ -86,6 +88,13 @@ boot() {
 is_up() { [ -e /share/.vm/meadowlark.ready ] && [ -d /share/ask/meadowlark ] && there true; }
 
 # --- the daemon
+
+# RDMA without a card for it, on both machines.
+soft_roce() {
+    local make='modprobe -a crc32_generic rdma_rxe 2>/dev/null
+        rdma link show | grep -q rxe0 || rdma link add rxe0 type rxe netdev eth0'
+    eval "$make" && there "$make" || fail "no soft-RoCE: $(rdma link show)"
+}
 
 # Writes the configuration; further lines belong to the remote pool and win over what is here.
 configure() {

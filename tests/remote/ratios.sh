@@ -17,6 +17,7 @@ now_fine() { date +%s.%N; }
 busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8}' /proc/stat; }
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 read_direct() { dd if="$1" of=/dev/null bs=1M iflag=direct count="$bytes_mib"; }
+read_cached() { dd if="$1" of=/dev/null bs=1M count="$bytes_mib"; }
 column() { awk -v n="$1" '{print $n}' "$2" | median; }
 ratio() { awk -v a="$(column 1 "/run/$2")" -v b="$(column 1 "/run/$1")" 'BEGIN {printf "%.2f", a / b}'; }
 
@@ -49,13 +50,16 @@ scenario_ratios() {
             # shellcheck disable=SC2086 # two words
             set -- $way
             measure read_direct "$2" >>"/run/way.$1"
+            echo 3 >/proc/sys/vm/drop_caches
+            measure read_cached "$2" >>"/run/way.cached-$1"
         done
     done
-    for way in mount file device promote cp; do
+    for way in {,cached-}{mount,file,device} promote cp; do
         say "$(printf '%-8s median %7.3f s, %6.2f CPU s' "$way" "$(column 1 "/run/way.$way")" "$(column 2 "/run/way.$way")")"
     done
     row "read: mount against file" "$(ratio way.mount way.file)x" - ">= 0.95" - - -
     row "read: mount against device" "$(ratio way.mount way.device)x" - ">= 0.95" - - -
+    row "read through the page cache: mount against file" "$(ratio way.cached-mount way.cached-file)x" - ">= 0.95" - - -
     row "promotion against cp and fsync" "$(ratio way.promote way.cp)x" - - - - -
     disconnect
     rm "$models/$file"

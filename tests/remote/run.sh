@@ -59,9 +59,18 @@ pool() { # LIMIT SCENARIO...
         head -c 8M /dev/urandom >"$share/models/one.gguf"
         head -c 24M /dev/urandom >"$share/models/org/model/model-00001-of-00002.safetensors"
     fi
-    nice -n 10 bash "$here/vm.sh" -k trixie -s "$share" -r -d 2048 -t "$limit" \
-        -e "REPOSITORY=$repository" -e "ENGINES=$engines" -e "SCENARIOS=${SPEEDLOADER_VM_SCENARIOS:-$*}" \
-        meadowlark="$here/node.sh" client="$here/client.sh"
+    local boot status
+    for boot in 1 2 3 4; do
+        status=0
+        nice -n 10 bash "$here/vm.sh" -k trixie -s "$share" -r -d 2048 -t "$limit" \
+            -e "REPOSITORY=$repository" -e "ENGINES=$engines" -e "SCENARIOS=${SPEEDLOADER_VM_SCENARIOS:-$*}" \
+            meadowlark="$here/node.sh" client="$here/client.sh" || status=$?
+        # QEMU 7.2 emulates the processor's flags wrongly now and then, mostly under soft-RoCE: in two of six
+        # runs a kernel died with EFLAGS that are an address. What had not ended is begun anew.
+        [ "$status" = 125 ] && grep -q 'Kernel panic' "$share"/.vm/*.console || return "$status"
+        echo "a machine's kernel has died (boot $boot); the scenarios that had not ended begin anew"
+    done
+    return "$status"
 }
 
 short() {
@@ -69,7 +78,7 @@ short() {
 }
 
 all() {
-    local scenarios=(tcp rdma ratios) who moment
+    local scenarios=(tcp rdma secret ratios) who moment
     for who in target daemon; do
         for moment in $moments; do scenarios+=("lost-$who-$moment"); done
     done

@@ -169,7 +169,7 @@ while [ -z "$status" ]; do
             [ -e "$state/$node.ready" ] || [ $SECONDS -lt "${booted[$node]}" ] || alive=
             if [ -z "$alive" ]; then
                 echo "vm: $node has died or did not boot:" >&2
-                tail -n 15 "$state/$node.qemu" "$state/$node.console" >&2 || true
+                tail -n 60 "$state/$node.qemu" "$state/$node.console" >&2 || true
                 status=125
                 break
             fi

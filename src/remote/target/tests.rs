@@ -18,6 +18,7 @@ fn export() -> Export {
     Export {
         nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
         host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
+        secret: None,
         host_name: "here".to_owned(),
         address: "10.9.0.1".parse().unwrap(),
         port: 4420,
@@ -71,6 +72,34 @@ fn hostile_names_are_refused() {
         }
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// The attribute of a host's entry, as the kernel makes it.
+fn put_secret(target: &Target, export: &Export, word: &str) {
+    fs::create_dir_all(target.host(export)).unwrap();
+    fs::write(target.host(export).join("dhchap_key"), word).unwrap();
+}
+
+#[test]
+fn a_secret_is_asked_for_and_that_of_others_is_left_alone() {
+    let (_directory, target) = nowhere();
+    let export = Export {
+        secret: Some(Secret::new("DHHC-1:00:ours:")),
+        ..export()
+    };
+    put_secret(&target, &export, "DHHC-1:00:theirs:");
+    let refused = target.ask_for_secret(&export, false).unwrap_err();
+    assert!(refused.remedy.is_some());
+    let said = format!("{refused:?}{export:?}");
+    assert!(!said.contains("ours") && !said.contains("theirs"), "{said}");
+    assert_eq!(
+        target.known_secret(&export),
+        Some(Secret::new("DHHC-1:00:theirs:"))
+    );
+    target.ask_for_secret(&export, true).unwrap();
+    assert_eq!(target.known_secret(&export), export.secret);
+    // What is known already may be everybody's.
+    target.ask_for_secret(&export, false).unwrap();
 }
 
 #[test]

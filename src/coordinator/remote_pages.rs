@@ -1,0 +1,51 @@
+//! Pages of remote pools in this machine's page cache. Whoever reads another machine's memory through the kernel
+//! leaves a copy of it in ours, and pays for it twice. Once a second what was read is let go again, but for
+//! what is mapped: that is in use, and the kernel takes it back itself when it needs memory.
+
+use std::sync::Arc;
+
+use rustix::fs::Advice;
+use speedloader_fs::file::HomeFile;
+use speedloader_fs::pool::Pool;
+use speedloader_fs::replica::Replica;
+
+use super::Coordinator;
+use crate::back_off::Device;
+
+/// What is known of the pages of one pool.
+#[derive(Default)]
+pub(super) struct Pages {
+    /// What was read from the pool's device when it was looked last.
+    read_bytes: u64,
+    /// Files that were open then: what they have mapped can be let go later.
+    open: Vec<Arc<HomeFile>>,
+}
+
+impl Coordinator {
+    /// Lets the pages of a pool go that were read since the last time.
+    pub(super) fn drop_pages(&self, pool: &Pool, pages: &mut Pages) {
+        let Ok(stat) = rustix::fs::fstat(pool.directory()) else {
+            return;
+        };
+        let read_bytes = Device::of(stat.st_dev).read_bytes();
+        let files = match read_bytes {
+            Some(read_bytes) if read_bytes == pages.read_bytes => std::mem::take(&mut pages.open),
+            _ => self.files_in(pool.id()),
+        };
+        pages.read_bytes = read_bytes.unwrap_or(0);
+        pages.open.clear();
+        for file in files {
+            let (replica, is_open) = file.with_live(|live| {
+                let mut replicas = live.replicas.iter();
+                let ours = replicas.find(|replica| replica.pool().id() == pool.id());
+                (ours.map(Replica::shared_file), live.opens > 0)
+            });
+            let Some(replica) = replica else { continue };
+            // Advice: what cannot go stays.
+            let _ = rustix::fs::fadvise(&*replica, 0, None, Advice::DontNeed);
+            if is_open {
+                pages.open.push(file);
+            }
+        }
+    }
+}
