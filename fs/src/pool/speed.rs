@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Pool, open_unnamed, reopen_direct};
 use crate::error::{ErrorKind, FsError, FsResult};
@@ -13,10 +13,14 @@ use crate::sys::map::HugeBuffer;
 const SAMPLE_BYTES: u64 = 64 << 20;
 const BLOCK_BYTES: usize = 1 << 20;
 const ROUNDS: usize = 3;
+/// Of a slow pool less is written and read: no more than this much time goes into each.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// But at least so much is.
+const SAMPLE_BYTES_MIN: u64 = 4 << 20;
 
 impl Pool {
     /// Measures how fast one thread reads the pool, rates the pool accordingly and returns the
-    /// rating in bytes per second. Takes 64 MiB of it for that time, less where less is free.
+    /// rating in bytes per second. Takes 64 MiB of it for that time, less where less is free or it is slow.
     ///
     /// # Errors
     /// NoSpace when not even 2 MiB are free; Unsupported where no file without a name can be made;
@@ -42,30 +46,39 @@ impl Pool {
         let block = buffer.bytes_mut();
         block.fill(0x5a);
         file.set_len(sample)?;
-        let offsets = || (0..sample / BLOCK_BYTES as u64).map(|n| n * BLOCK_BYTES as u64);
-        for offset in offsets() {
-            file.write_all_at(block, offset)?;
-        }
-        // Of a device the page cache would be measured instead.
+        // Of a device the page cache would be measured instead, and writes would only seem to be done.
         let direct = if self.is_memory() {
             None
         } else {
-            reopen_direct(file, false)
+            reopen_direct(file, true)
         };
-        if direct.is_some() {
-            file.sync_data()?;
-        }
-        let reader = direct.as_ref().unwrap_or(file);
-        let mut best = 0;
+        let file = direct.as_ref().unwrap_or(file);
+        let written = for_a_while(sample, |offset| file.write_all_at(block, offset))?;
+        let (mut best, began) = (0, Instant::now());
         for _ in 0..ROUNDS {
             let start = Instant::now();
-            for offset in offsets() {
-                reader.read_exact_at(block, offset)?;
-            }
+            let read = for_a_while(written, |offset| file.read_exact_at(block, offset))?;
             let nanos = start.elapsed().as_nanos().max(1);
-            let rate = u128::from(sample) * 1_000_000_000 / nanos;
+            let rate = u128::from(read) * 1_000_000_000 / nanos;
             best = best.max(u64::try_from(rate).unwrap_or(u64::MAX));
+            if began.elapsed() > PATIENCE {
+                break;
+            }
         }
         Ok(best)
     }
+}
+
+/// Does something to one block after the other until `most` bytes are done, or enough for the time it takes;
+/// how many were.
+fn for_a_while(most: u64, mut deed: impl FnMut(u64) -> io::Result<()>) -> io::Result<u64> {
+    let (start, mut offset) = (Instant::now(), 0);
+    while offset + BLOCK_BYTES as u64 <= most {
+        deed(offset)?;
+        offset += BLOCK_BYTES as u64;
+        if offset >= SAMPLE_BYTES_MIN && start.elapsed() > PATIENCE {
+            break;
+        }
+    }
+    Ok(offset)
 }
