@@ -314,7 +314,9 @@ impl Here for Machine {
     }
 
     fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure> {
-        volume::mount(filesystem, &device_path(device), at)
+        volume::mount(filesystem, &device_path(device), at)?;
+        self.nvme.read_further_ahead(device);
+        Ok(())
     }
 
     fn unmount(&mut self, at: &Path) -> Result<(), Failure> {

@@ -19,6 +19,9 @@ use super::{Failure, Settings};
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// More queues than this bring nothing, and cost the other machine memory.
 const QUEUES_MAX: usize = 16;
+/// How much the kernel reads ahead of whoever reads or maps a file there. Its own 128 KiB keep one or two requests
+/// under way, and each has a network to cross; `tests/run remote-all` measures others (`ratios`).
+const READ_AHEAD_KIB: u64 = 4096;
 /// Bytes of a sector as sysfs counts.
 const SECTOR_BYTES: u64 = 512;
 
@@ -227,6 +230,15 @@ impl NvmeHost {
                 _ if Instant::now() >= until => return Err(late()),
                 _ => std::thread::sleep(LOOK_INTERVAL),
             }
+        }
+    }
+
+    /// Lets the kernel read further ahead on a device. Without it reads are right all the same, so a failure is only logged.
+    pub fn read_further_ahead(&self, device: &str) {
+        let queue = self.sys.join("block").join(device).join("queue");
+        let path = queue.join("read_ahead_kb");
+        if let Err(error) = fs::write(&path, READ_AHEAD_KIB.to_string()) {
+            tracing::warn!(path = %path.display(), %error, "reads go on with the kernel's read-ahead");
         }
     }
 

@@ -102,13 +102,17 @@ same_home() { [ "$who" = daemon ] || same_bytes; }
 lost_while_promoting() {
     limit=$error_limit
     connect
-    in_background promote speedloader_ promote --wait --pool meadowlark org/model
+    # It must not be over before the blow falls.
+    head -c 160M /dev/urandom >"$models/long.gguf"
+    speedloader_ rescan >/dev/null
+    in_background promote speedloader_ promote --wait --pool meadowlark long.gguf
     until_true 60 "the copy has begun" is_copying
     strike "$who"
     struck=$(now)
     its_end promote
     same_home || fail "wrong bytes"
     revive "$who"
+    rm "$models/long.gguf"
 }
 
 is_copying() { speedloader_ transfers --json | grep -q '"done_bytes": *[1-9]'; }

@@ -22,7 +22,7 @@ column() { awk -v n="$1" '{print $n}' "$2" | median; }
 ratio() { awk -v a="$(column 1 "/run/$2")" -v b="$(column 1 "/run/$1")" 'BEGIN {printf "%.2f", a / b}'; }
 
 scenario_ratios() {
-    local file=big.gguf at device replica left round way
+    local file=big.gguf at device replica left round way kib
     configure tcp
     head -c "${bytes_mib}M" /dev/urandom >"$models/$file"
     start_daemon
@@ -54,8 +54,16 @@ scenario_ratios() {
             measure read_cached "$2" >>"/run/way.cached-$1"
         done
     done
-    for way in {,cached-}{mount,file,device} promote cp; do
-        say "$(printf '%-8s median %7.3f s, %6.2f CPU s' "$way" "$(column 1 "/run/way.$way")" "$(column 2 "/run/way.$way")")"
+    # The figure that the program sets, and others.
+    for ((round = 0; round < rounds; round++)); do
+        for kib in 128 1024 4096 16384; do
+            echo "$kib" >"/sys/block/${device#/dev/}/queue/read_ahead_kb"
+            echo 3 >/proc/sys/vm/drop_caches
+            measure read_cached "$replica" >>"/run/way.ahead-$kib"
+        done
+    done
+    for way in ahead-{128,1024,4096,16384} {,cached-}{mount,file,device} promote cp; do
+        say "$(printf '%-13s median %7.3f s, %6.2f CPU s' "$way" "$(column 1 "/run/way.$way")" "$(column 2 "/run/way.$way")")"
     done
     row "read: mount against file" "$(ratio way.mount way.file)x" - ">= 0.95" - - -
     row "read: mount against device" "$(ratio way.mount way.device)x" - ">= 0.95" - - -
