@@ -23,6 +23,9 @@ clear_away() {
     rm -f /run/daemon.pid /share/report
     for at in $(awk '$1 ~ "^/dev/nvme" || $1 == "speedloader" {print $2}' /proc/mounts); do umount -l "$at"; done
     for controller in /sys/class/nvme/*/delete_controller; do [ ! -e "$controller" ] || echo 1 >"$controller"; done
+    # What it was before is what the next one is compared with.
+    rm -f "$models/long.gguf"
+    [ ! -d /run/speedloader ] || find /run/speedloader -depth -type d -empty -delete
     : >/share/.vm/cont.meadowlark
     power_cut
     boot
