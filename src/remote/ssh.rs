@@ -222,11 +222,12 @@ impl There for Ssh {
                 });
                 return Err(match silence {
                     Silence::Late => self.late(),
-                    Silence::Ended => Failure::new(format!(
-                        "the connection to {} ended: {}",
-                        self.destination,
-                        said.unwrap_or_default()
-                    )),
+                    Silence::Ended => {
+                        let said = said.filter(|said| !said.is_empty());
+                        let why = said.map_or(String::new(), |said| format!(": {said}"));
+                        let text = format!("the connection to {} ended{why}", self.destination);
+                        Failure::new(text).with_remedy("is it up? try again")
+                    }
                 });
             }
         };
