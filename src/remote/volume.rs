@@ -21,6 +21,8 @@ use super::kernel::SYSTEM_PATH;
 
 /// What is kept of the device for the record.
 const TAIL_BYTES: u64 = 1 << 20;
+/// mkfs.xfs makes no smaller ones.
+const XFS_BYTES_MIN: u64 = 300 << 20;
 /// How much of the beginning and of the end must be zeros on a device that nobody has used.
 const BLANK_BYTES: u64 = 4 << 20;
 const BLOCK_BYTES: usize = 1 << 20;
@@ -221,7 +223,13 @@ pub fn format(filesystem: Filesystem, device: &Path, size_bytes: u64) -> Result<
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let text = format!("{} failed: {}", words[0], super::printable(&said));
-    Err(Failure::new(text).with_remedy("XFS wants at least 300 MiB; ext4 takes less"))
+    let failure = Failure::new(text);
+    Err(match filesystem {
+        Filesystem::Xfs if size_bytes < XFS_BYTES_MIN => {
+            failure.with_remedy("XFS wants at least 300 MiB; ext4 takes less")
+        }
+        _ => failure.with_remedy("`dmesg` says more"),
+    })
 }
 
 /// Mounts the device where only we may enter.

@@ -6,6 +6,7 @@
 #   fallback  the mounted tests and real engines on Debian 12's own kernel, which has no FUSE passthrough
 #
 # SPEEDLOADER_VM_SCENARIOS="NAME..." runs those scenarios alone.
+# SPEEDLOADER_VM_PROFILE=dev takes the debug build for `all`: slower there, and built by the other tests already.
 # SPEEDLOADER_VM_FILTERS="WORD..." are words for the test program instead of those that `fallback` uses.
 set -euo pipefail
 
@@ -94,7 +95,7 @@ short() {
 
 all() {
     local scenarios=(tcp rdma secret ratios) who moment
-    build guest
+    build "${SPEEDLOADER_VM_PROFILE:-guest}"
     for who in target daemon; do
         for moment in $moments; do scenarios+=("lost-$who-$moment"); done
     done
@@ -105,5 +106,5 @@ all() {
 
 case ${1:-} in
     short | all | fallback) "$1" ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
