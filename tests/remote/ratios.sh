@@ -42,7 +42,7 @@ scenario_ratios() {
         rm "$at/by-hand"
     done
     promote "$file"
-    replica=$(find "$at" -type f -size "${bytes_mib}M" | head -n 1)
+    replica=$(find "$at" -type f -size +$((bytes_mib * 1000))k | head -n 1)
     [ -n "$replica" ] || fail "no file of $bytes_mib MiB below $at"
     for ((round = 0; round < rounds; round++)); do
         for way in "mount $mounted/$file" "file $replica" "device $device"; do
