@@ -25,7 +25,7 @@ clear_away() {
     for controller in /sys/class/nvme/*/delete_controller; do [ ! -e "$controller" ] || echo 1 >"$controller"; done
     # What it was before is what the next one is compared with.
     rm -f "$models/long.gguf"
-    [ ! -d /run/speedloader ] || find /run/speedloader -depth -type d -empty -delete
+    rmdir /run/speedloader/pools/* /run/speedloader/pools /run/speedloader 2>/dev/null
     : >/share/.vm/cont.meadowlark
     power_cut
     boot
