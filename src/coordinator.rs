@@ -22,7 +22,7 @@ use speedloader_fs::replica::Drainer;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
-use crate::back_off::{BackOff, DeviceWatch};
+use crate::back_off::{BackOff, Origin};
 use crate::engines::Engines;
 use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
@@ -112,8 +112,8 @@ struct Errand {
     writes: u32,
     /// The pool whose copy of the file goes when it is done; none: what is slower stays as a spare.
     leaves: Option<PoolId>,
-    /// What holds it back while others read from its device.
-    watch: Option<Arc<DeviceWatch>>,
+    /// Where its bytes come from, and so what holds it back.
+    origin: Arc<Origin>,
 }
 
 /// Loads of one model.
@@ -598,8 +598,11 @@ impl Coordinator {
         match &transfer.phase {
             Phase::Done => {
                 let progress = &transfer.progress;
-                self.history
-                    .copied(progress.total_bytes, progress.rate_bytes_per_sec);
+                // What came from a replica says nothing about homes.
+                if errand.is_some_and(|errand| errand.origin.is_home_alone()) {
+                    self.history
+                        .copied(progress.total_bytes, progress.rate_bytes_per_sec);
+                }
             }
             Phase::Failed(error) => {
                 self.lock_moves().told.remove(&transfer.file);

@@ -21,6 +21,7 @@ use speedloader_policy::{
 use super::cause::{Cause, Why};
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
+use crate::back_off::Origin;
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
 use crate::models::{ModelRef, family};
@@ -466,6 +467,7 @@ impl Coordinator {
         let watch = (why.cause != Cause::FirstLoad)
             .then(|| self.back_off.watch(file.attr().identity.dev))
             .flatten();
+        let origin = Arc::new(Origin::home(watch));
         let job = Job {
             file: file.id,
             label: path.to_string(),
@@ -474,17 +476,20 @@ impl Coordinator {
             pool,
             expected: expected.map(Digest::sha256),
             priority: why.cause.copy_priority(),
-            pace: watch.clone().map(|watch| watch as Arc<dyn Pace>),
+            pace: Some(Arc::clone(&origin) as Arc<dyn Pace>),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
         moves.told.insert(file.id, why.clone());
+        // One that is under way already keeps its own.
+        let known = moves.errands.get(&id);
+        let origin = known.map_or(origin, |known| Arc::clone(&known.origin));
         let errand = Errand {
             why: why.clone(),
             writes: file.writes(),
             file: Arc::clone(file),
             leaves,
-            watch,
+            origin,
         };
         moves.errands.insert(id, errand);
         Ok(id)
