@@ -104,6 +104,9 @@ pub enum Command {
         /// Whether to do so although replicas are still read.
         #[serde(default)]
         force: bool,
+        /// Whether to wait until they are not; with `force` nobody is waited for.
+        #[serde(default)]
+        wait: bool,
     },
     /// Change how large a pool may become: [`View::Moves`].
     TierResize {
@@ -204,7 +207,7 @@ impl Command {
             Self::Unpin { name } => check_name("unpin", "name", name),
             Self::TierSteps { name } => check_name("tier-steps", "name", name),
             Self::TierConnect { name } => check_name("tier-connect", "name", name),
-            Self::TierDisconnect { name, force: _ } => check_name("tier-disconnect", "name", name),
+            Self::TierDisconnect { name, .. } => check_name("tier-disconnect", "name", name),
             Self::TierResize { name, capacity } => {
                 check_name("tier-resize", "name", name)?;
                 check_name("tier-resize", "capacity", capacity)

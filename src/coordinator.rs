@@ -4,10 +4,10 @@
 //! hands moves to the mover. Its thread does no I/O but reads of /proc; copies run in the mover's
 //! threads. Commands of all doors come to `Coordinator::execute`, in the doors' own threads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
@@ -35,6 +35,8 @@ mod journal;
 mod history;
 mod world;
 mod loads;
+mod pause;
+mod parting;
 mod pools;
 mod remotes;
 mod cause;
@@ -147,6 +149,10 @@ pub struct Coordinator {
     /// Of all pools since the start: events tell of some that are gone.
     pool_names: Mutex<HashMap<PoolId, String>>,
     next_pool: AtomicU64,
+    /// Pools that are about to be disconnected.
+    leaving: Mutex<HashSet<PoolId>>,
+    /// Pools that were disconnected while somebody read from them.
+    left: Mutex<Vec<Weak<Pool>>>,
     remotes: Remotes,
     /// Wakes the thread that minds remote pools.
     remote_wakeup: Sender<()>,
@@ -224,6 +230,8 @@ impl Coordinator {
             pools: RwLock::default(),
             pool_names: Mutex::default(),
             next_pool: AtomicU64::new(0),
+            leaving: Mutex::default(),
+            left: Mutex::default(),
             remotes: Remotes::default(),
             remote_wakeup,
             moves: Mutex::new(Moves {
@@ -327,6 +335,14 @@ impl Coordinator {
 
     fn lock_state(&self) -> MutexGuard<'_, DaemonState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_leaving(&self) -> MutexGuard<'_, HashSet<PoolId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_left(&self) -> MutexGuard<'_, Vec<Weak<Pool>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pools(&self) -> Vec<Arc<Pool>> {

@@ -62,6 +62,7 @@ mod mounted {
     mod lists;
     mod spares;
     mod between_pools;
+    mod parting;
     pub mod warm_up;
     pub mod memory;
     mod back_off;

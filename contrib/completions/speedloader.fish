@@ -170,6 +170,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fis
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l force -d 'Do so although copies in it are being read'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l wait -d 'Wait until they are not, and say who reads them'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s q -l quiet -d 'Say nothing but errors'

@@ -41,14 +41,18 @@ Example:
     },
     /// Stop using a pool; nothing is lost, its copies have their originals
     #[command(after_help = "\
-Example:
-  speedloader tiers disconnect meadowlark")]
+Examples:
+  speedloader tiers disconnect meadowlark
+  speedloader tiers disconnect meadowlark --wait")]
     Disconnect {
         /// The pool
         name: OsString,
         /// Do so although copies in it are being read
         #[arg(long)]
         force: bool,
+        /// Wait until they are not, and say who reads them
+        #[arg(long, conflicts_with = "force")]
+        wait: bool,
     },
     /// Change how large a pool may become
     #[command(after_help = "\
@@ -81,9 +85,14 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
             name: pool,
             dry_run: false,
         }) => Command::TierConnect { name: name(&pool) },
-        Some(Action::Disconnect { name: pool, force }) => Command::TierDisconnect {
+        Some(Action::Disconnect {
+            name: pool,
+            force,
+            wait,
+        }) => Command::TierDisconnect {
             name: name(&pool),
             force,
+            wait,
         },
         Some(Action::Resize {
             name: pool,

@@ -89,10 +89,12 @@ fn parse_words(verb: &str, arguments: &[&str]) -> Result<Command, Message> {
         ("disconnect", [name]) => Command::TierDisconnect {
             name: own(name),
             force: false,
+            wait: false,
         },
         ("disconnect", [name, "force"]) => Command::TierDisconnect {
             name: own(name),
             force: true,
+            wait: false,
         },
         ("resize", [name, capacity]) => Command::TierResize {
             name: own(name),

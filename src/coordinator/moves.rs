@@ -194,7 +194,7 @@ impl Coordinator {
                 capacity_bytes: usage.capacity_bytes.max(free),
                 free_bytes: free,
                 give_back_bytes: self.lock_memory().owed_bytes(pool.id()),
-                accepts: !pool.is_disconnected(),
+                accepts: !pool.is_disconnected() && !self.is_leaving(pool.id()),
             });
         }
         states

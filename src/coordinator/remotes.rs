@@ -16,8 +16,11 @@ use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
 use speedloader_fs::replica::Replica;
 use speedloader_fs::seam::NoSeam;
 
+use super::parting::Readers;
+use super::pause::Pause;
 use super::{Coordinator, chain, pools};
 use crate::command::{Code, Message};
+use crate::control::Peer;
 use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
 use crate::remote::{self, Machine, Settings, Step, Stopped, Timing, Volume};
@@ -38,6 +41,8 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the other machine may take to answer when we are about to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
+/// What is said of one that is gone.
+const GONE: &str = "disconnected, its memory is free";
 /// What comes after the steps of the remote room.
 const USE: &str = "use it as a pool";
 
@@ -400,15 +405,24 @@ impl Coordinator {
         Ok((pool, text))
     }
 
-    /// Takes a remote pool down. Without `force` only when nobody reads from it.
+    /// Takes a remote pool down.
     pub(super) fn disconnect_remote(
         &self,
+        peer: &Peer,
         name: &str,
         remote: &RemoteConfig,
-        force: bool,
+        readers: Readers,
         progress: &mut dyn FnMut(View),
     ) -> Result<View, Message> {
         Self::need_root(name)?;
+        let connected = self.remotes.change(name, |state| state.pool.clone());
+        // One that does not answer is not waited for. While readers are, it is looked after.
+        let answers = connected.filter(|pool| pool.reach() == Reach::Answers);
+        let mut leaving = None;
+        if let Some(pool) = answers.filter(|_| readers.wait && !readers.force) {
+            leaving = Some(self.begin_leaving(&pool)?);
+            self.mind_readers(peer, &pool, readers, progress)?;
+        }
         let held = self.hold(name)?;
         let (pool, is_silent) = self.remotes.change(name, |state| {
             state.retry = None;
@@ -420,9 +434,10 @@ impl Coordinator {
                 self.lose(name, remote);
                 false
             }
-            (Some(pool), false) => !self.empty_remote(&pool, force)?,
+            (Some(pool), false) => !self.empty_remote(&pool, readers.force || readers.wait)?,
             (None, _) => false,
         };
+        drop(leaving);
         if is_read {
             self.remotes.change(name, |state| {
                 state.state = TierState::Draining;
@@ -430,13 +445,41 @@ impl Coordinator {
             });
             drop(held);
             let _ = self.remote_wakeup.try_send(());
+            if readers.wait && !readers.force {
+                // Somebody came in the last moment.
+                self.wait_parted(peer, name)?;
+                return Ok(Coordinator::tier_moved(
+                    name,
+                    Outcome::Done,
+                    0,
+                    GONE.to_owned(),
+                ));
+            }
             let text = "it goes when the last reader lets go".to_owned();
             return Ok(Coordinator::tier_moved(name, Outcome::Draining, 0, text));
         }
         self.take_down(name, remote, progress)?;
         drop(held);
-        let text = "disconnected, its memory is free".to_owned();
-        Ok(Coordinator::tier_moved(name, Outcome::Done, 0, text))
+        Ok(Coordinator::tier_moved(
+            name,
+            Outcome::Done,
+            0,
+            GONE.to_owned(),
+        ))
+    }
+
+    /// Waits until a remote pool that goes with its last reader has gone.
+    fn wait_parted(&self, peer: &Peer, name: &str) -> Result<(), Message> {
+        let mut pause = Pause::new(self, peer, None);
+        while self.remotes.change(name, |state| state.pool.is_some()) {
+            pause.next("")?;
+        }
+        let is_failed = |step: &&StepView| step.state == StepState::Failed;
+        let failed = self.remotes.change(name, |state| {
+            let failed = state.steps.iter().find(is_failed);
+            failed.map(|step| format!("{name}: cannot undo: {}: {}", step.step, step.text))
+        });
+        failed.map_or(Ok(()), |text| Err(Message::new(Code::Failed, text)))
     }
 
     /// Takes everything out of the pool; whether nothing of it is in use any more.

@@ -63,6 +63,15 @@ fn every_verb_asks_its_command() {
             Command::TierDisconnect {
                 name: local(),
                 force: false,
+                wait: false,
+            },
+        ),
+        (
+            &["tiers", "disconnect", "local", "--wait"],
+            Command::TierDisconnect {
+                name: local(),
+                force: false,
+                wait: true,
             },
         ),
         (
@@ -70,6 +79,7 @@ fn every_verb_asks_its_command() {
             Command::TierDisconnect {
                 name: local(),
                 force: true,
+                wait: false,
             },
         ),
         (

@@ -23,7 +23,8 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Tiers {}),
         name().prop_map(|name| Command::TierSteps { name }),
         name().prop_map(|name| Command::TierConnect { name }),
-        (name(), any::<bool>()).prop_map(|(name, force)| Command::TierDisconnect { name, force }),
+        (name(), any::<bool>(), any::<bool>())
+            .prop_map(|(name, force, wait)| Command::TierDisconnect { name, force, wait }),
         (name(), name()).prop_map(|(name, capacity)| Command::TierResize { name, capacity }),
         Just(Command::Transfers {}),
         any::<u64>().prop_map(|id| Command::CancelTransfer { id }),

@@ -156,9 +156,9 @@ impl Fake {
             Command::TierConnect { name } | Command::TierResize { name, .. } => {
                 moves(&[known_pool(&name)?], &name, Outcome::Done)
             }
-            Command::TierDisconnect { name, force } => {
+            Command::TierDisconnect { name, force, wait } => {
                 known_pool(&name)?;
-                if !force {
+                if !force && !wait {
                     let text = format!("copies in `{name}` are being read");
                     return Err(Message::new(Code::Busy, text).with_hint("wait, or use --force"));
                 }
