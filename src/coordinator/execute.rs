@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use speedloader_config::{Config, Effect, changes};
 use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
-use speedloader_policy::{ModelId, MoveKind, Outcome as Found, Refusal, TierId, Want, WantKind};
+use speedloader_policy::{
+    ModelId, MoveKind, Outcome as Found, Plan, Refusal, TierId, Want, WantKind,
+};
 
 use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
-use super::parting::Readers;
+use super::parting::Parting;
 use super::pause::{LOOK_INTERVAL, Pause};
 use super::settings::is_live;
 use super::{Cause, Coordinator, PoolId};
@@ -96,8 +98,19 @@ impl Coordinator {
             })),
             Command::TierSteps { name } => self.tier_steps(&name),
             Command::TierConnect { name } => self.tier_connect(&name, progress),
-            Command::TierDisconnect { name, force, wait } => {
-                self.tier_disconnect(peer, &name, Readers { force, wait }, progress)
+            Command::TierMoves { name } => self.tier_moves(&name),
+            Command::TierDisconnect {
+                name,
+                force,
+                wait,
+                no_move,
+            } => {
+                let how = Parting {
+                    force,
+                    wait,
+                    no_move,
+                };
+                self.tier_disconnect(peer, &name, how, progress)
             }
             Command::TierResize { name, capacity } => self.tier_resize(&name, &capacity),
             Command::Transfers {} => Ok(View::Transfers(TransfersView {
@@ -659,13 +672,13 @@ impl Coordinator {
         &self,
         peer: &Peer,
         name: &str,
-        readers: Readers,
+        how: Parting,
         progress: Progress<'_>,
     ) -> Result<View, Message> {
         if let Some(remote) = self.remote_config(name) {
-            return self.disconnect_remote(peer, name, &remote, readers, progress);
+            return self.disconnect_remote(peer, name, &remote, how, progress);
         }
-        let free = self.disconnect_pool(peer, name, readers, progress)?;
+        let (moved, free) = self.disconnect_pool(peer, name, how, progress)?;
         let (outcome, text) = match free {
             true => (Outcome::Done, "disconnected, its memory is free"),
             false => (
@@ -673,7 +686,25 @@ impl Coordinator {
                 "its memory is free when the last reader lets go",
             ),
         };
-        Ok(Coordinator::tier_moved(name, outcome, 0, text.to_owned()))
+        Ok(Coordinator::tier_gone(name, outcome, text, moved))
+    }
+
+    /// What became of a pool that was disconnected, and then what was `moved` out of it.
+    pub(super) fn tier_gone(
+        name: &str,
+        outcome: Outcome,
+        text: &str,
+        moved: Vec<MoveView>,
+    ) -> View {
+        let pool = MoveView {
+            name: name.to_owned(),
+            outcome,
+            pool: name.to_owned(),
+            text: text.to_owned(),
+            ..MoveView::default()
+        };
+        let moves = std::iter::once(pool).chain(moved).collect();
+        View::Moves(MovesView { moves })
     }
 
     fn tier_resize(&self, name: &str, capacity: &str) -> Result<View, Message> {
@@ -1027,6 +1058,16 @@ impl Coordinator {
 
     fn plan_view(&self) -> Result<View, Message> {
         let (plan, names) = self.dry_plan()?;
+        let moves = self.planned_views(&plan, &names);
+        Ok(View::Plan(PlanView { moves }))
+    }
+
+    /// The moves of a plan, for people.
+    pub(super) fn planned_views(
+        &self,
+        plan: &Plan,
+        names: &BTreeMap<ModelId, String>,
+    ) -> Vec<PlannedView> {
         let place = |tier: Option<TierId>| {
             tier.map_or_else(|| "home".to_owned(), |tier| self.pool_name(PoolId(tier.0)))
         };
@@ -1040,7 +1081,7 @@ impl Coordinator {
             bytes: step.bytes,
             planned: true,
             why: {
-                let reason = self.reason_text(&step.reason, &names);
+                let reason = self.reason_text(&step.reason, names);
                 match step.kind {
                     MoveKind::DropSpare => format!("the spare goes: {reason}"),
                     MoveKind::FallBack => format!("its spare serves, nothing is copied: {reason}"),
@@ -1048,8 +1089,6 @@ impl Coordinator {
                 }
             },
         };
-        Ok(View::Plan(PlanView {
-            moves: plan.moves.iter().map(row).collect(),
-        }))
+        plan.moves.iter().map(row).collect()
     }
 }

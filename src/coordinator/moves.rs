@@ -361,11 +361,33 @@ impl Coordinator {
         }
     }
 
+    /// What is served from the pool.
+    pub(super) fn subjects_in(&self, pool: PoolId) -> Vec<Subject> {
+        let serves = |file: &Arc<HomeFile>| {
+            let first = |live: &mut speedloader_fs::file::Live| {
+                live.replicas.first().map(|replica| replica.pool().id())
+            };
+            file.is_resident() && file.with_live(first) == Some(pool)
+        };
+        let mut subjects = self.everything(&self.world.fresh(), &[]);
+        subjects.retain(|subject| subject.files.iter().any(serves));
+        subjects
+    }
+
     /// The plan that would be made now, without carrying it out.
     pub(super) fn dry_plan(&self) -> Result<(Plan, BTreeMap<ModelId, String>), Message> {
-        let known = self.world.fresh();
         let (asked, wants) = self.warm_up_wants();
-        let everything = self.everything(&known, &asked);
+        self.dry_plan_for(&asked, wants)
+    }
+
+    /// The same for `wants`.
+    pub(super) fn dry_plan_for(
+        &self,
+        asked: &[Subject],
+        wants: Vec<Want>,
+    ) -> Result<(Plan, BTreeMap<ModelId, String>), Message> {
+        let known = self.world.fresh();
+        let everything = self.everything(&known, asked);
         let moves = self.lock_moves();
         let scene = self.scene(&moves, everything, wants);
         Ok((self.checked_plan(&moves, &scene)?, scene.names))

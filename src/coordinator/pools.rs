@@ -15,12 +15,12 @@ use speedloader_fs::tiered_fs::POOLS_MAX;
 use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
 use speedloader_fs::union::Found;
 
-use super::parting::Readers;
+use super::parting::Parting;
 use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
 use crate::control::Peer;
 use crate::machine;
-use crate::view::{Level, View};
+use crate::view::{Level, MoveView, View};
 
 /// How long dropped spares may take until their memory is free.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
@@ -238,26 +238,30 @@ impl Coordinator {
         }
     }
 
-    /// Drops everything from a pool and lets it go; whether nobody holds any of its memory any more.
+    /// Empties a pool and lets it go; what was moved, and whether nobody holds any of its memory any more.
     pub(super) fn disconnect_pool(
         &self,
         peer: &Peer,
         name: &str,
-        readers: Readers,
+        how: Parting,
         progress: &mut dyn FnMut(View),
-    ) -> Result<bool, Message> {
+    ) -> Result<(Vec<MoveView>, bool), Message> {
         let pool = self.pool_named(name)?;
         let leaving = self.begin_leaving(&pool)?;
-        self.mind_readers(peer, &pool, readers, progress)?;
+        let moved = self.empty(peer, &pool, how, progress)?;
         self.remove_pool(&pool, "its pool is disconnected");
         drop(leaving);
+        if !how.force {
+            // Nobody reads: what was dropped is gone as soon as the drainer has looked.
+            self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
+        }
         let mut done = self.release_pool(&pool);
         if matches!(done, Ok(false)) {
             let mut left = self.lock_left();
             left.retain(|pool| pool.strong_count() > 0);
             left.push(Arc::downgrade(&pool));
             drop(left);
-            if readers.wait {
+            if how.wait {
                 // Somebody came in the last moment.
                 self.wait_drained(peer, &pool)?;
                 done = Ok(true);
@@ -265,7 +269,8 @@ impl Coordinator {
         }
         self.events
             .add(Level::Info, "pool", name, "disconnected".to_owned());
-        done.map_err(|error| failed(name, &error))
+        let is_free = done.map_err(|error| failed(name, &error))?;
+        Ok((moved, is_free))
     }
 
     /// Takes a pool out of use: nothing new is copied into it or read from it.

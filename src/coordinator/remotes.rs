@@ -16,7 +16,7 @@ use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
 use speedloader_fs::replica::Replica;
 use speedloader_fs::seam::NoSeam;
 
-use super::parting::Readers;
+use super::parting::Parting;
 use super::pause::Pause;
 use super::{Coordinator, chain, pools};
 use crate::command::{Code, Message};
@@ -411,17 +411,17 @@ impl Coordinator {
         peer: &Peer,
         name: &str,
         remote: &RemoteConfig,
-        readers: Readers,
+        how: Parting,
         progress: &mut dyn FnMut(View),
     ) -> Result<View, Message> {
         Self::need_root(name)?;
         let connected = self.remotes.change(name, |state| state.pool.clone());
-        // One that does not answer is not waited for. While readers are, it is looked after.
-        let answers = connected.filter(|pool| pool.reach() == Reach::Answers);
-        let mut leaving = None;
-        if let Some(pool) = answers.filter(|_| readers.wait && !readers.force) {
+        // From one that does not answer nothing is moved, and nobody waits for its readers. Before it is held, it
+        // is looked after.
+        let (mut leaving, mut moved) = (None, Vec::new());
+        if let Some(pool) = connected.filter(|pool| pool.reach() == Reach::Answers) {
             leaving = Some(self.begin_leaving(&pool)?);
-            self.mind_readers(peer, &pool, readers, progress)?;
+            moved = self.empty(peer, &pool, how, progress)?;
         }
         let held = self.hold(name)?;
         let (pool, is_silent) = self.remotes.change(name, |state| {
@@ -434,7 +434,7 @@ impl Coordinator {
                 self.lose(name, remote);
                 false
             }
-            (Some(pool), false) => !self.empty_remote(&pool, readers.force || readers.wait)?,
+            (Some(pool), false) => !self.drop_remote(&pool, how.force || how.wait)?,
             (None, _) => false,
         };
         drop(leaving);
@@ -445,27 +445,17 @@ impl Coordinator {
             });
             drop(held);
             let _ = self.remote_wakeup.try_send(());
-            if readers.wait && !readers.force {
+            if how.wait && !how.force {
                 // Somebody came in the last moment.
                 self.wait_parted(peer, name)?;
-                return Ok(Coordinator::tier_moved(
-                    name,
-                    Outcome::Done,
-                    0,
-                    GONE.to_owned(),
-                ));
+                return Ok(Coordinator::tier_gone(name, Outcome::Done, GONE, moved));
             }
-            let text = "it goes when the last reader lets go".to_owned();
-            return Ok(Coordinator::tier_moved(name, Outcome::Draining, 0, text));
+            let text = "it goes when the last reader lets go";
+            return Ok(Coordinator::tier_gone(name, Outcome::Draining, text, moved));
         }
         self.take_down(name, remote, progress)?;
         drop(held);
-        Ok(Coordinator::tier_moved(
-            name,
-            Outcome::Done,
-            0,
-            GONE.to_owned(),
-        ))
+        Ok(Coordinator::tier_gone(name, Outcome::Done, GONE, moved))
     }
 
     /// Waits until a remote pool that goes with its last reader has gone.
@@ -483,8 +473,8 @@ impl Coordinator {
     }
 
     /// Takes everything out of the pool; whether nothing of it is in use any more.
-    fn empty_remote(&self, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
-        let refusal = self.refuse_if_read(pool);
+    fn drop_remote(&self, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
+        let refusal = self.refuse_if_read(pool, true);
         let is_read = refusal.is_err();
         if !force {
             refusal?;

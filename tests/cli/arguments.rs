@@ -64,6 +64,20 @@ fn every_verb_asks_its_command() {
                 name: local(),
                 force: false,
                 wait: false,
+                no_move: false,
+            },
+        ),
+        (
+            &["tiers", "disconnect", "local", "--dry-run"],
+            Command::TierMoves { name: local() },
+        ),
+        (
+            &["tiers", "disconnect", "local", "--no-move"],
+            Command::TierDisconnect {
+                name: local(),
+                force: false,
+                wait: false,
+                no_move: true,
             },
         ),
         (
@@ -72,6 +86,7 @@ fn every_verb_asks_its_command() {
                 name: local(),
                 force: false,
                 wait: true,
+                no_move: false,
             },
         ),
         (
@@ -80,6 +95,7 @@ fn every_verb_asks_its_command() {
                 name: local(),
                 force: true,
                 wait: false,
+                no_move: false,
             },
         ),
         (

@@ -153,10 +153,19 @@ impl Fake {
                     steps: vec![step],
                 })
             }
+            Command::TierMoves { name } => {
+                known_pool(&name)?;
+                View::Plan(PlanView::default())
+            }
             Command::TierConnect { name } | Command::TierResize { name, .. } => {
                 moves(&[known_pool(&name)?], &name, Outcome::Done)
             }
-            Command::TierDisconnect { name, force, wait } => {
+            Command::TierDisconnect {
+                name,
+                force,
+                wait,
+                no_move: _,
+            } => {
                 known_pool(&name)?;
                 if !force && !wait {
                     let text = format!("copies in `{name}` are being read");
