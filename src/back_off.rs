@@ -10,15 +10,15 @@ mod judge;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use device::Device;
 use judge::{Judge, Sample};
 use speedloader_fs::copy::{Pace, Source};
 use speedloader_fs::identity::Identity;
-use speedloader_fs::ids::HandleId;
+use speedloader_fs::ids::{HandleId, PoolId};
 
 /// How often a device is looked at while something is copied from it, or waits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -142,8 +142,9 @@ impl Opens {
     }
 }
 
-impl Pace for DeviceWatch {
-    fn delay(&self, _: u64) -> Duration {
+impl DeviceWatch {
+    /// How long a copy waits until it asks again whether it may go on.
+    fn delay(&self) -> Duration {
         let now = Instant::now();
         let mut judge = lock(&self.judge);
         self.look(&mut judge, now);
@@ -154,16 +155,63 @@ impl Pace for DeviceWatch {
     }
 }
 
-/// A source of which is counted what a copy has from it.
+/// Where one copy's bytes come from. As long as that is its home others who read from the home's device hold it
+/// back.
+#[derive(Debug)]
+pub struct Origin {
+    watch: Option<Arc<DeviceWatch>>,
+    lender: OnceLock<PoolId>,
+    is_home: AtomicBool,
+}
+
+impl Origin {
+    /// The home, on a device that is watched or not.
+    pub fn home(watch: Option<Arc<DeviceWatch>>) -> Origin {
+        Origin {
+            watch,
+            lender: OnceLock::new(),
+            is_home: AtomicBool::new(true),
+        }
+    }
+
+    /// From now on a replica in this pool, until the home is read all the same.
+    pub fn borrow_from(&self, pool: PoolId) {
+        // A copy borrows once.
+        let _ = self.lender.set(pool);
+        self.is_home.store(false, Ordering::SeqCst);
+    }
+
+    /// The pool that it comes from; none: the home.
+    pub fn pool(&self) -> Option<PoolId> {
+        let lender = self.lender.get().copied();
+        lender.filter(|_| !self.is_home.load(Ordering::SeqCst))
+    }
+
+    /// Whether all of it came from the home.
+    pub fn is_home_alone(&self) -> bool {
+        self.lender.get().is_none()
+    }
+}
+
+impl Pace for Origin {
+    fn delay(&self, _: u64) -> Duration {
+        match &self.watch {
+            Some(watch) if self.is_home.load(Ordering::SeqCst) => watch.delay(),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// The home of a copy: what is read from it is counted.
 pub struct Counted<S> {
     source: S,
-    watch: Arc<DeviceWatch>,
+    origin: Arc<Origin>,
 }
 
 impl<S> Counted<S> {
     /// The same source.
-    pub fn new(source: S, watch: Arc<DeviceWatch>) -> Counted<S> {
-        Counted { source, watch }
+    pub fn new(source: S, origin: Arc<Origin>) -> Counted<S> {
+        Counted { source, origin }
     }
 }
 
@@ -173,13 +221,17 @@ impl<S: Source> Source for Counted<S> {
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.origin.is_home.store(true, Ordering::SeqCst);
+        let Some(watch) = &self.origin.watch else {
+            return self.source.read_at(bytes, offset);
+        };
         let asked = bytes.len() as u64;
-        self.watch.asked_bytes.fetch_add(asked, Ordering::SeqCst);
+        watch.asked_bytes.fetch_add(asked, Ordering::SeqCst);
         let result = self.source.read_at(bytes, offset);
         let came = result.as_ref().map_or(0, |count| *count as u64);
-        self.watch.came_bytes.fetch_add(came, Ordering::SeqCst);
+        watch.came_bytes.fetch_add(came, Ordering::SeqCst);
         // What did not come was not read.
-        self.watch
+        watch
             .asked_bytes
             .fetch_sub(asked.saturating_sub(came), Ordering::SeqCst);
         result
@@ -197,7 +249,7 @@ mod tests {
     fn who_opens_a_model_stops_copies_until_it_is_closed() {
         let back_off = BackOff::new(Duration::from_nanos(1));
         let watch = back_off.watch(DEV).unwrap();
-        assert!(watch.delay(1).is_zero());
+        assert!(watch.delay().is_zero());
         back_off.opened(DEV, BYTES_MIN - 1, HandleId(1));
         back_off.opened(DEV + 1, BYTES_MIN, HandleId(2));
         back_off.opened(DEV, BYTES_MIN, HandleId(3));
@@ -209,11 +261,46 @@ mod tests {
         let back_off = BackOff::new(Duration::from_secs(3600));
         back_off.opened(DEV, BYTES_MIN, HandleId(1));
         let watch = back_off.watch(DEV).unwrap();
-        assert_eq!(watch.delay(1), LOOK_INTERVAL, "it was open before");
+        assert_eq!(watch.delay(), LOOK_INTERVAL, "it was open before");
         let other = back_off.watch(DEV + 1).unwrap();
-        assert!(other.delay(1).is_zero(), "another device");
+        assert!(other.delay().is_zero(), "another device");
         back_off.opened(DEV + 1, BYTES_MIN, HandleId(2));
-        assert_eq!(other.delay(1), LOOK_INTERVAL);
+        assert_eq!(other.delay(), LOOK_INTERVAL);
+    }
+
+    /// Nothing but zeros.
+    struct Zeros;
+
+    impl Source for Zeros {
+        fn identity(&self) -> io::Result<Identity> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn read_at(&self, bytes: &mut [u8], _: u64) -> io::Result<usize> {
+            bytes.fill(0);
+            Ok(bytes.len())
+        }
+    }
+
+    #[test]
+    fn a_copy_from_a_replica_is_not_held_back_by_readers_of_its_home_and_costs_it_nothing() {
+        let back_off = BackOff::new(Duration::from_secs(3600));
+        back_off.opened(DEV, BYTES_MIN, HandleId(1));
+        let watch = back_off.watch(DEV).unwrap();
+        let origin = Arc::new(Origin::home(Some(Arc::clone(&watch))));
+        assert_eq!((origin.delay(1), origin.pool()), (LOOK_INTERVAL, None));
+        origin.borrow_from(PoolId(3));
+        assert_eq!(
+            (origin.delay(1), origin.pool()),
+            (Duration::ZERO, Some(PoolId(3)))
+        );
+        assert_eq!(watch.came_bytes.load(Ordering::SeqCst), 0);
+        // The replica cannot be read: the home is, and counts from then on.
+        let home = Counted::new(Zeros, Arc::clone(&origin));
+        assert_eq!(home.read_at(&mut [1; 64], 0).unwrap(), 64);
+        assert_eq!((origin.delay(1), origin.pool()), (LOOK_INTERVAL, None));
+        assert_eq!(watch.came_bytes.load(Ordering::SeqCst), 64);
+        assert!(!origin.is_home_alone());
     }
 
     #[test]

@@ -97,13 +97,24 @@ pub enum Command {
         /// The pool.
         name: String,
     },
-    /// Stop using a pool: [`View::Moves`].
+    /// What would become of what a pool holds if it were disconnected: [`View::Plan`]. Nothing is done.
+    TierMoves {
+        /// The pool.
+        name: String,
+    },
+    /// Stop using a pool: [`View::Moves`], the pool first, then what was moved to others.
     TierDisconnect {
         /// The pool.
         name: String,
         /// Whether to do so although replicas are still read.
         #[serde(default)]
         force: bool,
+        /// Whether to wait until they are not; with `force` nobody is waited for.
+        #[serde(default)]
+        wait: bool,
+        /// Whether all that is in it goes back to its home, also what other pools have room for.
+        #[serde(default)]
+        no_move: bool,
     },
     /// Change how large a pool may become: [`View::Moves`].
     TierResize {
@@ -204,7 +215,8 @@ impl Command {
             Self::Unpin { name } => check_name("unpin", "name", name),
             Self::TierSteps { name } => check_name("tier-steps", "name", name),
             Self::TierConnect { name } => check_name("tier-connect", "name", name),
-            Self::TierDisconnect { name, force: _ } => check_name("tier-disconnect", "name", name),
+            Self::TierMoves { name } => check_name("tier-moves", "name", name),
+            Self::TierDisconnect { name, .. } => check_name("tier-disconnect", "name", name),
             Self::TierResize { name, capacity } => {
                 check_name("tier-resize", "name", name)?;
                 check_name("tier-resize", "capacity", capacity)

@@ -4,10 +4,10 @@
 //! hands moves to the mover. Its thread does no I/O but reads of /proc; copies run in the mover's
 //! threads. Commands of all doors come to `Coordinator::execute`, in the doors' own threads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
@@ -22,7 +22,7 @@ use speedloader_fs::replica::Drainer;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
-use crate::back_off::{BackOff, DeviceWatch};
+use crate::back_off::{BackOff, Origin};
 use crate::engines::Engines;
 use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
@@ -35,11 +35,13 @@ mod journal;
 mod history;
 mod world;
 mod loads;
+mod pause;
+mod cause;
+mod moves;
+mod parting;
 mod pools;
 mod remotes;
 mod remote_pages;
-mod cause;
-mod moves;
 mod warm_up;
 mod memory;
 mod explanation;
@@ -113,8 +115,8 @@ struct Errand {
     writes: u32,
     /// The pool whose copy of the file goes when it is done; none: what is slower stays as a spare.
     leaves: Option<PoolId>,
-    /// What holds it back while others read from its device.
-    watch: Option<Arc<DeviceWatch>>,
+    /// Where its bytes come from, and so what holds it back.
+    origin: Arc<Origin>,
 }
 
 /// Loads of one model.
@@ -148,6 +150,10 @@ pub struct Coordinator {
     /// Of all pools since the start: events tell of some that are gone.
     pool_names: Mutex<HashMap<PoolId, String>>,
     next_pool: AtomicU64,
+    /// Pools that are about to be disconnected.
+    leaving: Mutex<HashSet<PoolId>>,
+    /// Pools that were disconnected while somebody read from them.
+    left: Mutex<Vec<Weak<Pool>>>,
     remotes: Remotes,
     /// Wakes the thread that minds remote pools.
     remote_wakeup: Sender<()>,
@@ -225,6 +231,8 @@ impl Coordinator {
             pools: RwLock::default(),
             pool_names: Mutex::default(),
             next_pool: AtomicU64::new(0),
+            leaving: Mutex::default(),
+            left: Mutex::default(),
             remotes: Remotes::default(),
             remote_wakeup,
             moves: Mutex::new(Moves {
@@ -328,6 +336,14 @@ impl Coordinator {
 
     fn lock_state(&self) -> MutexGuard<'_, DaemonState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_leaving(&self) -> MutexGuard<'_, HashSet<PoolId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_left(&self) -> MutexGuard<'_, Vec<Weak<Pool>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pools(&self) -> Vec<Arc<Pool>> {
@@ -599,8 +615,11 @@ impl Coordinator {
         match &transfer.phase {
             Phase::Done => {
                 let progress = &transfer.progress;
-                self.history
-                    .copied(progress.total_bytes, progress.rate_bytes_per_sec);
+                // What came from a replica says nothing about homes.
+                if errand.is_some_and(|errand| errand.origin.is_home_alone()) {
+                    self.history
+                        .copied(progress.total_bytes, progress.rate_bytes_per_sec);
+                }
             }
             Phase::Failed(error) => {
                 self.lock_moves().told.remove(&transfer.file);

@@ -1,5 +1,7 @@
 //! Facts of this machine, read when asked; nothing is remembered and nothing changed.
 
+use std::path::PathBuf;
+
 /// Memory of this machine in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -55,6 +57,26 @@ pub fn process_of(tid: u32) -> Option<u32> {
         .trim()
         .parse()
         .ok()
+}
+
+/// All processes but this one.
+pub fn processes() -> Vec<u32> {
+    let own = std::process::id();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(|pid| *pid != own).collect()
+}
+
+/// Whether a process has a file open whose path ends so, as far as this user may know.
+pub fn has_open(pid: u32, suffix: &str) -> bool {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let mut links = links.map(PathBuf::into_os_string);
+    links.any(|link| link.as_encoded_bytes().ends_with(suffix.as_bytes()))
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {

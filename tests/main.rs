@@ -61,6 +61,8 @@ mod mounted {
     pub mod first_load;
     mod lists;
     mod spares;
+    mod between_pools;
+    mod parting;
     pub mod warm_up;
     pub mod memory;
     mod back_off;

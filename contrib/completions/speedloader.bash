@@ -1837,7 +1837,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__tiers__subcmd__disconnect)
-            opts="-v -q -h --force --config --socket --json --verbose --quiet --help"
+            opts="-v -q -h --force --wait --no-move --dry-run --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

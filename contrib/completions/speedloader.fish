@@ -151,7 +151,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not _
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "list" -d 'List pools, the fastest first'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "connect" -d 'Set a configured pool up and use it'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "disconnect" -d 'Stop using a pool; nothing is lost, its copies have their originals'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "disconnect" -d 'Stop using a pool: what other pools have room for moves there, the rest goes back to its home'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "resize" -d 'Change how large a pool may become'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
@@ -170,6 +170,9 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fis
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l force -d 'Do so although copies in it are being read'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l wait -d 'Wait until they are not, and say who reads them'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l no-move -d 'Move nothing to other pools'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l dry-run -d 'Print what would move where and what would go back to its home, and do nothing'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s q -l quiet -d 'Say nothing but errors'
@@ -182,7 +185,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fis
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "list" -d 'List pools, the fastest first'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "connect" -d 'Set a configured pool up and use it'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "disconnect" -d 'Stop using a pool; nothing is lost, its copies have their originals'
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "disconnect" -d 'Stop using a pool: what other pools have room for moves there, the rest goes back to its home'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "resize" -d 'Change how large a pool may become'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -s p -l period -d 'Ask the daemon every so many seconds' -r
@@ -412,7 +415,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and not __fish_seen_subcommand_from mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "list" -d 'List pools, the fastest first'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "connect" -d 'Set a configured pool up and use it'
-complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "disconnect" -d 'Stop using a pool; nothing is lost, its copies have their originals'
+complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "disconnect" -d 'Stop using a pool: what other pools have room for moves there, the rest goes back to its home'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from tiers" -f -a "resize" -d 'Change how large a pool may become'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "check" -d 'Report every fault of a configuration, with its place and what would be right'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print the configuration in effect, secrets blanked'

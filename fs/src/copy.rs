@@ -16,7 +16,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use control::{CopyControl, Pace, Progress};
-pub use source::{FileSource, KEPT_BLOCK_BYTES, Source};
+pub use source::{FileSource, KEPT_BLOCK_BYTES, LentSource, Source};
 
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};

@@ -22,12 +22,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use transfer::{Phase, TransferState};
 
-use crate::copy::{CopyControl, CopySettings, Pace, Source, copy};
+use crate::copy::{CopyControl, CopySettings, LentSource, Pace, Source, copy};
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::ids::{FileId, TransferId};
+use crate::identity::Identity;
+use crate::ids::{FileId, PoolId, TransferId};
 use crate::pool::{Pool, Reservation};
 use crate::rel_path::RelPath;
-use crate::replica::{Digest, Partial, Replica, ReplicaOrigin};
+use crate::replica::{Digest, Lent, Partial, Replica, ReplicaOrigin};
 use queue::{Claimed, Queue};
 
 /// Threads beyond the configured ones, started while others hang in a home that does not answer, or
@@ -104,14 +105,25 @@ pub trait MoverHost: Send + Sync {
     /// Whatever makes the copy impossible: NotFound, Busy, Io.
     fn open_source(&self, file: FileId) -> FsResult<Box<dyn Source>>;
 
+    /// A replica that has the bytes of the `home` as it is now, faster than that has, if there is one.
+    fn lend(&self, file: FileId, home: &Identity) -> Option<Lent> {
+        let _ = (file, home);
+        None
+    }
+
+    /// The bytes of the file's replica in `pool` are not those that were verified when it was made.
+    fn damaged(&self, file: FileId, pool: PoolId) {
+        let _ = (file, pool);
+    }
+
     /// A complete, verified replica of `file`: from now on new opens may be given it.
     ///
     /// # Errors
     /// The replica back, when the file has a writer or is no longer what was copied.
     fn publish(&self, file: FileId, replica: Replica) -> Result<(), Refused>;
 
-    /// Copying begins: `partial` is what it fills, and `control` tells what is there. Called without
-    /// a lock, must not wait. `partial` must be let go by the time that the copy is published.
+    /// Copying from the home begins: `partial` is what it fills, and `control` tells what is there. Called
+    /// without a lock, must not wait. `partial` must be let go by the time that the copy is published.
     fn begun(&self, file: FileId, partial: Arc<File>, control: &Arc<CopyControl>) {
         let _ = (file, partial, control);
     }
@@ -380,7 +392,7 @@ impl Shared {
 
     fn run(&self, claimed: Claimed) {
         let Claimed { id, job, control } = claimed;
-        let attempt = AssertUnwindSafe(|| self.promote(&job, &control));
+        let attempt = AssertUnwindSafe(|| self.promote(id, &job, control));
         let result = catch_unwind(attempt).unwrap_or_else(|_| {
             Err(FsError::new("promote", ErrorKind::Invalid("the copy panicked")).at(&job.path))
         });
@@ -389,34 +401,43 @@ impl Shared {
     }
 
     /// The steps of a promotion, in order.
-    fn promote(&self, job: &Job, control: &Arc<CopyControl>) -> FsResult<()> {
+    fn promote(&self, id: TransferId, job: &Job, mut control: Arc<CopyControl>) -> FsResult<()> {
         let pool = &job.pool;
         pool.step("mover.open")?;
-        let source = self.host.open_source(job.file)?;
-        let identity = source
+        let home: Arc<dyn Source> = Arc::from(self.host.open_source(job.file)?);
+        let identity = home
             .identity()
             .map_err(|error| FsError::io("promote", &job.path, error))?;
         pool.step("mover.reserve")?;
-        let claim = reserve(pool, identity.size, control)?;
-        let (home, path) = (job.home.clone(), job.path.clone());
+        let claim = reserve(pool, identity.size, &control)?;
         let partial = Partial::create(
             claim,
             ReplicaOrigin {
-                home,
-                path,
+                home: job.home.clone(),
+                path: job.path.clone(),
                 source: identity,
             },
         )?;
-        let settings = CopySettings {
-            expected: job.expected,
-            ..self.settings.copy.clone()
+        let cancelled = || FsError::new("promote", ErrorKind::Cancelled).at(&job.path);
+        let mut copied = None;
+        if let Some(lent) = self.host.lend(job.file, &identity) {
+            copied = self.copy_lent(job, &home, lent, &partial, &control)?;
+            if copied.is_none() {
+                let renewed = self.lock().queue.renew(id);
+                control = renewed.ok_or_else(cancelled)?;
+            }
+        }
+        let digest = match copied {
+            Some(digest) => digest,
+            None => {
+                self.host.begun(job.file, partial.shared_file(), &control);
+                copy(&*home, &partial, &self.copy_settings(job), &control)?
+            }
         };
-        self.host.begun(job.file, partial.shared_file(), control);
-        let digest = copy(&*source, &partial, &settings, control)?;
-        drop(source);
+        drop(home);
         pool.step("mover.publish")?;
         if control.is_cancelled() {
-            return Err(FsError::new("promote", ErrorKind::Cancelled).at(&job.path));
+            return Err(cancelled());
         }
         let replica = partial.publish(digest)?;
         if let Err(error) = pool.step("mover.hand_over") {
@@ -427,6 +448,45 @@ impl Shared {
             discard(*refused.replica);
             refused.error
         })
+    }
+
+    fn copy_settings(&self, job: &Job) -> CopySettings {
+        CopySettings {
+            expected: job.expected,
+            ..self.settings.copy.clone()
+        }
+    }
+
+    /// Copies a replica in its home's stead; `None` when its bytes are not what they should be. Nobody is served
+    /// from such a copy before it is verified: what is wrong in the one must not be seen through the other.
+    fn copy_lent(
+        &self,
+        job: &Job,
+        home: &Arc<dyn Source>,
+        lent: Lent,
+        partial: &Partial,
+        control: &CopyControl,
+    ) -> FsResult<Option<Digest>> {
+        let (pool, digest) = (lent.pool().id(), lent.digest());
+        let mut settings = self.copy_settings(job);
+        let expected = *settings.expected.get_or_insert(digest);
+        let source = LentSource::new(Arc::clone(home), lent);
+        match copy(&source, partial, &settings, control) {
+            Err(FsError {
+                kind: ErrorKind::DigestMismatch { wanted, found },
+                ..
+            }) => {
+                let path = &job.path;
+                tracing::warn!(%path, wanted, found, "a replica is not what it was: its home is read");
+                drop(source);
+                // What the name promises the home may not keep either.
+                if expected == digest {
+                    self.host.damaged(job.file, pool);
+                }
+                Ok(None)
+            }
+            copied => copied.map(Some),
+        }
     }
 
     /// Starts more workers while others hang and jobs wait behind them. Sleeps while nothing
@@ -481,5 +541,7 @@ fn discard(replica: Replica) {
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod lent_tests;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ pub use partial::Partial;
 
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
+use crate::identity::Identity;
 use crate::pool::{Pool, Reach, Reservation};
 use crate::rel_path::RelPath;
 use crate::sys::lease;
@@ -63,6 +64,16 @@ impl Replica {
     /// user until it is given back.
     pub fn shared_file(&self) -> Arc<File> {
         Arc::clone(&self.file)
+    }
+
+    /// Lends it to a copy into another pool, which counts as a user until it gives it back. `None` if it is no
+    /// copy of what the `home` has now.
+    pub fn lend(&self, home: &Identity) -> Option<Lent> {
+        self.meta.origin.source.same_contents(home).then(|| Lent {
+            file: Arc::clone(&self.file),
+            pool: Arc::clone(self.pool()),
+            digest: self.meta.digest,
+        })
     }
 
     /// What it is a copy of, and the digest of its bytes.
@@ -111,6 +122,32 @@ impl Replica {
 
     fn path(&self) -> &RelPath {
         &self.meta.origin.path
+    }
+}
+
+/// A replica whose bytes a copy has in place of its home's. It may be dropped meanwhile: its memory stays until
+/// this is given back.
+#[derive(Debug)]
+pub struct Lent {
+    // Let go before the pool is.
+    file: Arc<File>,
+    pool: Arc<Pool>,
+    digest: Digest,
+}
+
+impl Lent {
+    /// The pool that holds it.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The digest that its bytes had when they were verified.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(crate) fn shared_file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 }
 

@@ -298,6 +298,35 @@ impl<'a> Board<'a> {
         files.any(FileOnBoard::stays)
     }
 
+    /// Whether any file of the model lies at `rank`.
+    pub fn is_at(&self, at: usize, rank: usize) -> bool {
+        let mut files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
+        files.any(|f| f.place == Some(rank))
+    }
+
+    /// Where a model is pinned to that has any of the model's files at `rank`, the model itself among them.
+    pub fn pin_at(&self, at: usize, rank: usize) -> Option<TierId> {
+        let files = self.files_of.of(at).iter();
+        let here = files.filter(|&&file| self.files[file].place == Some(rank));
+        let mut users = here.flat_map(|&file| self.users_of.of(file));
+        users.find_map(|&user| self.state(user).pin)
+    }
+
+    /// A file of the model at `rank` that is open or must not move.
+    pub fn stays_at(&self, at: usize, rank: usize) -> Option<FileRef> {
+        let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
+        let mut here = files.filter(|f| f.place == Some(rank));
+        here.find(|f| f.stays()).map(|f| f.id)
+    }
+
+    /// What the model's files at `from` take at `to`: a copy that is in use there already takes no more.
+    pub fn bytes_from(&self, at: usize, from: usize, to: usize) -> u64 {
+        let files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
+        let in_use = |f: &FileOnBoard| f.spare.is_some_and(|s| s.fixed && s.rank == to);
+        let here = files.filter(|f| f.place == Some(from) && !in_use(f));
+        here.map(|f| f.bytes).sum()
+    }
+
     /// A file of the model in a pool that must not move.
     pub fn busy_replica(&self, at: usize) -> Option<FileRef> {
         let mut files = self.files_of.of(at).iter().map(|&f| &self.files[f]);
@@ -629,6 +658,16 @@ impl<'a> Board<'a> {
                 self.move_file(file, to, at, reason);
             }
         }
+    }
+
+    /// Takes what a model has at `from` to another pool, whoever shares it.
+    pub fn leave(&mut self, at: usize, from: usize, to: usize, reason: Reason) {
+        for file in self.files_of.of(at).to_vec() {
+            if self.files[file].place == Some(from) {
+                self.move_file(file, Some(to), at, reason);
+            }
+        }
+        self.settle();
     }
 
     /// Holds again what is resident as a whole after a round of moves.

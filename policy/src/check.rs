@@ -313,12 +313,13 @@ impl Judge<'_> {
         open: bool,
     ) {
         if let Some(pool) = to {
-            if self
-                .snapshot
-                .pools
-                .iter()
-                .any(|p| p.id == pool && !p.accepts)
-            {
+            let wants = self.snapshot.wants.iter();
+            let mut leaving = wants.filter_map(|want| match want.kind {
+                WantKind::Leave { pool } => Some(pool),
+                _ => None,
+            });
+            let mut pools = self.snapshot.pools.iter();
+            if leaving.any(|id| id == pool) || pools.any(|p| p.id == pool && !p.accepts) {
                 self.fatal(Some(step), NoteKind::PoolClosed(pool));
             }
             let free = self.free.entry(pool).or_default();

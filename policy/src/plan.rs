@@ -31,6 +31,7 @@ pub fn plan(
     planner.obey_demotions();
     planner.obey_pins();
     planner.obey_always();
+    planner.empty_pools();
     planner.answer_wants();
     if params.automatic && params.fill_free_room {
         planner.fill_free_room();
@@ -57,14 +58,22 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(params: &'a Params, learned: &'a Learned, snapshot: &'a Snapshot) -> Self {
-        Self {
+        let mut planner = Self {
             params,
             learned,
             rule: learned.rule(),
             board: Board::new(learned, snapshot),
             findings: Vec::new(),
             owed: Vec::new(),
+        };
+        for want in &snapshot.wants {
+            if let WantKind::Leave { pool } = want.kind
+                && let Some(rank) = planner.rank(pool)
+            {
+                planner.board.accepts[rank] = false;
+            }
         }
+        planner
     }
 
     fn found(&mut self, at: usize, outcome: Outcome) {
@@ -302,6 +311,110 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// What lies in pools that are about to go, the hottest first.
+    fn empty_pools(&mut self) {
+        let mut leaving = Vec::new();
+        for want in &self.board.snapshot.wants {
+            let WantKind::Leave { pool } = want.kind else {
+                continue;
+            };
+            if let Some(at) = self.board.find(want.model) {
+                let worth = self.learned.index(want.model, self.rule.hold);
+                leaving.push((worth, at, pool));
+            }
+        }
+        leaving.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (worth, at, pool) in leaving {
+            let outcome = self.leave(at, pool, worth);
+            self.found(at, outcome.unwrap_or_else(Outcome::Refused));
+        }
+    }
+
+    /// Takes a model's files out of a pool: to their spares, into free room, or in place of models that are
+    /// worth less, each of them and all together.
+    fn leave(&mut self, at: usize, pool: TierId, worth: f64) -> Result<Outcome, Refusal> {
+        let from = self.rank(pool).ok_or(Refusal::UnknownPool(pool))?;
+        let state = self.board.state(at);
+        if let Some(pool) = state.moving_to {
+            return Err(Refusal::UnderWay(pool));
+        }
+        let place = self.board.place(Piece::Model(at));
+        let place = place.ok_or(Refusal::NotResident)?;
+        if !self.board.is_at(at, from) {
+            let pool = self.pool(place);
+            return Ok(Outcome::Stays { pool });
+        }
+        if let Some(pin) = self.board.pin_at(at, from) {
+            return Err(Refusal::PinnedTo(pin));
+        }
+        if state.rule == ModelRule::Never {
+            return Err(Refusal::RuleNever);
+        }
+        if let Some(file) = self.board.stays_at(at, from) {
+            return Err(Refusal::InUse(file));
+        }
+        let ranks = self.ranks();
+        let spare = self.board.spare_of(at).filter(|rank| ranks.contains(rank));
+        let fits = |board: &Board<'_>, rank: usize| {
+            board.bytes_from(at, from, rank) <= board.free_bytes(rank)
+        };
+        let free = spare.into_iter().chain(ranks.iter().copied());
+        let free = free.into_iter().find(|&rank| fits(&self.board, rank));
+        let (rank, displaces) = match free {
+            Some(rank) => (rank, Vec::new()),
+            None => self.displace_colder(at, from, &ranks, worth)?,
+        };
+        self.board.leave(at, from, rank, Reason::PoolGoes(pool));
+        let pool = self.pool(rank);
+        match rank < from {
+            true => Ok(Outcome::Promoted { pool, displaces }),
+            false => Ok(Outcome::Demoted { pool: Some(pool) }),
+        }
+    }
+
+    /// Makes room for what a model has at `from` in the first of `ranks` where only what is worth less must go.
+    fn displace_colder(
+        &mut self,
+        at: usize,
+        from: usize,
+        ranks: &[usize],
+        worth: f64,
+    ) -> Result<(usize, Vec<ModelId>), Refusal> {
+        let hold = self.rule.hold;
+        let mut refusal = Refusal::NoPool;
+        for &rank in ranks {
+            let needs_bytes = self.board.bytes_from(at, from, rank);
+            let Some(mut chosen) = self.board.choose(rank, needs_bytes, hold, Some(at)) else {
+                let available_bytes = self.board.available_bytes(rank, hold, Some(at));
+                refusal = Refusal::NoRoom {
+                    pool: self.pool(rank),
+                    needs_bytes,
+                    available_bytes,
+                };
+                continue;
+            };
+            let index = |&(piece, _): &(Piece, u64)| self.board.index(piece, hold);
+            let lost = chosen.iter().map(|one| index(one) * one.1 as f64).sum();
+            let all_worth = worth * needs_bytes as f64;
+            if lost >= all_worth || chosen.iter().any(|one| index(one) >= worth) {
+                refusal = Refusal::NotWorth {
+                    pool: self.pool(rank),
+                    worth: all_worth,
+                    lost,
+                };
+                continue;
+            }
+            self.board.makes_room = Reason::MakesRoomFor(self.board.state(at).id);
+            decide::spares_first(&self.board, &mut chosen);
+            for (victim, _) in chosen {
+                let to = decide::room_below(&self.board, victim, rank);
+                self.board.demote(victim, rank, to);
+            }
+            return Ok((rank, self.board.take_displaced()));
+        }
+        Err(refusal)
+    }
+
     fn answer_wants(&mut self) {
         for want in self.board.snapshot.wants.clone() {
             let Some(at) = self.board.find(want.model) else {
@@ -311,7 +424,7 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let outcome = match want.kind {
-                WantKind::Demote { .. } => continue,
+                WantKind::Demote { .. } | WantKind::Leave { .. } => continue,
                 WantKind::Loaded => self.loaded(at),
                 WantKind::Restore { pool } => self.restored(at, pool),
                 WantKind::Promote { pool } => {

@@ -68,6 +68,8 @@ pub enum Reason {
     MakesRoomFor(ModelId),
     /// The pool must give memory back.
     GivesBack(TierId),
+    /// The pool is about to be disconnected.
+    PoolGoes(TierId),
     /// The file belongs to no model that is resident as a whole, and its room is needed.
     Leftover,
 }
@@ -91,6 +93,7 @@ impl fmt::Display for Reason {
             Self::FillsFreeRoom { heat } => write!(f, "fills free room, heat {heat:.2}"),
             Self::MakesRoomFor(model) => write!(f, "makes room for {model}"),
             Self::GivesBack(pool) => write!(f, "{pool} gives memory back"),
+            Self::PoolGoes(pool) => write!(f, "{pool} is being disconnected"),
             Self::Leftover => write!(f, "left over from a model that is not resident as a whole"),
         }
     }
@@ -145,6 +148,8 @@ pub enum Refusal {
     },
     /// A file has a writer, a lock or a copy under way.
     Busy(FileRef),
+    /// A file is open: it stays until it is let go.
+    InUse(FileRef),
     /// It is already on its way to this pool.
     UnderWay(TierId),
     /// The user said `never`.
@@ -195,6 +200,7 @@ impl fmt::Display for Refusal {
                 if *lost > 0.0 { worth / lost } else { 0.0 }
             ),
             Self::Busy(file) => write!(f, "{file} has a writer, a lock, or a copy under way"),
+            Self::InUse(file) => write!(f, "{file} is open"),
             Self::UnderWay(pool) => write!(f, "already on its way to {pool}"),
             Self::RuleNever => write!(f, "set to never"),
             Self::PinnedTo(pool) => write!(f, "pinned to {pool}"),

@@ -111,6 +111,12 @@ pub enum WantKind {
         /// The slower pool; `None` is the home.
         pool: Option<TierId>,
     },
+    /// This pool is about to be disconnected, and takes nothing more: the model's files there go to another
+    /// one, into free room or in place of what is worth less. Where there is neither nothing is planned.
+    Leave {
+        /// The pool.
+        pool: TierId,
+    },
 }
 
 /// Everything that [`crate::plan`] looks at.

@@ -186,6 +186,10 @@ impl World {
                 pool.accepts = !pool.accepts;
             }
             84..86 if pools > 0 => self.lose_pool(dice),
+            86..89 if pools > 0 => {
+                let pool = self.snapshot.pools[dice.below(pools) as usize].id;
+                (0..models as usize).for_each(|at| self.want(at, WantKind::Leave { pool }));
+            }
             _ => self.use_file(dice),
         }
         self.measure();

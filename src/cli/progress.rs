@@ -26,7 +26,7 @@ pub(super) enum Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// Shows one frame; frames that are about neither copies nor steps are not shown.
+    /// Shows one frame; of sentences those that were not said last.
     pub(super) fn show(&mut self, view: View) {
         match (view, self) {
             (View::Transfers(view), Self::Bars(bars)) => bars.show(&view.transfers),
@@ -39,6 +39,16 @@ impl Progress<'_> {
             }
             (View::Steps(view), Self::Lines(lines)) => {
                 for line in lines.steps.news(view.steps) {
+                    let _ = writeln!(lines.err, "{line}");
+                }
+            }
+            (View::Done(view), Self::Bars(bars)) => {
+                if let Some(line) = bars.said.news(&view.text) {
+                    let _ = bars.all.println(line);
+                }
+            }
+            (View::Done(view), Self::Lines(lines)) => {
+                if let Some(line) = lines.said.news(&view.text) {
                     let _ = writeln!(lines.err, "{line}");
                 }
             }
@@ -76,10 +86,26 @@ impl Steps {
     }
 }
 
+/// The sentence that was shown last.
+#[derive(Default)]
+pub(super) struct Said(String);
+
+impl Said {
+    /// It as a line, if it is another one.
+    fn news(&mut self, text: &str) -> Option<String> {
+        if self.0 == text {
+            return None;
+        }
+        self.0 = text.to_owned();
+        Some(printable(text))
+    }
+}
+
 /// A bar for each copy.
 pub(super) struct Bars {
     all: MultiProgress,
     steps: Steps,
+    said: Said,
     bars: BTreeMap<u64, ProgressBar>,
 }
 
@@ -88,6 +114,7 @@ impl Bars {
         Self {
             all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             steps: Steps::default(),
+            said: Said::default(),
             bars: BTreeMap::new(),
         }
     }
@@ -133,6 +160,7 @@ pub(super) struct Lines<'a> {
     err: &'a mut dyn Write,
     printed_percent: Option<u8>,
     steps: Steps,
+    said: Said,
 }
 
 impl<'a> Lines<'a> {
@@ -141,6 +169,7 @@ impl<'a> Lines<'a> {
             err,
             printed_percent: None,
             steps: Steps::default(),
+            said: Said::default(),
         }
     }
 
@@ -211,6 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_is_said_once() {
+        let mut err = Vec::new();
+        let mut progress = Progress::Lines(Lines::new(&mut err));
+        for text in ["waits for a", "waits for a", "waits for b\x1b[2J"] {
+            progress.show(View::Done(crate::view::DoneView {
+                text: text.to_owned(),
+            }));
+        }
+        progress.finish();
+        let text = String::from_utf8(err).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+
+    #[test]
     fn a_bar_is_drawn_for_each_copy_within_bounds() {
         assert!(
             ProgressStyle::with_template(BAR).is_ok(),
@@ -218,6 +263,7 @@ mod tests {
         );
         let mut bars = Bars {
             steps: Steps::default(),
+            said: Said::default(),
             all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             bars: BTreeMap::new(),
         };

@@ -39,16 +39,27 @@ Example:
         #[arg(long)]
         dry_run: bool,
     },
-    /// Stop using a pool; nothing is lost, its copies have their originals
+    /// Stop using a pool: what other pools have room for moves there, the rest goes back to its home
     #[command(after_help = "\
-Example:
-  speedloader tiers disconnect meadowlark")]
+Examples:
+  speedloader tiers disconnect meadowlark
+  speedloader tiers disconnect meadowlark --dry-run
+  speedloader tiers disconnect meadowlark --wait")]
     Disconnect {
         /// The pool
         name: OsString,
         /// Do so although copies in it are being read
         #[arg(long)]
         force: bool,
+        /// Wait until they are not, and say who reads them
+        #[arg(long, conflicts_with = "force")]
+        wait: bool,
+        /// Move nothing to other pools
+        #[arg(long)]
+        no_move: bool,
+        /// Print what would move where and what would go back to its home, and do nothing
+        #[arg(long, conflicts_with_all = ["force", "wait", "no_move"])]
+        dry_run: bool,
     },
     /// Change how large a pool may become
     #[command(after_help = "\
@@ -81,9 +92,22 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
             name: pool,
             dry_run: false,
         }) => Command::TierConnect { name: name(&pool) },
-        Some(Action::Disconnect { name: pool, force }) => Command::TierDisconnect {
+        Some(Action::Disconnect {
+            name: pool,
+            dry_run: true,
+            ..
+        }) => return context.show_answer(Command::TierMoves { name: name(&pool) }),
+        Some(Action::Disconnect {
+            name: pool,
+            force,
+            wait,
+            no_move,
+            dry_run: false,
+        }) => Command::TierDisconnect {
             name: name(&pool),
             force,
+            wait,
+            no_move,
         },
         Some(Action::Resize {
             name: pool,

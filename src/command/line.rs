@@ -16,6 +16,7 @@ const VERBS: &[(&str, &str)] = &[
     ("tiers", "tiers"),
     ("steps", "steps POOL"),
     ("connect", "connect POOL"),
+    ("moves", "moves POOL"),
     ("disconnect", "disconnect POOL [force]"),
     ("resize", "resize POOL CAPACITY"),
     ("transfers", "transfers"),
@@ -85,14 +86,20 @@ fn parse_words(verb: &str, arguments: &[&str]) -> Result<Command, Message> {
         ("unpin", [name]) => Command::Unpin { name: own(name) },
         ("tiers", []) => Command::Tiers {},
         ("steps", [name]) => Command::TierSteps { name: own(name) },
+        ("moves", [name]) => Command::TierMoves { name: own(name) },
         ("connect", [name]) => Command::TierConnect { name: own(name) },
         ("disconnect", [name]) => Command::TierDisconnect {
             name: own(name),
             force: false,
+            wait: false,
+            // Nobody could be kept waiting for a copy.
+            no_move: true,
         },
         ("disconnect", [name, "force"]) => Command::TierDisconnect {
             name: own(name),
             force: true,
+            wait: false,
+            no_move: true,
         },
         ("resize", [name, capacity]) => Command::TierResize {
             name: own(name),

@@ -97,6 +97,9 @@ impl Coordinator {
             Reason::GivesBack(pool) => {
                 format!("{} gives memory back", self.pool_name(PoolId(pool.0)))
             }
+            Reason::PoolGoes(pool) => {
+                format!("{} is disconnected", self.pool_name(PoolId(pool.0)))
+            }
             other => other.to_string(),
         }
     }

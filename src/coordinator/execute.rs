@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 use speedloader_config::{Config, Effect, changes};
 use speedloader_fs::ids::TransferId;
 use speedloader_fs::seam::{NoSeam, Seam};
-use speedloader_policy::{ModelId, MoveKind, Outcome as Found, Refusal, TierId, Want, WantKind};
+use speedloader_policy::{
+    ModelId, MoveKind, Outcome as Found, Plan, Refusal, TierId, Want, WantKind,
+};
 
 use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
+use super::parting::Parting;
+use super::pause::{LOOK_INTERVAL, Pause};
 use super::settings::is_live;
 use super::{Cause, Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
@@ -22,8 +26,6 @@ use crate::view::{
     TransferState, TransferView, TransfersView, VersionView, View, WhichView,
 };
 
-/// How often a waiting command looks whether its client is still there.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a demotion waits for copies of its files to end.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last moments of a copy may take, after it serves.
@@ -42,40 +44,6 @@ const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 const DRAINING: &str = "its memory is free when the last reader lets go";
 
 type Progress<'a> = &'a mut dyn FnMut(View);
-
-/// The pauses of a command that waits: until something happens, the client leaves or the time is over.
-struct Pause<'a> {
-    coordinator: &'a Coordinator,
-    peer: &'a Peer,
-    until: Option<Instant>,
-    seen: u64,
-}
-
-impl<'a> Pause<'a> {
-    fn new(coordinator: &'a Coordinator, peer: &'a Peer, until: Option<Instant>) -> Self {
-        let events = coordinator.events.since(0).events;
-        Pause {
-            coordinator,
-            peer,
-            until,
-            seen: events.last().map_or(0, |event| event.seq),
-        }
-    }
-
-    /// Waits a moment; an error, with what is `late`, when waiting has no sense any more.
-    fn next(&mut self, late: &str) -> Result<(), Message> {
-        if self.until.is_some_and(|until| Instant::now() >= until) {
-            return Err(Message::new(Code::TimedOut, late)
-                .with_hint("speedloader transfers shows what is on its way"));
-        }
-        if self.peer.is_gone() {
-            return Err(Message::new(Code::Cancelled, "nobody waits any more"));
-        }
-        let heard = self.coordinator.events.wait_after(self.seen, LOOK_INTERVAL);
-        self.seen = heard.last().map_or(self.seen, |event| event.seq);
-        Ok(())
-    }
-}
 
 /// Adds the subjects that are not there yet.
 fn add_new(subjects: &mut Vec<Subject>, found: Vec<Subject>) {
@@ -130,7 +98,20 @@ impl Coordinator {
             })),
             Command::TierSteps { name } => self.tier_steps(&name),
             Command::TierConnect { name } => self.tier_connect(&name, progress),
-            Command::TierDisconnect { name, force } => self.tier_disconnect(&name, force, progress),
+            Command::TierMoves { name } => self.tier_moves(&name),
+            Command::TierDisconnect {
+                name,
+                force,
+                wait,
+                no_move,
+            } => {
+                let how = Parting {
+                    force,
+                    wait,
+                    no_move,
+                };
+                self.tier_disconnect(peer, &name, how, progress)
+            }
             Command::TierResize { name, capacity } => self.tier_resize(&name, &capacity),
             Command::Transfers {} => Ok(View::Transfers(TransfersView {
                 transfers: self.transfer_views(),
@@ -479,6 +460,11 @@ impl Coordinator {
                 "no pool is connected".to_owned(),
                 "speedloader tiers shows the pools, speedloader tiers connect NAME connects one",
             ),
+            Refusal::PoolClosed(id) => (
+                Code::Busy,
+                format!("{} is being disconnected, and takes nothing new", pool(id)),
+                "name another pool",
+            ),
             Refusal::RuleNever => (
                 Code::Pinned,
                 "is set to never by the configuration".to_owned(),
@@ -684,14 +670,15 @@ impl Coordinator {
 
     fn tier_disconnect(
         &self,
+        peer: &Peer,
         name: &str,
-        force: bool,
+        how: Parting,
         progress: Progress<'_>,
     ) -> Result<View, Message> {
         if let Some(remote) = self.remote_config(name) {
-            return self.disconnect_remote(name, &remote, force, progress);
+            return self.disconnect_remote(peer, name, &remote, how, progress);
         }
-        let free = self.disconnect_pool(name, force)?;
+        let (moved, free) = self.disconnect_pool(peer, name, how, progress)?;
         let (outcome, text) = match free {
             true => (Outcome::Done, "disconnected, its memory is free"),
             false => (
@@ -699,7 +686,25 @@ impl Coordinator {
                 "its memory is free when the last reader lets go",
             ),
         };
-        Ok(Coordinator::tier_moved(name, outcome, 0, text.to_owned()))
+        Ok(Coordinator::tier_gone(name, outcome, text, moved))
+    }
+
+    /// What became of a pool that was disconnected, and then what was `moved` out of it.
+    pub(super) fn tier_gone(
+        name: &str,
+        outcome: Outcome,
+        text: &str,
+        moved: Vec<MoveView>,
+    ) -> View {
+        let pool = MoveView {
+            name: name.to_owned(),
+            outcome,
+            pool: name.to_owned(),
+            text: text.to_owned(),
+            ..MoveView::default()
+        };
+        let moves = std::iter::once(pool).chain(moved).collect();
+        View::Moves(MovesView { moves })
     }
 
     fn tier_resize(&self, name: &str, capacity: &str) -> Result<View, Message> {
@@ -1053,6 +1058,16 @@ impl Coordinator {
 
     fn plan_view(&self) -> Result<View, Message> {
         let (plan, names) = self.dry_plan()?;
+        let moves = self.planned_views(&plan, &names);
+        Ok(View::Plan(PlanView { moves }))
+    }
+
+    /// The moves of a plan, for people.
+    pub(super) fn planned_views(
+        &self,
+        plan: &Plan,
+        names: &BTreeMap<ModelId, String>,
+    ) -> Vec<PlannedView> {
         let place = |tier: Option<TierId>| {
             tier.map_or_else(|| "home".to_owned(), |tier| self.pool_name(PoolId(tier.0)))
         };
@@ -1066,7 +1081,7 @@ impl Coordinator {
             bytes: step.bytes,
             planned: true,
             why: {
-                let reason = self.reason_text(&step.reason, &names);
+                let reason = self.reason_text(&step.reason, names);
                 match step.kind {
                     MoveKind::DropSpare => format!("the spare goes: {reason}"),
                     MoveKind::FallBack => format!("its spare serves, nothing is copied: {reason}"),
@@ -1074,8 +1089,6 @@ impl Coordinator {
                 }
             },
         };
-        Ok(View::Plan(PlanView {
-            moves: plan.moves.iter().map(row).collect(),
-        }))
+        plan.moves.iter().map(row).collect()
     }
 }

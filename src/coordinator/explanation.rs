@@ -148,6 +148,10 @@ impl Coordinator {
                 "one of its files has a writer, a lock, or a copy under way".to_owned(),
                 Some("wait until that is over"),
             ),
+            Refusal::InUse(_) => (
+                "one of its files is being read".to_owned(),
+                Some("wait until that is over"),
+            ),
             Refusal::UnderWay(id) => (format!("it is on its way to {}", pool(id)), None),
             Refusal::PinnedTo(id) => (format!("it is pinned to {}", pool(id)), None),
             Refusal::PoolClosed(id) => (

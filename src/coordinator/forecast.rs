@@ -55,7 +55,7 @@ impl Coordinator {
         let pool_bytes_per_sec = fastest
             .filter(|speed| *speed > 0)
             .unwrap_or(POOL_BYTES_PER_SEC);
-        let home_bytes_per_sec = self.history.view(COLD_BYTES_PER_SEC).home_bytes_per_sec;
+        let home_bytes_per_sec = self.history.home_bytes_per_sec(COLD_BYTES_PER_SEC);
         let footprint_bytes = trace.footprint_bytes();
         let point = |pool_bytes: u64| {
             let tiers = Tiers {

@@ -62,6 +62,11 @@ impl History {
         memory.home_bytes_per_sec = Some(known / 4 * 3 + bytes_per_sec / 4);
     }
 
+    /// What homes give, bytes a second; `assumed` as long as nothing was measured.
+    pub fn home_bytes_per_sec(&self, assumed: u64) -> u64 {
+        self.lock().home_bytes_per_sec.unwrap_or(assumed)
+    }
+
     /// A model was loaded; `assumed` is what a home gives as long as nothing was measured.
     pub fn loaded(&self, seen: Seen, assumed_bytes_per_sec: u64, now_ms: u64) {
         let mut memory = self.lock();

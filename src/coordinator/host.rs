@@ -5,12 +5,18 @@ use std::sync::{Arc, Weak};
 
 use speedloader_fs::copy::{CopyControl, FileSource, Source};
 use speedloader_fs::error::{ErrorKind, FsError, FsResult};
-use speedloader_fs::ids::FileId;
+use speedloader_fs::identity::Identity;
+use speedloader_fs::ids::{FileId, PoolId};
 use speedloader_fs::mover::{MoverHost, Refused, TransferState};
-use speedloader_fs::replica::Replica;
+use speedloader_fs::replica::{Lent, Replica};
 
+use super::moves::COLD_BYTES_PER_SEC;
 use super::{Coordinator, Errand, Wakeup};
 use crate::back_off::Counted;
+use crate::view::Level;
+
+/// What a replica is dropped with whose bytes are not what was verified.
+const DAMAGED: &str = "its bytes were not what was copied";
 
 /// The coordinator as the mover sees it; does not keep it alive.
 pub struct Host(pub Weak<Coordinator>);
@@ -35,7 +41,7 @@ impl Host {
 
 impl MoverHost for Host {
     fn open_source(&self, id: FileId) -> FsResult<Box<dyn Source>> {
-        let (coordinator, Errand { file, watch, .. }) = self.errand("promote", id)?;
+        let (coordinator, Errand { file, origin, .. }) = self.errand("promote", id)?;
         if file.with_live(|live| live.writers > 0) {
             return Err(FsError::new(
                 "promote",
@@ -48,10 +54,33 @@ impl MoverHost for Host {
         // What a header's reader has just had from the home comes from the page cache.
         let kept = coordinator.fs.first_loads().kept_blocks(id);
         let source = FileSource::new(opened).keeping(kept);
-        Ok(match watch {
-            Some(watch) => Box::new(Counted::new(source, watch)),
-            None => Box::new(source),
-        })
+        Ok(Box::new(Counted::new(source, origin)))
+    }
+
+    fn lend(&self, id: FileId, home: &Identity) -> Option<Lent> {
+        let (coordinator, Errand { file, origin, .. }) = self.errand("promote", id).ok()?;
+        let home_bytes_per_sec = coordinator.history.home_bytes_per_sec(COLD_BYTES_PER_SEC);
+        let lent = file.with_live(|live| {
+            let replica = live.serving()?;
+            let pool = replica.pool();
+            let is_faster = pool.is_memory() || pool.speed_bytes_per_sec() > home_bytes_per_sec;
+            is_faster.then(|| replica.lend(home))?
+        })?;
+        origin.borrow_from(lent.pool().id());
+        Some(lent)
+    }
+
+    fn damaged(&self, id: FileId, pool: PoolId) {
+        let Ok((coordinator, Errand { file, .. })) = self.errand("promote", id) else {
+            return;
+        };
+        coordinator.fs.drop_replicas(&file, Some(pool), DAMAGED);
+        let text = format!(
+            "its copy in {} was damaged, and is gone: the home is read",
+            coordinator.pool_name(pool)
+        );
+        let path = coordinator.shown_path(&file);
+        coordinator.events.add(Level::Error, "damaged", &path, text);
     }
 
     fn publish(&self, id: FileId, replica: Replica) -> Result<(), Refused> {

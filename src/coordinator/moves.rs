@@ -21,6 +21,7 @@ use speedloader_policy::{
 use super::cause::{Cause, Why};
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
+use crate::back_off::Origin;
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
 use crate::models::{ModelRef, family};
@@ -193,7 +194,7 @@ impl Coordinator {
                 capacity_bytes: usage.capacity_bytes.max(free),
                 free_bytes: free,
                 give_back_bytes: self.lock_memory().owed_bytes(pool.id()),
-                accepts: !pool.is_disconnected(),
+                accepts: !pool.is_disconnected() && !self.is_leaving(pool.id()),
             });
         }
         states
@@ -360,11 +361,33 @@ impl Coordinator {
         }
     }
 
+    /// What is served from the pool.
+    pub(super) fn subjects_in(&self, pool: PoolId) -> Vec<Subject> {
+        let serves = |file: &Arc<HomeFile>| {
+            let first = |live: &mut speedloader_fs::file::Live| {
+                live.replicas.first().map(|replica| replica.pool().id())
+            };
+            file.is_resident() && file.with_live(first) == Some(pool)
+        };
+        let mut subjects = self.everything(&self.world.fresh(), &[]);
+        subjects.retain(|subject| subject.files.iter().any(serves));
+        subjects
+    }
+
     /// The plan that would be made now, without carrying it out.
     pub(super) fn dry_plan(&self) -> Result<(Plan, BTreeMap<ModelId, String>), Message> {
-        let known = self.world.fresh();
         let (asked, wants) = self.warm_up_wants();
-        let everything = self.everything(&known, &asked);
+        self.dry_plan_for(&asked, wants)
+    }
+
+    /// The same for `wants`.
+    pub(super) fn dry_plan_for(
+        &self,
+        asked: &[Subject],
+        wants: Vec<Want>,
+    ) -> Result<(Plan, BTreeMap<ModelId, String>), Message> {
+        let known = self.world.fresh();
+        let everything = self.everything(&known, asked);
         let moves = self.lock_moves();
         let scene = self.scene(&moves, everything, wants);
         Ok((self.checked_plan(&moves, &scene)?, scene.names))
@@ -466,6 +489,7 @@ impl Coordinator {
         let watch = (why.cause != Cause::FirstLoad)
             .then(|| self.back_off.watch(file.attr().identity.dev))
             .flatten();
+        let origin = Arc::new(Origin::home(watch));
         let job = Job {
             file: file.id,
             label: path.to_string(),
@@ -474,17 +498,20 @@ impl Coordinator {
             pool,
             expected: expected.map(Digest::sha256),
             priority: why.cause.copy_priority(),
-            pace: watch.clone().map(|watch| watch as Arc<dyn Pace>),
+            pace: Some(Arc::clone(&origin) as Arc<dyn Pace>),
             path,
         };
         let id = mover.submit(job).map_err(|error| gone(&chain(&error)))?;
         moves.told.insert(file.id, why.clone());
+        // One that is under way already keeps its own.
+        let known = moves.errands.get(&id);
+        let origin = known.map_or(origin, |known| Arc::clone(&known.origin));
         let errand = Errand {
             why: why.clone(),
             writes: file.writes(),
             file: Arc::clone(file),
             leaves,
-            watch,
+            origin,
         };
         moves.errands.insert(id, errand);
         Ok(id)

@@ -1,7 +1,7 @@
 //! Connecting, resizing and disconnecting pools, and taking over what an earlier run left in them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use speedloader_config::{Bytes, HugePages, Pool as PoolConfig};
@@ -15,16 +15,15 @@ use speedloader_fs::tiered_fs::POOLS_MAX;
 use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
 use speedloader_fs::union::Found;
 
+use super::parting::Parting;
 use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
+use crate::control::Peer;
 use crate::machine;
-use crate::view::Level;
+use crate::view::{Level, MoveView, View};
 
 /// How long dropped spares may take until their memory is free.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
-
-/// So many files are named where there are more.
-const NAMED_MAX: usize = 5;
 
 /// How often it is looked again whether what drains has gone.
 const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -239,43 +238,39 @@ impl Coordinator {
         }
     }
 
-    /// Drops everything from a pool and lets it go. Without `force` only when nobody reads from it.
-    pub(super) fn disconnect_pool(&self, name: &str, force: bool) -> Result<bool, Message> {
+    /// Empties a pool and lets it go; what was moved, and whether nobody holds any of its memory any more.
+    pub(super) fn disconnect_pool(
+        &self,
+        peer: &Peer,
+        name: &str,
+        how: Parting,
+        progress: &mut dyn FnMut(View),
+    ) -> Result<(Vec<MoveView>, bool), Message> {
         let pool = self.pool_named(name)?;
-        if !force {
-            self.refuse_if_read(&pool)?;
-        }
+        let leaving = self.begin_leaving(&pool)?;
+        let moved = self.empty(peer, &pool, how, progress)?;
         self.remove_pool(&pool, "its pool is disconnected");
-        let done = self.release_pool(&pool);
+        drop(leaving);
+        if !how.force {
+            // Nobody reads: what was dropped is gone as soon as the drainer has looked.
+            self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
+        }
+        let mut done = self.release_pool(&pool);
+        if matches!(done, Ok(false)) {
+            let mut left = self.lock_left();
+            left.retain(|pool| pool.strong_count() > 0);
+            left.push(Arc::downgrade(&pool));
+            drop(left);
+            if how.wait {
+                // Somebody came in the last moment.
+                self.wait_drained(peer, &pool)?;
+                done = Ok(true);
+            }
+        }
         self.events
             .add(Level::Info, "pool", name, "disconnected".to_owned());
-        done.map_err(|error| failed(name, &error))
-    }
-
-    /// Refuses to take a pool away from who reads from it.
-    pub(super) fn refuse_if_read(&self, pool: &Arc<Pool>) -> Result<(), Message> {
-        let files = self.files_in(pool.id());
-        let read: Vec<String> = files
-            .iter()
-            .filter(|file| self.is_in_use(file, pool.id()))
-            .map(|file| {
-                self.fs
-                    .union()
-                    .path_of(file)
-                    .unwrap_or_default()
-                    .to_string()
-            })
-            .collect();
-        if read.is_empty() {
-            return Ok(());
-        }
-        let (name, open) = (pool.name(), read.len());
-        let named = read[..open.min(NAMED_MAX)].join(", ");
-        let text = format!("{name}: {open} of its replicas are being read: {named}");
-        Err(Message::new(Code::Busy, text).with_hint(
-            "end the engines that use them, or `--force`: readers keep what they have, and the \
-             memory is free when they let go",
-        ))
+        let is_free = done.map_err(|error| failed(name, &error))?;
+        Ok((moved, is_free))
     }
 
     /// Takes a pool out of use: nothing new is copied into it or read from it.
@@ -377,10 +372,12 @@ impl Coordinator {
 
     /// Lets go of all pools at the end: their memory is given back, or kept for the next run.
     pub fn release_pools(&self, keep: bool) {
-        for pool in self.pools() {
-            if keep {
-                continue;
-            }
+        if keep {
+            return;
+        }
+        let left: Vec<_> = std::mem::take(&mut *self.lock_left());
+        let left = left.iter().filter_map(Weak::upgrade);
+        for pool in self.pools().into_iter().chain(left) {
             for file in self.files_in(pool.id()) {
                 self.fs
                     .drop_replicas(&file, Some(pool.id()), "speedloader ends");

@@ -16,9 +16,12 @@ use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
 use speedloader_fs::replica::Replica;
 use speedloader_fs::seam::NoSeam;
 
+use super::parting::Parting;
+use super::pause::Pause;
 use super::remote_pages::Pages;
 use super::{Coordinator, chain, pools};
 use crate::command::{Code, Message};
+use crate::control::Peer;
 use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
 use crate::remote::wire::Secret;
@@ -40,6 +43,8 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the other machine may take to answer when we are about to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
+/// What is said of one that is gone.
+const GONE: &str = "disconnected, its memory is free";
 /// What comes after the steps of the remote room.
 const USE: &str = "use it as a pool";
 
@@ -407,15 +412,24 @@ impl Coordinator {
         Ok((pool, text))
     }
 
-    /// Takes a remote pool down. Without `force` only when nobody reads from it.
+    /// Takes a remote pool down.
     pub(super) fn disconnect_remote(
         &self,
+        peer: &Peer,
         name: &str,
         remote: &RemoteConfig,
-        force: bool,
+        how: Parting,
         progress: &mut dyn FnMut(View),
     ) -> Result<View, Message> {
         Self::need_root(name)?;
+        let connected = self.remotes.change(name, |state| state.pool.clone());
+        // From one that does not answer nothing is moved, and nobody waits for its readers. Before it is held, it
+        // is looked after.
+        let (mut leaving, mut moved) = (None, Vec::new());
+        if let Some(pool) = connected.filter(|pool| pool.reach() == Reach::Answers) {
+            leaving = Some(self.begin_leaving(&pool)?);
+            moved = self.empty(peer, &pool, how, progress)?;
+        }
         let held = self.hold(name)?;
         let (pool, is_silent) = self.remotes.change(name, |state| {
             state.retry = None;
@@ -427,9 +441,10 @@ impl Coordinator {
                 self.lose(name, remote);
                 false
             }
-            (Some(pool), false) => !self.empty_remote(&pool, force)?,
+            (Some(pool), false) => !self.drop_remote(&pool, how.force || how.wait)?,
             (None, _) => false,
         };
+        drop(leaving);
         if is_read {
             self.remotes.change(name, |state| {
                 state.state = TierState::Draining;
@@ -437,18 +452,36 @@ impl Coordinator {
             });
             drop(held);
             let _ = self.remote_wakeup.try_send(());
-            let text = "it goes when the last reader lets go".to_owned();
-            return Ok(Coordinator::tier_moved(name, Outcome::Draining, 0, text));
+            if how.wait && !how.force {
+                // Somebody came in the last moment.
+                self.wait_parted(peer, name)?;
+                return Ok(Coordinator::tier_gone(name, Outcome::Done, GONE, moved));
+            }
+            let text = "it goes when the last reader lets go";
+            return Ok(Coordinator::tier_gone(name, Outcome::Draining, text, moved));
         }
         self.take_down(name, remote, progress)?;
         drop(held);
-        let text = "disconnected, its memory is free".to_owned();
-        Ok(Coordinator::tier_moved(name, Outcome::Done, 0, text))
+        Ok(Coordinator::tier_gone(name, Outcome::Done, GONE, moved))
+    }
+
+    /// Waits until a remote pool that goes with its last reader has gone.
+    fn wait_parted(&self, peer: &Peer, name: &str) -> Result<(), Message> {
+        let mut pause = Pause::new(self, peer, None);
+        while self.remotes.change(name, |state| state.pool.is_some()) {
+            pause.next("")?;
+        }
+        let is_failed = |step: &&StepView| step.state == StepState::Failed;
+        let failed = self.remotes.change(name, |state| {
+            let failed = state.steps.iter().find(is_failed);
+            failed.map(|step| format!("{name}: cannot undo: {}: {}", step.step, step.text))
+        });
+        failed.map_or(Ok(()), |text| Err(Message::new(Code::Failed, text)))
     }
 
     /// Takes everything out of the pool; whether nothing of it is in use any more.
-    fn empty_remote(&self, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
-        let refusal = self.refuse_if_read(pool);
+    fn drop_remote(&self, pool: &Arc<Pool>, force: bool) -> Result<bool, Message> {
+        let refusal = self.refuse_if_read(pool, true);
         let is_read = refusal.is_err();
         if !force {
             refusal?;

@@ -413,9 +413,10 @@ impl Coordinator {
             Phase::Cancelled => (TransferState::Cancelled, None),
             Phase::Failed(error) => (TransferState::Failed, Some(super::chain(error.as_ref()))),
         };
-        let from = errand
-            .as_ref()
-            .map(|errand| self.fs.home_of(&errand.file).path());
+        let from = errand.as_ref().map(|errand| match errand.origin.pool() {
+            Some(pool) => self.pool_name(pool),
+            None => self.fs.home_of(&errand.file).path().display().to_string(),
+        });
         let progress = &transfer.progress;
         TransferView {
             id: transfer.id.0,
@@ -424,9 +425,7 @@ impl Coordinator {
                 .map(|e| escape(e.why.model.as_bytes()))
                 .unwrap_or_default(),
             file: transfer.label.clone(),
-            from: from
-                .map(|path| path.display().to_string())
-                .unwrap_or_default(),
+            from: from.unwrap_or_default(),
             to: self.pool_name(transfer.pool),
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,

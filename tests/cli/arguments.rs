@@ -63,6 +63,30 @@ fn every_verb_asks_its_command() {
             Command::TierDisconnect {
                 name: local(),
                 force: false,
+                wait: false,
+                no_move: false,
+            },
+        ),
+        (
+            &["tiers", "disconnect", "local", "--dry-run"],
+            Command::TierMoves { name: local() },
+        ),
+        (
+            &["tiers", "disconnect", "local", "--no-move"],
+            Command::TierDisconnect {
+                name: local(),
+                force: false,
+                wait: false,
+                no_move: true,
+            },
+        ),
+        (
+            &["tiers", "disconnect", "local", "--wait"],
+            Command::TierDisconnect {
+                name: local(),
+                force: false,
+                wait: true,
+                no_move: false,
             },
         ),
         (
@@ -70,6 +94,8 @@ fn every_verb_asks_its_command() {
             Command::TierDisconnect {
                 name: local(),
                 force: true,
+                wait: false,
+                no_move: false,
             },
         ),
         (

@@ -22,8 +22,16 @@ fn command() -> impl Strategy<Value = Command> {
         name().prop_map(|name| Command::Unpin { name }),
         Just(Command::Tiers {}),
         name().prop_map(|name| Command::TierSteps { name }),
+        name().prop_map(|name| Command::TierMoves { name }),
         name().prop_map(|name| Command::TierConnect { name }),
-        (name(), any::<bool>()).prop_map(|(name, force)| Command::TierDisconnect { name, force }),
+        (name(), any::<[bool; 3]>()).prop_map(|(name, [force, wait, no_move])| {
+            Command::TierDisconnect {
+                name,
+                force,
+                wait,
+                no_move,
+            }
+        }),
         (name(), name()).prop_map(|(name, capacity)| Command::TierResize { name, capacity }),
         Just(Command::Transfers {}),
         any::<u64>().prop_map(|id| Command::CancelTransfer { id }),

@@ -109,6 +109,14 @@ fn cases() -> Vec<Case> {
             None,
         ),
         case(
+            "tier-moves",
+            &["tiers", "disconnect", "local", "--dry-run"],
+            Some("moves local"),
+            "GET",
+            "/tiers/local/moves",
+            None,
+        ),
+        case(
             "tier-disconnect",
             &["tiers", "disconnect", "local", "--force"],
             Some("disconnect local force"),

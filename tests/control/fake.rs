@@ -153,12 +153,21 @@ impl Fake {
                     steps: vec![step],
                 })
             }
+            Command::TierMoves { name } => {
+                known_pool(&name)?;
+                View::Plan(PlanView::default())
+            }
             Command::TierConnect { name } | Command::TierResize { name, .. } => {
                 moves(&[known_pool(&name)?], &name, Outcome::Done)
             }
-            Command::TierDisconnect { name, force } => {
+            Command::TierDisconnect {
+                name,
+                force,
+                wait,
+                no_move: _,
+            } => {
                 known_pool(&name)?;
-                if !force {
+                if !force && !wait {
                     let text = format!("copies in `{name}` are being read");
                     return Err(Message::new(Code::Busy, text).with_hint("wait, or use --force"));
                 }

@@ -185,6 +185,8 @@ fn a_spare_is_taken_over_after_a_crash_and_never_outlives_a_change() {
     mount.call(Command::TierDisconnect {
         name: "fast".to_owned(),
         force: false,
+        wait: false,
+        no_move: false,
     });
     assert!(is_at(&mount, "b", &["slow"]));
     check(&mount, "b", 2);

@@ -106,6 +106,16 @@ impl CopyControl {
         self
     }
 
+    /// For a copy that begins again, as this one was slowed down and waited for.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        CopyControl {
+            pace: self.pace.clone(),
+            urgent: AtomicBool::new(self.urgent.load(Ordering::SeqCst)),
+            ..CopyControl::default()
+        }
+    }
+
     /// From now on `on_range` is called by a copying thread for each finished chunk; it must not
     /// wait. There is one: a second is not heard.
     pub fn set_on_range(&self, on_range: impl Fn(Range<u64>) + Send + Sync + 'static) {

@@ -1,16 +1,18 @@
-//! What is copied: a trait, which is also where tests inject faults, and a file of a home.
+//! What is copied: a trait, which is also where tests inject faults, a file, and a replica in place of its home.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Advice;
 
 use crate::errno;
 use crate::identity::Identity;
-use crate::pool::reopen_direct;
+use crate::pool::{Reach, reopen_direct};
+use crate::replica::Lent;
 use crate::sys::map::PAGE_BYTES;
 
 /// A file that can be read at any offset by several threads.
@@ -36,7 +38,7 @@ pub const KEPT_BLOCK_BYTES: u64 = 256 << 10;
 /// An open file, read by direct I/O where its file system can.
 #[derive(Debug)]
 pub struct FileSource {
-    file: File,
+    file: Arc<File>,
     direct: Option<File>,
     direct_refused: AtomicBool,
     kept: HashSet<u64>,
@@ -45,7 +47,8 @@ pub struct FileSource {
 impl FileSource {
     /// Takes a file that is open for reading. It is opened a second time for direct I/O, through
     /// the same mount; where that is refused all is read through the page cache.
-    pub fn new(file: File) -> Self {
+    pub fn new(file: impl Into<Arc<File>>) -> Self {
+        let file = file.into();
         FileSource {
             direct: reopen_direct(&file, false),
             file,
@@ -60,7 +63,7 @@ impl FileSource {
     pub fn keeping(mut self, kept: HashSet<u64>) -> Self {
         if !kept.is_empty() {
             // What is gone from there is read as it is asked for.
-            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
+            let _ = rustix::fs::fadvise(&*self.file, 0, None, Advice::Random);
         }
         self.kept = kept;
         self
@@ -69,7 +72,7 @@ impl FileSource {
     /// The same without direct I/O.
     pub fn buffered(file: File) -> Self {
         FileSource {
-            file,
+            file: Arc::new(file),
             direct: None,
             direct_refused: AtomicBool::new(true),
             kept: HashSet::new(),
@@ -84,7 +87,7 @@ impl FileSource {
 
 impl Source for FileSource {
     fn identity(&self) -> io::Result<Identity> {
-        Identity::of_fd(&self.file)
+        Identity::of_fd(&*self.file)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -106,5 +109,62 @@ impl Source for FileSource {
             }
         }
         self.file.read_at(bytes, offset)
+    }
+}
+
+/// A home whose bytes come from a replica, as long as that can be read: what fails there is read from the home,
+/// and everything after it. Whether the file is still the same is asked of the home alone.
+pub struct LentSource {
+    home: Arc<dyn Source>,
+    replica: FileSource,
+    is_given_up: AtomicBool,
+    // Given back last.
+    lent: Lent,
+}
+
+impl LentSource {
+    /// Reads `lent` in place of `home`.
+    pub fn new(home: Arc<dyn Source>, lent: Lent) -> Self {
+        LentSource {
+            home,
+            replica: FileSource::new(lent.shared_file()),
+            is_given_up: AtomicBool::new(false),
+            lent,
+        }
+    }
+
+    /// What the replica has; `None` when the home is to be asked. A pool that does not answer is not asked: the
+    /// home may.
+    fn read_lent(&self, bytes: &mut [u8], offset: u64) -> Option<io::Result<usize>> {
+        let pool = self.lent.pool();
+        if self.is_given_up.load(Ordering::Relaxed) || pool.reach() != Reach::Answers {
+            return None;
+        }
+        let step = pool.step("copy.lent");
+        let why = match step.map(|()| self.replica.read_at(bytes, offset)) {
+            // Nobody asks beyond the end of the file: less than that is less than was verified.
+            Ok(Ok(0)) => "it is too short".to_owned(),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::Interrupted => error.to_string(),
+            Ok(came) => return Some(came),
+            Err(error) => error.to_string(),
+        };
+        if !self.is_given_up.swap(true, Ordering::Relaxed) {
+            let pool = pool.name();
+            tracing::warn!(pool, offset, why, "a replica cannot be read: its home is");
+        }
+        None
+    }
+}
+
+impl Source for LentSource {
+    fn identity(&self) -> io::Result<Identity> {
+        self.home.identity()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.read_lent(bytes, offset) {
+            Some(came) => came,
+            None => self.home.read_at(bytes, offset),
+        }
     }
 }

@@ -111,6 +111,16 @@ impl Queue {
         ids.into_iter().filter_map(|id| self.control(id)).collect()
     }
 
+    /// A running transfer begins again; `None` when somebody has ended it.
+    pub(super) fn renew(&mut self, id: TransferId) -> Option<Arc<CopyControl>> {
+        let transfer = self.active.get_mut(&id)?;
+        if transfer.control.is_cancelled() {
+            return None;
+        }
+        transfer.control = Arc::new(transfer.control.renewed());
+        Some(Arc::clone(&transfer.control))
+    }
+
     /// Number of transfers that wait while somebody waits for them.
     pub(super) fn urgent(&self) -> usize {
         let urgent = |waiting: &&(Reverse<i32>, TransferId)| waiting.0 == Reverse(URGENT);

@@ -229,6 +229,13 @@ pub const ROUTES: &[Route] = &[
         NAME,
         "Set a configured pool up.",
     ),
+    get(
+        "/tiers/{name}/moves",
+        "tier-moves",
+        "plan",
+        NAME,
+        "What would become of what a pool holds if it were disconnected.",
+    ),
     post(
         "/tiers/{name}/disconnect",
         "tier-disconnect",

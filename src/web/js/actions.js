@@ -1,7 +1,7 @@
 // What can be done to models and pools. Each says beforehand what will move, and goes on by what the daemon answers.
 
 import { btn, bullets, h, para, quiet, table } from "./dom.js";
-import { post, remove } from "./api.js";
+import { get, post, remove } from "./api.js";
 import { cancel, change, close, dialog, toast } from "./dialogs.js";
 import { duration, gib, plural, size, when } from "./text.js";
 import { account, isUp, pools, poolOf, poolsOf, readTime, sum, transfersOf } from "./state.js";
@@ -114,25 +114,28 @@ export const connect = (pool) => change(async () => {
   toast(`${pool.name} is connected.`);
 });
 
-export function disconnect(pool) {
+export async function disconnect(pool) {
+  const path = `/tiers/${encodeURIComponent(pool.name)}`;
+  const plan = await get(`${path}/moves`).catch(() => ({ moves: [] }));
+  const to = (m) => plan.moves.find((row) => row.model === m.name && row.from === pool.name)?.to || "home";
   const { held, spare, arrivals } = account(pool);
   const all = [...held, ...spare].sort((a, b) => b.heat - a.heat);
   const open = all.filter((m) => m.open > 0);
   const pins = all.filter((m) => m.pinned === pool.name);
   const go = () => change(async () => {
-    const answer = moved(await post(`/tiers/${encodeURIComponent(pool.name)}/disconnect`, { force: open.length > 0 }));
+    const answer = moved(await post(`${path}/disconnect`, { force: open.length > 0 }));
     toast(`${pool.name}: ${answer.text}.`, "Connect again", () => connect(pool));
   });
   const bytes = sum(all, (m) => m.resident_bytes[pool.name]);
   return dialog(`Disconnect ${pool.name}?`, [
-    para(`${plural(all.length, "model")} (${size(bytes)}) will be demoted. Their originals stay in their homes; only copies are dropped.`),
+    para(`${plural(all.length, "model")} (${size(bytes)}): what other pools have room for moves there, the rest is demoted. Originals stay in their homes.`),
     bullets([
       open.length && `${plural(open.length, "model is", "models are")} open. The memory comes back only when the last reader closes them; until then they drain and are read from here.`,
       pins.length && `${plural(pins.length, "pin")} to ${pool.name} will wait for it to be connected again.`,
       arrivals.length && `${plural(arrivals.length, "running transfer")} into it will be cancelled.`,
     ]),
     all.length > 0 && list(all, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_bytes[pool.name]), "num"],
-      ["State", (m) => (m.open ? "open" : m.pinned ? "pinned" : ""), ""],
-      ["Load time", (m) => `${duration(readTime(m.size_bytes, pool))} → ${duration(readTime(m.size_bytes))}`, "num"]]),
-  ], [cancel("Keep connected"), btn(`Demote ${all.length} and disconnect`, () => { close(); go(); }, "main")]);
+      ["State", (m) => (m.open ? "open" : m.pinned ? "pinned" : ""), ""], ["Goes to", to, ""],
+      ["Load time", (m) => `${duration(readTime(m.size_bytes, pool))} → ${duration(readTime(m.size_bytes, poolOf(to(m))))}`, "num"]]),
+  ], [cancel("Keep connected"), btn("Empty and disconnect", () => { close(); go(); }, "main")]);
 }
