@@ -3,12 +3,9 @@
 Bricks and clients are the real programs, given their volume files by hand: the management daemon
 would write below /var/lib/glusterd and want a name of this machine that is not loopback.
 """
-import os
 import pathlib
-import signal
-import socket
-import subprocess
-import time
+
+from processes import Processes, await_that, begin, free_port, listens, mounted
 
 BRICK = """\
 volume posix
@@ -81,44 +78,17 @@ volume md-cache
 end-volume
 """
 BRICKS = (1, 2)
-# Longest wait for anything that has no reason to hang, in seconds.
-PATIENCE_S = 60
 
 
-def await_that(what, holds):
-    """Returns when `holds()` is true; that it never is is an error."""
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {PATIENCE_S} s")
-        time.sleep(0.05)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def mounted():
-    """Mount points of this process, the latest first."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as table:
-        return [line.split()[4] for line in table][::-1]
-
-
-class Store:
-    NAME = "GlusterFS"
+class Store(Processes):
+    NAME = "GlusterFS, two replicated bricks"
+    # So exact its times of change are, in nanoseconds.
+    TIMES_NS = 1
+    REPLICATED = True
 
     def __init__(self, site):
-        self.site = pathlib.Path(site)
+        super().__init__(site)
         self.ports = {number: free_port() for number in BRICKS}
-        self.bricks, self.clients = {}, {}
-        self.site.mkdir(parents=True)
         for number in BRICKS:
             # The index wants the directory above its own to be there before the brick makes it.
             (self.site / f"brick-{number}/.glusterfs").mkdir(mode=0o700, parents=True)
@@ -127,41 +97,29 @@ class Store:
         connections = (CONNECTION.format(number=n, port=self.ports[n]) for n in BRICKS)
         (self.site / "client.vol").write_text("".join(connections) + CLIENT)
 
-    # --- bricks ---------------------------------------------------------------------------------
-
     def start(self, *numbers):
         for number in numbers or BRICKS:
-            self.bricks[number] = subprocess.Popen(
-                ["glusterfsd", "-N", "-f", self.site / f"brick-{number}.vol",
-                 "-l", self.site / f"brick-{number}.log"],
-                stdin=subprocess.DEVNULL, start_new_session=True)
+            self.servers[number] = begin(
+                "glusterfsd", "-N", "-f", self.site / f"brick-{number}.vol",
+                "-l", self.site / f"brick-{number}.log")
         for number in numbers or BRICKS:
             await_that(f"brick {number}", lambda n=number: listens(self.ports[n]))
 
-    def kill(self, *numbers):
-        for number in numbers or BRICKS:
-            self.bricks[number].kill()
-            self.bricks.pop(number).wait()
+    def mount(self, where):
+        """As speedloader's host does."""
+        self.begin_client(where, "--read-only")
 
-    def signal(self, what):
-        for brick in self.bricks.values():
-            brick.send_signal(what)
+    def another_client(self, where):
+        """A directory in which another machine sees the store, and writes to it."""
+        self.begin_client(where)
+        return where
 
-    def stop(self):
-        self.signal(signal.SIGSTOP)
-
-    def go_on(self):
-        self.signal(signal.SIGCONT)
-
-    # --- clients --------------------------------------------------------------------------------
-
-    def mount(self, where, read_only):
+    def begin_client(self, where, *options):
         where = pathlib.Path(where)
         where.mkdir(exist_ok=True)
-        self.clients[where] = subprocess.Popen(
-            ["glusterfs", "-N", *(["--read-only"] if read_only else []), "-f", self.site / "client.vol",
-             "-l", self.site / f"client-{where.name}.log", where],
-            stdin=subprocess.DEVNULL, start_new_session=True)
+        self.clients[where] = begin(
+            "glusterfs", "-N", *options, "-f", self.site / "client.vol",
+            "-l", self.site / f"client-{where.name}.log", where)
         await_that(f"the mount {where}", lambda: str(where) in mounted())
         await_that(f"its connections, {where}", lambda: self.connected(where))
 
@@ -175,28 +133,3 @@ class Store:
     def await_connections(self):
         for where in self.clients:
             await_that(f"the connections of {where}", lambda w=where: self.connected(w))
-
-    def kill_client(self, where):
-        """Its mount stays, with nobody behind."""
-        client = self.clients.pop(pathlib.Path(where))
-        client.kill()
-        client.wait()
-
-    def unmount(self, where):
-        subprocess.run(["umount", "-l", where], check=True)
-
-    # --- the end --------------------------------------------------------------------------------
-
-    def end(self):
-        """Whatever state it is in; nothing of ours stays."""
-        for client in self.clients.values():
-            client.kill()
-        for brick in self.bricks.values():
-            brick.kill()
-        for process in [*self.clients.values(), *self.bricks.values()]:
-            process.wait()
-        self.clients, self.bricks = {}, {}
-        for where in mounted():
-            if where.startswith(f"{self.site.parent}{os.sep}"):
-                # Those of our daemon end with it.
-                subprocess.run(["umount", "-l", where], check=False, stderr=subprocess.DEVNULL)
