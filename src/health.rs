@@ -5,6 +5,7 @@
 mod daemon;
 mod system;
 mod homes;
+mod remotes;
 mod replicas;
 
 use std::fs;
@@ -146,6 +147,13 @@ pub const CHECKS: &[&str] = &[
     "dangling-manifest",
     "missing-part",
     "replica-differs",
+    "ssh-missing",
+    "mkfs-missing",
+    "ssh-key-refused",
+    "nvme-module-missing",
+    "pool-lost",
+    "connection-left",
+    "pool-left",
 ];
 
 /// Makes all checks; the worst findings come first.
@@ -154,6 +162,7 @@ pub fn examine(scene: &Scene) -> Vec<Finding> {
     daemon::check(scene, &mut findings);
     system::check(scene, &mut findings);
     homes::check(scene, &mut findings);
+    remotes::check(scene, &mut findings);
     replicas::check(scene, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings

@@ -29,6 +29,14 @@ use connect::{Connection, HostIdentity, Namespace, NvmeHost};
 use volume::{Claim, Content};
 use wire::{Export, Fabric, Offer, Request, Secret, TargetState};
 
+/// Where remote pools are mounted, beside the local ones.
+pub const MOUNTS: &str = "/run/speedloader/pools";
+
+/// The name of a remote pool's NVMe subsystem.
+pub fn nqn_of(name: &str, remote: &speedloader_config::Remote) -> String {
+    format!("{}:{name}", remote.nqn_prefix.as_str())
+}
+
 /// How long a file system may still be in use for a moment after its last reader has gone.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -230,7 +230,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s h -l he
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l trace -d 'The trace [default: what the daemon has logged]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l pool -d 'Sizes of the pool in local RAM, to be compared' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l more -d 'Compare each size also with so much more: what would it buy?' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l remote -d 'Size of a pool in another host\'s RAM beside it' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l remote -d 'A pool in another host\'s RAM beside it, without @RATE as fast as --bandwidth says; may be repeated' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l policy -d 'Policies to be compared; `auto` is speedloader\'s own' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l bandwidth -d 'What the tiers give' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l moves -d 'Whether a promotion happens while the load reads anyway, or is a copy of its own' -r -f -a "while-reading\t''

@@ -88,6 +88,28 @@ pub fn is_interrupted(error: Errno) -> bool {
     error == Errno::INTR
 }
 
+/// Whether it is a file system that cannot say what a name is, rather than one that says there is none.
+pub fn is_no_answer(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::IO
+            | Errno::NOTCONN
+            | Errno::CONNABORTED
+            | Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::TIMEDOUT
+            | Errno::SHUTDOWN
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+            | Errno::REMOTEIO
+            | Errno::AGAIN
+            | Errno::INTR
+            | Errno::NOMEM
+    )
+}
+
 /// Whether a lease was refused because somebody else has the file open or mapped.
 pub fn lease_refused(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())

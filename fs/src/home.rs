@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatVfs, StatxFlags, fstat, openat2,
@@ -16,6 +17,7 @@ use rustix::fs::{
 };
 
 use crate::attr::{Attr, Kind};
+use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::ids::HomeId;
 use crate::rel_path::{RelPath, check_name};
@@ -35,7 +37,8 @@ pub enum Watch {
 pub struct Home {
     id: HomeId,
     path: PathBuf,
-    root: OwnedFd,
+    /// Another one when another file system is mounted there.
+    root: RwLock<Arc<OwnedFd>>,
     watch: Watch,
     read_only_mount: bool,
 }
@@ -59,27 +62,59 @@ impl Home {
     /// When `path` is not a directory that we may open.
     pub fn open_cold(id: HomeId, path: &Path, watch: Watch) -> FsResult<Home> {
         let mut home = Home::open(id, path, watch)?;
-        if let Ok(clone) = sys::mount::read_only_clone(&home.root) {
-            home.root = clone;
+        if let Ok(clone) = sys::mount::read_only_clone(&home.root()) {
+            home.set_root(clone);
             home.read_only_mount = true;
         }
         Ok(home)
     }
 
     fn open(id: HomeId, path: &Path, watch: Watch) -> FsResult<Home> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| {
-            let mut error = FsError::new("open directory", ErrorKind::Io(errno.into()));
-            error.path = path.display().to_string();
-            error
-        })?;
         Ok(Home {
             id,
             path: path.to_owned(),
-            root,
+            root: RwLock::new(Arc::new(open_root(path)?)),
             watch,
             read_only_mount: false,
         })
+    }
+
+    fn root(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_root(&self, root: OwnedFd) {
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(root);
+    }
+
+    /// Goes over to the file system that is mounted at the home's path now, if it is another one: its
+    /// client died and was mounted again, or was mounted late. An empty one is not believed: a mount
+    /// that is gone leaves an empty directory. Gives whether it is another one. May hang as the home may.
+    ///
+    /// # Errors
+    /// What keeps us from looking, or from protecting the new one as the old one was. The old one stays.
+    pub fn follow_mount(&self) -> FsResult<bool> {
+        let failed = |errno| FsError::io("open directory", &RelPath::root(), errno);
+        let mut root = open_root(&self.path)?;
+        if self.device().ok() == Some(device_of(&root)?) {
+            return Ok(false);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = rustix::fs::openat(&root, ".", flags, Mode::empty()).map_err(failed)?;
+        let is_name = |name: &[u8]| name != b"." && name != b"..";
+        let mut holds_something = false;
+        for entry in Dir::new(readable).map_err(failed)? {
+            holds_something |= is_name(entry.map_err(failed)?.file_name().to_bytes());
+        }
+        if !holds_something {
+            return Ok(false);
+        }
+        if self.read_only_mount {
+            root = sys::mount::read_only_clone(&root)
+                .map_err(|error| FsError::new("clone the mount", ErrorKind::Io(error)))?;
+        }
+        self.set_root(root);
+        Ok(true)
     }
 
     /// Its place in the order of precedence.
@@ -107,10 +142,7 @@ impl Home {
     /// # Errors
     /// The kernel's answer.
     pub fn device(&self) -> FsResult<u64> {
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let stat = rustix::fs::statx(&self.root, "", flags, StatxFlags::empty())
-            .map_err(|errno| FsError::io("stat", &RelPath::root(), errno))?;
-        Ok(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
+        device_of(&self.root())
     }
 
     /// Whether the kernel itself refuses writes through us.
@@ -120,7 +152,7 @@ impl Home {
 
     fn beneath(&self, path: &RelPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         openat2(
-            &self.root,
+            self.root(),
             path.as_os_str(),
             flags | OFlags::CLOEXEC,
             Mode::empty(),
@@ -166,7 +198,7 @@ impl Home {
     pub fn directory(&self, path: &RelPath) -> FsResult<OwnedFd> {
         if path.is_root() {
             return self
-                .root
+                .root()
                 .try_clone()
                 .map_err(|error| FsError::io("open directory", path, error));
         }
@@ -212,23 +244,24 @@ impl Home {
     ///
     /// # Errors
     /// The kernel's answer to opening or reading the directory itself.
-    pub fn list(&self, path: &RelPath) -> FsResult<Vec<Listed>> {
+    pub fn list(&self, path: &RelPath) -> FsResult<Listing> {
         let failed = |errno| FsError::io("list", path, errno);
         let directory = self
             .beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(failed)?;
-        let mut listed = Vec::new();
+        let mut listing = Listing::default();
         for entry in Dir::read_from(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if check_name(name).is_err() {
                 continue;
             }
-            if let Some(found) = look_at(directory.as_fd(), OsStr::from_bytes(name)) {
-                listed.push(found);
+            match look_at(directory.as_fd(), OsStr::from_bytes(name)) {
+                Ok(found) => listing.found.extend(found),
+                Err(_) => listing.unanswered.push(name.to_owned()),
             }
         }
-        Ok(listed)
+        Ok(listing)
     }
 
     /// Makes the names of a directory durable.
@@ -246,10 +279,11 @@ impl Home {
     /// What one name of a directory is now; `None` when it does not exist.
     ///
     /// # Errors
-    /// The kernel's answer to opening the directory, other than that it does not exist.
+    /// The kernel's answer, other than that it does not exist.
     pub fn look_up(&self, directory: &RelPath, name: &[u8]) -> FsResult<Option<Listed>> {
         match self.directory(directory) {
-            Ok(fd) => Ok(look_at(fd.as_fd(), OsStr::from_bytes(name))),
+            Ok(fd) => look_at(fd.as_fd(), OsStr::from_bytes(name))
+                .map_err(|errno| FsError::io("look up", directory, errno)),
             Err(FsError {
                 kind: ErrorKind::Io(error),
                 ..
@@ -270,18 +304,49 @@ pub struct Listed {
     pub target: Option<Box<[u8]>>,
 }
 
-fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> Option<Listed> {
-    let stat: Stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let attr = Attr::of(&stat);
-    let target = match attr.kind {
-        Kind::Symlink => Some(link_target(directory, name).ok()?.into_boxed_slice()),
-        _ => None,
-    };
-    Some(Listed {
-        name: name.as_bytes().to_vec(),
-        attr,
-        target,
+/// A directory of a home as it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// What it holds.
+    pub found: Vec<Listed>,
+    /// Names that it holds too, of which the file system did not say what they are.
+    pub unanswered: Vec<Vec<u8>>,
+}
+
+fn open_root(path: &Path) -> FsResult<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| {
+        let mut error = FsError::new("open directory", ErrorKind::Io(errno.into()));
+        error.path = path.display().to_string();
+        error
     })
+}
+
+fn device_of(root: &OwnedFd) -> FsResult<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(root, "", flags, StatxFlags::empty())
+        .map_err(|errno| FsError::io("stat", &RelPath::root(), errno))?;
+    Ok(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
+}
+
+/// What a name is; `None`: nothing, or nothing that we may look at. A store that does not answer has
+/// not said that the file is gone: that is the error.
+fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Listed>> {
+    let looked = || {
+        let stat: Stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let attr = Attr::of(&stat);
+        let target = match attr.kind {
+            Kind::Symlink => Some(link_target(directory, name)?.into_boxed_slice()),
+            _ => None,
+        };
+        let name = name.as_bytes().to_vec();
+        Ok(Listed { name, attr, target })
+    };
+    match looked() {
+        Ok(listed) => Ok(Some(listed)),
+        Err(errno) if errno::is_no_answer(errno) => Err(errno),
+        Err(_) => Ok(None),
+    }
 }
 
 fn link_target(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
@@ -307,4 +372,38 @@ pub fn reopen(anchor: &OwnedFd, write: bool) -> std::io::Result<File> {
         flags,
         Mode::empty(),
     )?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_system_in_its_place_is_taken_unless_it_is_empty() {
+        let one = tempfile::tempdir().expect("made");
+        let two = tempfile::tempdir_in("/dev/shm").expect("made");
+        let place = one.path().join("place");
+        let lead_to = |target: &Path| {
+            let _ = std::fs::remove_file(&place);
+            std::os::unix::fs::symlink(target, &place).expect("linked");
+        };
+        lead_to(one.path());
+        let home = Home::open_cold(HomeId(1), &place, Watch::Rescan).expect("opened");
+        let device = home.device().expect("known");
+        assert!(!home.follow_mount().expect("looked"));
+        lead_to(two.path());
+        let other = device_of(&open_root(two.path()).expect("opened")).expect("known");
+        if other == device {
+            // Everything is on one file system here.
+            return;
+        }
+        assert!(!home.follow_mount().expect("looked"), "it is empty");
+        std::fs::write(two.path().join("model"), "x").expect("written");
+        assert!(home.follow_mount().expect("looked"));
+        assert_eq!(home.device().expect("known"), other);
+        assert_eq!(home.list(&RelPath::root()).expect("listed").found.len(), 1);
+        std::fs::remove_file(&place).expect("removed");
+        home.follow_mount().expect_err("nothing is there");
+        assert_eq!(home.device().expect("known"), other, "the old one stays");
+    }
 }

@@ -471,10 +471,13 @@ impl Union {
             |path| home.list(path),
             |tree, found, changes| {
                 let mut gone = tree.names_of(directory, home.id());
-                for entry in found {
+                for entry in found.found {
                     let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
                     gone.remove(&name);
                     self.set(tree, directory, &name, home.id(), Some(entry), changes);
+                }
+                for name in found.unanswered {
+                    gone.remove(name.as_slice());
                 }
                 for name in gone {
                     self.set(tree, directory, &name, home.id(), None, changes);

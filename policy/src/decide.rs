@@ -175,18 +175,21 @@ fn climb<P: Pools>(
     }
     let need_bytes = pools.need_bytes(object, rank);
     let mut chosen = pools.victims(rank, need_bytes, rule.split, object)?;
-    let below = pools.secs_per_byte(Some(rank + 1));
-    let gain_per_byte = pools.secs_per_byte(Some(held)) - pools.secs_per_byte(Some(rank));
-    let loss_per_byte = below - pools.secs_per_byte(Some(rank));
-    let price_per_byte = |victim| {
-        let copied = rule.priced && pools.spare(victim).is_none();
-        if copied { below } else { 0.0 }
-    };
+    let here = pools.secs_per_byte(Some(rank));
+    let gain_per_byte = pools.secs_per_byte(Some(held)) - here;
     let worth = pools.index(object, rule.split) * need_bytes as f64 * gain_per_byte;
     let lost: f64 = chosen
         .iter()
-        .map(|&(v, bytes)| {
-            (pools.index(v, rule.split) * loss_per_byte + price_per_byte(v)) * bytes as f64
+        .map(|&(victim, bytes)| {
+            let spare = pools.spare(victim).filter(|&r| r > rank);
+            // The next pool with room, at the latest where the climber leaves some.
+            let to = spare
+                .or_else(|| (rank + 1..held).find(|&r| has_room_for_victim(pools, victim, r)))
+                .unwrap_or(held);
+            let there = pools.secs_per_byte(Some(to));
+            let copied = rule.priced && spare.is_none();
+            let price = if copied { there } else { 0.0 };
+            (pools.index(victim, rule.split) * (there - here) + price) * bytes as f64
         })
         .sum();
     if worth <= lost && !rule.always {
@@ -204,6 +207,11 @@ fn climb<P: Pools>(
     Some((worth, lost))
 }
 
+fn has_room_for_victim<P: Pools>(pools: &P, victim: P::Object, rank: usize) -> bool {
+    let bytes = pools.keep_bytes(victim, rank);
+    bytes.is_some_and(|bytes| bytes <= pools.free_bytes(rank))
+}
+
 /// Those that need not be copied go before the room of their spares is used for others.
 pub fn spares_first<P: Pools>(pools: &P, victims: &mut [(P::Object, u64)]) {
     victims.sort_by_key(|&(victim, _)| pools.spare(victim).is_none());
@@ -211,16 +219,11 @@ pub fn spares_first<P: Pools>(pools: &P, victims: &mut [(P::Object, u64)]) {
 
 /// The pool slower than `rank` that a victim has a spare in, or the next one with room for it.
 pub fn room_below<P: Pools>(pools: &P, victim: P::Object, rank: usize) -> Option<usize> {
-    let fits = |r: usize| {
-        pools
-            .keep_bytes(victim, r)
-            .is_some_and(|b| b <= pools.free_bytes(r))
-    };
     let spare = pools.spare(victim).filter(|&r| r > rank);
     spare
         .into_iter()
         .chain(rank + 1..pools.count())
-        .find(|&r| fits(r))
+        .find(|&r| has_room_for_victim(pools, victim, r))
 }
 
 /// Where a victim from `rank` goes: the next slower pool with room, or one where it is worth more

@@ -21,7 +21,7 @@ pub enum Moves {
 }
 
 /// Sums over a replay.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Loads.
     pub loads: u64,
@@ -31,6 +31,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes of loads served by any pool.
     pub hit_bytes: u64,
+    /// Of these, those of each pool, fastest first; pools that never served may be missing at the end.
+    pub pool_bytes: Vec<u64>,
     /// Bytes put into pools, moved up, or demoted.
     pub moved_bytes: u64,
     /// Load time with moves, seconds.
@@ -51,9 +53,12 @@ impl Totals {
     pub(crate) fn add(&mut self, bytes: u64, served: Served, tiers: &Tiers, moves: Moves) {
         self.loads += 1;
         self.bytes += bytes;
-        if served.rank.is_some() {
+        if let Some(rank) = served.rank {
             self.hits += 1;
             self.hit_bytes += bytes;
+            self.pool_bytes
+                .resize(self.pool_bytes.len().max(rank + 1), 0);
+            self.pool_bytes[rank] += bytes;
         }
         self.moved_bytes += served.promoted_bytes + served.demoted_bytes;
         let secs_per_byte = tiers.secs_per_byte(served.rank);
@@ -104,7 +109,7 @@ impl Replay {
 
     /// Sums so far.
     pub fn totals(&self) -> Totals {
-        self.totals
+        self.totals.clone()
     }
 
     /// What was learned so far.

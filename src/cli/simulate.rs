@@ -13,13 +13,13 @@ use clap::Args;
 use serde::Serialize;
 use speedloader_config::Bytes;
 use speedloader_policy::{
-    BASELINES, BaselineKind, Moves, Params, TierId, Tiers, Totals, load_time_bound_secs, replay,
-    replay_baseline,
+    BASELINES, BaselineKind, Moves, POOLS_MAX, Params, TierId, Tiers, Totals, load_time_bound_secs,
+    replay, replay_baseline,
 };
 
 use super::context::Context;
 use crate::command::{Code, Message};
-use crate::view::human::size;
+use crate::view::human::{rate, size};
 use crate::view::table::{self, Align, Cell, Column, Row, Tone};
 
 /// Sizes of pools that one run compares at most.
@@ -39,7 +39,8 @@ Examples:
   speedloader simulate --pool 64GiB --more 256GB
   speedloader simulate --trace loads.csv.gz --plot loads.svg
   speedloader simulate --trace loads.csv --pool 64GiB,128GiB,256GiB --policy auto,lru
-  speedloader simulate --trace loads.csv --pool 10% --remote 20% --json")]
+  speedloader simulate --trace loads.csv --pool 10% --remote 20% --json
+  speedloader simulate --pool 64GiB --remote near=256GiB@20GB/s --remote far=1TiB@1GB/s")]
 pub(super) struct Arguments {
     /// The trace [default: what the daemon has logged]
     #[arg(long, value_name = "FILE")]
@@ -53,9 +54,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SIZE|%,..")]
     more: Option<String>,
 
-    /// Size of a pool in another host's RAM beside it
-    #[arg(long, value_name = "SIZE|%")]
-    remote: Option<String>,
+    /// A pool in another host's RAM beside it, without @RATE as fast as --bandwidth says; may be repeated
+    #[arg(long, value_name = "[NAME=]SIZE|%[@RATE]")]
+    remote: Vec<String>,
 
     /// Policies to be compared; `auto` is speedloader's own
     #[arg(long, value_name = "NAME,..", default_value = USUAL)]
@@ -89,6 +90,49 @@ struct Outcome {
     load_time_s: f64,
     bound_s: f64,
     moved_bytes: u64,
+    tiers: Vec<Share>,
+}
+
+/// What one tier served of all loads.
+#[derive(Clone, Debug, Serialize)]
+struct Share {
+    tier: String,
+    capacity_bytes: Option<u64>,
+    bytes_per_sec: u64,
+    loaded_bytes: u64,
+}
+
+/// A share with what it belongs to, as a line.
+struct ShareRow<'a> {
+    outcome: &'a Outcome,
+    share: &'a Share,
+}
+
+impl Row for ShareRow<'_> {
+    const COLUMNS: &'static [Column] = &[
+        ("POOL", Align::Right),
+        ("POLICY", Align::Left),
+        ("TIER", Align::Left),
+        ("CAPACITY", Align::Right),
+        ("SPEED", Align::Right),
+        ("LOADED", Align::Right),
+        ("OF ALL", Align::Right),
+    ];
+
+    fn cells(&self, _now_ms: u64) -> Vec<Cell> {
+        let ShareRow { outcome, share } = self;
+        let all: u64 = outcome.tiers.iter().map(|tier| tier.loaded_bytes).sum();
+        let of_all = share.loaded_bytes as f64 / (all as f64).max(1.0);
+        vec![
+            Cell::from(size(outcome.pool_bytes)),
+            Cell::from(outcome.policy),
+            Cell::from(share.tier.as_str()),
+            Cell::from(share.capacity_bytes.map_or("-".to_owned(), size)),
+            Cell::from(rate(share.bytes_per_sec)),
+            Cell::from(size(share.loaded_bytes)),
+            Cell::from(format!("{:.1} %", of_all * 100.0)),
+        ]
+    }
 }
 
 impl Row for Outcome {
@@ -147,10 +191,7 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         None => Vec::new(),
     };
     let sizes = compared(&wanted, &more)?;
-    let remote = match &arguments.remote {
-        Some(text) => one_size(text, "--remote", footprint)?,
-        None => 0,
-    };
+    let remotes = remotes(&arguments.remote, footprint, speeds.remote)?;
     let moves = if arguments.moves == "copy" {
         Moves::Copy
     } else {
@@ -158,14 +199,14 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
     };
     let mut outcomes = Vec::new();
     for pool in sizes {
-        let tiers = speeds.tiers(pool, remote);
+        let (names, tiers) = speeds.tiers(pool, &remotes);
         let bound_s = load_time_bound_secs(&tiers, &trace);
         for policy in &policies {
             let totals = match policy {
                 Policy::Auto => replay(&Params::default(), &tiers, moves, &trace),
                 Policy::Baseline(kind) => replay_baseline(*kind, &tiers, moves, &trace),
             };
-            outcomes.push(outcome(*policy, pool, remote, &totals, bound_s));
+            outcomes.push(outcome(*policy, pool, (&names, &tiers), &totals, bound_s));
         }
     }
     if let Some(path) = &arguments.plot {
@@ -176,7 +217,16 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         format!("{}\n", serde_json::json!({ "results": outcomes }))
     } else {
         let bought = bought(&outcomes, &wanted, &more);
-        table::render(&outcomes, 0, context.console.style) + &bought
+        let mut text = table::render(&outcomes, 0, context.console.style);
+        if remotes.len() > 1 {
+            let shares: Vec<ShareRow<'_>> = outcomes
+                .iter()
+                .flat_map(|outcome| outcome.tiers.iter().map(move |share| (outcome, share)))
+                .map(|(outcome, share)| ShareRow { outcome, share })
+                .collect();
+            text = text + "\n" + &table::render(&shares, 0, context.console.style);
+        }
+        text + &bought
     };
     context
         .console
@@ -254,19 +304,42 @@ fn draw(path: &Path, outcomes: &[Outcome], loaded_bytes: f64) -> Result<(), Mess
     })
 }
 
-fn outcome(policy: Policy, pool: u64, remote: u64, totals: &Totals, bound_s: f64) -> Outcome {
+fn outcome(
+    policy: Policy,
+    pool: u64,
+    (names, tiers): (&[String], &Tiers),
+    totals: &Totals,
+    bound_s: f64,
+) -> Outcome {
+    let mut shares = Vec::new();
+    for (rank, (name, &(_, speed, capacity))) in names.iter().zip(&tiers.pools).enumerate() {
+        shares.push(Share {
+            tier: name.clone(),
+            capacity_bytes: Some(capacity),
+            bytes_per_sec: speed,
+            loaded_bytes: totals.pool_bytes.get(rank).copied().unwrap_or(0),
+        });
+    }
+    shares.push(Share {
+        tier: "cold".to_owned(),
+        capacity_bytes: None,
+        bytes_per_sec: tiers.cold_bytes_per_sec,
+        loaded_bytes: totals.bytes - totals.hit_bytes,
+    });
+    let all: u64 = tiers.pools.iter().map(|&(_, _, capacity)| capacity).sum();
     Outcome {
         policy: match policy {
             Policy::Auto => AUTO,
             Policy::Baseline(kind) => kind.name(),
         },
         pool_bytes: pool,
-        remote_bytes: remote,
+        remote_bytes: all - pool,
         object_hit_ratio: totals.object_hit_ratio(),
         byte_hit_ratio: totals.byte_hit_ratio(),
         load_time_s: totals.load_time_secs,
         bound_s,
         moved_bytes: totals.moved_bytes,
+        tiers: shares,
     }
 }
 
@@ -333,6 +406,52 @@ fn wanted_percent(option: &str, text: &str) -> Message {
     ))
 }
 
+/// A pool in another host's RAM.
+#[derive(Debug, PartialEq, Eq)]
+struct Remote {
+    name: String,
+    bytes: u64,
+    bytes_per_sec: u64,
+}
+
+/// Pools as they were asked for; who gives no name is called `remote`.
+fn remotes(texts: &[String], footprint: u64, usual: u64) -> Result<Vec<Remote>, Message> {
+    let mut found: Vec<Remote> = Vec::new();
+    for text in texts {
+        let (name, rest) = text.split_once('=').unwrap_or(("remote", text));
+        let (amount, bytes_per_sec) = match rest.split_once('@') {
+            Some((amount, rate)) => {
+                let wrong = || usage(format!("--remote: `{rate}` is no rate, such as 20GB/s"));
+                (amount, parse_rate(rate).ok_or_else(wrong)?)
+            }
+            None => (rest, usual),
+        };
+        let is_taken = ["ram", "cold", ""].contains(&name);
+        if is_taken || found.iter().any(|known| known.name == name) {
+            let text = format!("--remote: `{name}` cannot be the name of one more pool");
+            return Err(usage(text).with_hint("such as --remote near=256GiB@20GB/s"));
+        }
+        found.push(Remote {
+            name: name.to_owned(),
+            bytes: one_size(amount, "--remote", footprint)?,
+            bytes_per_sec,
+        });
+    }
+    if found.len() >= POOLS_MAX {
+        return Err(usage(format!("--remote: at most {} pools", POOLS_MAX - 1)));
+    }
+    Ok(found)
+}
+
+/// Bytes a second, more than none.
+fn parse_rate(text: &str) -> Option<u64> {
+    let amount = text.trim().strip_suffix("/s")?;
+    Bytes::parse(amount)
+        .ok()
+        .map(|bytes| bytes.0)
+        .filter(|bytes| *bytes > 0)
+}
+
 /// Bytes a second of each tier.
 struct Speeds {
     ram: u64,
@@ -353,11 +472,7 @@ impl Speeds {
                     .with_hint("such as ram=10GB/s,remote=5GB/s,cold=1GB/s")
             };
             let (tier, rate) = part.split_once('=').ok_or_else(wrong)?;
-            let amount = rate.trim().strip_suffix("/s").ok_or_else(wrong)?;
-            let bytes = Bytes::parse(amount).map_err(|_| wrong())?.0;
-            if bytes == 0 {
-                return Err(wrong());
-            }
+            let bytes = parse_rate(rate).ok_or_else(wrong)?;
             match tier.trim() {
                 "ram" => speeds.ram = bytes,
                 "remote" => speeds.remote = bytes,
@@ -368,15 +483,23 @@ impl Speeds {
         Ok(speeds)
     }
 
-    fn tiers(&self, pool: u64, remote: u64) -> Tiers {
-        let mut pools = vec![(TierId(0), self.ram, pool)];
-        if remote > 0 {
-            pools.push((TierId(1), self.remote, remote));
+    /// The pools, fastest first, and their names in that order.
+    fn tiers(&self, pool: u64, remotes: &[Remote]) -> (Vec<String>, Tiers) {
+        let mut pools = vec![("ram".to_owned(), self.ram, pool)];
+        for remote in remotes {
+            pools.push((remote.name.clone(), remote.bytes_per_sec, remote.bytes));
         }
-        Tiers {
-            pools,
+        pools.sort_by_key(|&(_, speed, _)| std::cmp::Reverse(speed));
+        let names = pools.iter().map(|(name, _, _)| name.clone()).collect();
+        let numbered = pools
+            .iter()
+            .zip(0..)
+            .map(|(&(_, speed, bytes), id)| (TierId(id), speed, bytes));
+        let tiers = Tiers {
+            pools: numbered.collect(),
             cold_bytes_per_sec: self.cold,
-        }
+        };
+        (names, tiers)
     }
 }
 
@@ -412,6 +535,43 @@ mod tests {
             "",
         ] {
             assert!(Speeds::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn remote_pools_have_names_and_rates() {
+        let parsed = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            remotes(&texts, 1000, 5)
+        };
+        let remote = |name: &str, bytes, bytes_per_sec| Remote {
+            name: name.to_owned(),
+            bytes,
+            bytes_per_sec,
+        };
+        assert_eq!(
+            parsed(&["10%", "near=2KiB@20GB/s"]).expect("two"),
+            [
+                remote("remote", 100, 5),
+                remote("near", 2048, 20_000_000_000)
+            ]
+        );
+        let (names, tiers) = Speeds::parse("ram=10GB/s").expect("rates").tiers(
+            7,
+            &parsed(&["far=1KiB@1GB/s", "near=2KiB@20GB/s"]).expect("two"),
+        );
+        assert_eq!(names, ["near", "ram", "far"]);
+        assert_eq!(tiers.pools[1], (TierId(1), 10_000_000_000, 7));
+        for wrong in [
+            &["a=1KiB", "a=2KiB"][..],
+            &["ram=1KiB"],
+            &["=1KiB"],
+            &["a=1KiB@"],
+            &["a=1KiB@0B/s"],
+            &["a=@1GB/s"],
+            &["1KiB", "1KiB"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
         }
     }
 

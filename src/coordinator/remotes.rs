@@ -25,15 +25,13 @@ use crate::control::Peer;
 use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
 use crate::remote::wire::Secret;
-use crate::remote::{self, Machine, Settings, Step, Stopped, Timing, Volume};
+use crate::remote::{self, MOUNTS, Machine, Settings, Step, Stopped, Timing, Volume, nqn_of};
 use crate::view::human::rate;
 use crate::view::{
     Level, Outcome, StepState, StepView, StepsView, TierKind, TierState, TierView, View,
 };
 use crate::whole_file;
 
-/// Where remote pools are mounted, beside the local ones.
-const MOUNTS: &str = "/run/speedloader/pools";
 /// How often it is looked whether connected pools answer.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// When a lost pool is tried again first, and at the longest.
@@ -112,11 +110,6 @@ fn left_behind(name: &str, left: &[String]) -> Option<String> {
     let what = left.join("; ");
     let again = format!("`speedloader tiers disconnect {name}` tries it again");
     (!left.is_empty()).then(|| format!("not undone: {what}; {again}"))
-}
-
-/// The name of its NVMe subsystem.
-fn nqn_of(name: &str, remote: &RemoteConfig) -> String {
-    format!("{}:{name}", remote.nqn_prefix.as_str())
 }
 
 fn timing(config: &RemoteConfig) -> Timing {

@@ -100,7 +100,8 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
         );
     }
     for pool in &status.pools {
-        if pool.state != TierState::Connected {
+        // One that was lost is told by the checks of remote pools; the rest is on its way.
+        if pool.state == TierState::Disconnected {
             findings.push(
                 Finding::new(
                     "pool-disconnected",

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use speedloader::load_log::{Entry, LoadLog};
 use speedloader_policy::{
-    BaselineKind, HEADER, Moves, Params, TierId, Tiers, Trace, TraceReader, load_time_bound_secs,
-    replay, replay_baseline,
+    BaselineKind, HEADER, Moves, Params, TierId, Tiers, Totals, Trace, TraceReader,
+    load_time_bound_secs, replay, replay_baseline,
 };
 
 use super::console::{Outcome, speedloader};
@@ -45,6 +45,79 @@ fn results(outcome: &Outcome) -> Vec<serde_json::Value> {
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let document: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
     document["results"].as_array().unwrap().clone()
+}
+
+/// What each tier served, as JSON.
+fn shares(totals: &Totals, pool: u64, remote: u64) -> serde_json::Value {
+    let loaded = |rank: usize| totals.pool_bytes.get(rank).copied().unwrap_or(0);
+    let share = |tier: &str, capacity: Option<u64>, speed: u64, loaded: u64| {
+        serde_json::json!({
+            "tier": tier,
+            "capacity_bytes": capacity,
+            "bytes_per_sec": speed,
+            "loaded_bytes": loaded,
+        })
+    };
+    let mut shares = vec![share("ram", Some(pool), 10_000_000_000, loaded(0))];
+    if remote > 0 {
+        shares.push(share("remote", Some(remote), 5_000_000_000, loaded(1)));
+    }
+    let cold = totals.bytes - totals.pool_bytes.iter().sum::<u64>();
+    shares.push(share("cold", None, 1_000_000_000, cold));
+    shares.into()
+}
+
+/// Five thousand loads of 160 models of the sizes that people have, few of them much liked.
+fn fleet() -> String {
+    const GB: [u64; 11] = [2, 4, 5, 8, 13, 16, 20, 40, 42, 75, 141];
+    let mut text = format!("{HEADER}\n");
+    let mut state = 11u64;
+    for at in 0..5000u64 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let unit = u128::from(state >> 40);
+        let model = ((160 * unit * unit * unit) >> 72) as u64;
+        let bytes = GB[(model * 7 % 11) as usize] * 1_000_000_000;
+        writeln!(text, "{},{at},g{},m{model},{bytes}", at * 120, model / 4).unwrap();
+    }
+    text
+}
+
+/// One host alone, with one other host's RAM, with that of three.
+#[test]
+fn a_fleet() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(directory.path(), "t.csv", fleet().as_bytes());
+    let mut shown = String::new();
+    for remotes in [
+        &[][..],
+        &["rdma=512GB@20GB/s"],
+        &[
+            "rdma=512GB@20GB/s",
+            "tcp25=512GB@2500MB/s",
+            "tcp10=1TB@1GB/s",
+        ],
+    ] {
+        let mut arguments = vec![
+            "simulate",
+            "--trace",
+            &path,
+            "--policy",
+            "auto",
+            "--pool",
+            "128GB",
+            "--bandwidth",
+            "ram=40GB/s,cold=500MB/s",
+        ];
+        for remote in remotes {
+            arguments.extend(["--remote", remote]);
+        }
+        let outcome = speedloader(&arguments);
+        assert_eq!((outcome.status, outcome.err.as_str()), (0, ""));
+        writeln!(shown, "--remote {remotes:?}\n{}", outcome.out).unwrap();
+    }
+    insta::assert_snapshot!("fleet", shown);
 }
 
 #[test]
@@ -95,6 +168,7 @@ fn json_has_the_figures_of_the_policys_own_replay() {
                     "load_time_s": totals.load_time_secs,
                     "bound_s": bound_s,
                     "moved_bytes": totals.moved_bytes,
+                    "tiers": shares(totals, pool, remote),
                 })
             })
             .collect();

@@ -237,3 +237,22 @@ fn the_daemon_starts_while_a_home_hangs() {
         content::check_file(&mount.mounted("far/b"), 2, LEN).is_ok()
     });
 }
+
+/// Its server dies, and mounts anew in its place.
+#[test]
+fn a_home_that_is_mounted_again_is_read_again() {
+    let Some(mut hanging) = hanging() else { return };
+    hanging.home.kill9();
+    let mount = &hanging.mount;
+    mount.rescan();
+    assert_eq!(fs::read_dir(mount.mounted("far")).unwrap().count(), 3);
+    assert_eq!(fs::metadata(mount.mounted("far/b")).unwrap().len(), LEN);
+    content::check_file(&mount.mounted("far/a"), 1, LEN).unwrap();
+    File::open(mount.mounted("far/b")).expect_err("nobody has it");
+    hanging.home.restart();
+    let mount = &hanging.mount;
+    mount.rescan();
+    for (name, seed) in [("far/a", 1), ("far/b", 2), ("far/held", 5)] {
+        content::check_file(&mount.mounted(name), seed, LEN).unwrap();
+    }
+}

@@ -317,6 +317,16 @@ impl TieredFs {
     }
 
     fn scan_reported(&self, home: &Home) {
+        if home.watch() == Watch::Rescan {
+            match self.asking(home, || home.follow_mount()) {
+                Ok(true) => {
+                    let home = home.path().display();
+                    tracing::warn!(%home, "another file system is mounted there now");
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "what was mounted stays in use"),
+            }
+        }
         let done = self.scan(home.id(), DirId::ROOT, &mut |changes| self.apply(changes));
         let scanner = self.keep_true.scanner(home.id());
         if done.is_ok() {
