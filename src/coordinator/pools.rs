@@ -256,6 +256,8 @@ impl Coordinator {
             self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
         }
         let mut done = self.release_pool(&pool);
+        self.events
+            .add(Level::Info, "pool", name, "disconnected".to_owned());
         if matches!(done, Ok(false)) {
             let mut left = self.lock_left();
             left.retain(|pool| pool.strong_count() > 0);
@@ -267,8 +269,6 @@ impl Coordinator {
                 done = Ok(true);
             }
         }
-        self.events
-            .add(Level::Info, "pool", name, "disconnected".to_owned());
         let is_free = done.map_err(|error| failed(name, &error))?;
         Ok((moved, is_free))
     }
