@@ -342,11 +342,11 @@ fn a_page_that_cannot_be_served_is_a_warning() {
     };
     let warned = |mount: &Mount, wanted: &str| {
         content::check_file(&mount.mounted("f"), 1, LEN).unwrap();
-        let warnings = mount.status().warnings;
-        assert!(
-            warnings.iter().any(|warning| warning.contains(wanted)),
-            "{wanted}: {warnings:?}"
-        );
+        // The page comes after the mount, which does not wait for it.
+        mount.until(&format!("a warning: {wanted}"), || {
+            let warnings = mount.status().warnings;
+            warnings.iter().any(|warning| warning.contains(wanted))
+        });
     };
     warned(&mount, "symbolic link");
     assert!(!mount.cli(&["web-url"]).status.success());
