@@ -2,6 +2,7 @@
 //! leaves a copy of it in ours, and pays for it twice. Once a second what was read is let go again, but for
 //! what is mapped: that is in use, and the kernel takes it back itself when it needs memory.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use rustix::fs::Advice;
@@ -41,11 +42,50 @@ impl Coordinator {
                 (ours.map(Replica::shared_file), live.opens > 0)
             });
             let Some(replica) = replica else { continue };
-            // Advice: what cannot go stays.
-            let _ = rustix::fs::fadvise(&*replica, 0, None, Advice::DontNeed);
+            let_go(&replica);
             if is_open {
                 pages.open.push(file);
             }
         }
+    }
+}
+
+fn let_go(file: &File) {
+    // Advice: what cannot go stays.
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSliceMut, Write};
+
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+    use super::*;
+
+    /// Whether the beginning of the file is in the page cache; `None` where that cannot be asked.
+    fn is_cached(file: &File) -> Option<bool> {
+        let mut bytes = [0; 4096];
+        let mut into = [IoSliceMut::new(&mut bytes)];
+        match preadv2(file, &mut into, 0, ReadWriteFlags::NOWAIT) {
+            Ok(_) => Some(true),
+            Err(Errno::AGAIN) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_let_go_and_can_be_read_again() {
+        let mut file = tempfile::NamedTempFile::new().expect("made");
+        file.write_all(&[7; 64 << 10]).expect("written");
+        file.as_file().sync_all().expect("written");
+        assert_ne!(is_cached(file.as_file()), Some(false));
+        let_go(file.as_file());
+        if is_cached(file.as_file()) != Some(false) {
+            eprintln!(
+                "SKIPPED what_was_read_is_let_go_and_can_be_read_again: temporary files are in memory here"
+            );
+        }
+        assert_eq!(std::fs::read(file.path()).expect("read"), [7; 64 << 10]);
     }
 }

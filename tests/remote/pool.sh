@@ -72,7 +72,9 @@ there() {
 
 # Asks the runner of the machines for a fault, and waits until it was done.
 fault() {
-    : >"/share/.vm/$1"
+    # By another name: the runner may take it away before it is whole.
+    : >"/share/.vm/new.$1"
+    mv "/share/.vm/new.$1" "/share/.vm/$1"
     while [ -e "/share/.vm/$1" ]; do sleep 0.05; done
 }
 
