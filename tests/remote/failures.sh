@@ -155,7 +155,8 @@ lost_while_reading() {
 }
 
 lost_while_idle() {
-    limit=$error_limit
+    # Nobody's read fails here: it is given up by the kernel.
+    limit=$((error_limit - fast_io_fail + ctrl_loss))
     connect
     promote one.gguf || fail "$(cat /run/promote.log)"
     strike "$who"
