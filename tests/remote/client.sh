@@ -33,6 +33,10 @@ clear_away() {
 
 echo "kernel $(uname -r)"
 host_root "$root" || exit 1
+if [ -n "$ENGINES" ] && ! in_root "$root" "$REPOSITORY/tests/.venv/base/bin/python" -c ''; then
+    echo "SKIPPED engines: their Python does not run here; bytes are compared all the same"
+    export ENGINES=
+fi
 mkdir -p "$site"/{models,mnt,state}
 cp -r /share/models "$models"
 until_true 90 "meadowlark answers" is_up

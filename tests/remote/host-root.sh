@@ -16,10 +16,15 @@ host_root() {
     mount -t overlay -o lowerdir=/host,upperdir=/run/disk/upper,workdir=/run/disk/work overlay "$root"
     mkdir -p "$root/share"
     for name in proc sys dev share; do mount --rbind "/$name" "$root/$name"; done
+    # $REPOSITORY may lie where other directories are mounted now.
+    mkdir -p /run/repository
+    mount --bind "$root$REPOSITORY" /run/repository
     mount -t tmpfs run "$root/run"
     # Tests want a file system with direct I/O, and none that is stacked upon another.
     mount --bind /run/disk/tmp "$root/tmp"
     mount --bind /run/disk/tmp "$root/var/tmp"
+    mkdir -p "$root$REPOSITORY"
+    mount --bind /run/repository "$root$REPOSITORY"
 }
 
 in_root() {
