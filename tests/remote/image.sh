@@ -30,7 +30,7 @@ modules=(virtio_pci virtio_net virtio_blk virtio_rng 9p 9pnet_virtio
     rdma_rxe crc32_generic crc32-pclmul rdma_ucm ib_uverbs brd xfs ext4 crc32c_generic
     crc32c_intel fuse overlay configfs loop)
 # Packages all of whose programs go into the guest.
-packages=(bash coreutils util-linux mount kmod iproute2 procps nvme-cli xfsprogs
+packages=(bash coreutils util-linux util-linux-extra mount kmod iproute2 procps nvme-cli xfsprogs
     e2fsprogs openssh-client openssh-server fuse3 gawk)
 # But for those that are large and not needed.
 skip='/(xfs_(db|repair|scrub|copy|logprint|mdrestore)|debugfs|e2fsck|fsck.*|e4crypt|bashbug|resize2fs|dumpe2fs|cfdisk|sfdisk|fdisk|dcb|devlink|bridge|tipc|vdpa|rtacct|lnstat|arpd|gawkbug)$'

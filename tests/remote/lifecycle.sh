@@ -5,8 +5,10 @@ scenario_rdma() { lifecycle rdma; }
 
 # Bytes of the pool's files in this machine's page cache.
 cached() {
-    find /run/speedloader/pools/meadowlark -type f -size +1000k -exec fincore -b -n -o RES {} + |
-        awk '{s += $1} END {print s + 0}'
+    local each
+    each=$(find /run/speedloader/pools/meadowlark -type f -size +1000k -exec fincore -b -n -o RES {} +)
+    [ -n "$each" ] || fail "nothing says what is in the page cache"
+    awk '{s += $1} END {print s + 0}' <<<"$each"
 }
 
 is_let_go() { [ "$(cached)" = 0 ]; }
