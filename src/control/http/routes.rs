@@ -123,6 +123,20 @@ const fn get(
     }
 }
 
+/// One that is asked of what its path names.
+const fn get_of(
+    path: &'static str,
+    command: &'static str,
+    view: &'static str,
+    in_path: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        in_path,
+        ..get(path, command, view, NONE, about)
+    }
+}
+
 const fn post(
     path: &'static str,
     command: &'static str,
@@ -215,7 +229,7 @@ pub const ROUTES: &[Route] = &[
         "Answers when the models that are named, or all that move, have arrived, or the time is over.",
     ),
     get("/tiers", "tiers", "tiers", NONE, "The pools."),
-    get(
+    get_of(
         "/tiers/{name}/steps",
         "tier-steps",
         "steps",
@@ -229,7 +243,7 @@ pub const ROUTES: &[Route] = &[
         NAME,
         "Set a configured pool up.",
     ),
-    get(
+    get_of(
         "/tiers/{name}/moves",
         "tier-moves",
         "plan",
@@ -349,3 +363,17 @@ pub const ROUTES: &[Route] = &[
     ),
     post("/shutdown", "shutdown", "done", NONE, "Unmount and end."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_path_names_is_read_from_the_path() {
+        for route in ROUTES {
+            let named = route.path.split(['{', '}']).skip(1).step_by(2);
+            let read = route.in_path.iter().map(|parameter| parameter.name);
+            assert!(named.eq(read), "{}", route.path);
+        }
+    }
+}
