@@ -54,8 +54,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Threads that read and write; commands have threads of their own.
 const WORKERS: usize = 2;
-/// So many bytes of headers are read.
-const HEADER_BYTES_MAX: usize = 16 << 10;
+/// So many bytes of headers are read, the address among them: a name of 4096 characters may take 48 KiB there.
+const HEADER_BYTES_MAX: usize = 64 << 10;
 /// A client that takes none of what was sent for so long is given up, milliseconds.
 const SEND_TIMEOUT_MS: u32 = 30_000;
 
