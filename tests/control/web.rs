@@ -315,7 +315,7 @@ fn oversized_bodies_and_headers_are_refused() {
         .status,
         413
     );
-    let long = "x".repeat(80 << 10);
+    let long = "x".repeat(160 << 10);
     let answer = web.raw(
         head(
             "GET",
