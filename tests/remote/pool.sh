@@ -14,7 +14,7 @@ socket=/run/speedloader.sock
 table=/share/table
 # The scenarios that have come to their end, each with how.
 done=/share/done
-keep_alive=${KEEP_ALIVE:-3} fast_io_fail=2 reconnect_delay=1 ctrl_loss=6 ssh_timeout=${SSH_TIMEOUT:-30} connect_timeout=20
+keep_alive=${KEEP_ALIVE:-3} fast_io_fail=2 reconnect_delay=1 ctrl_loss=6 ssh_timeout=${SSH_TIMEOUT:-30} connect_timeout=$((ssh_timeout * 2 / 3))
 # Until a reader has its error: a lost machine is noticed after 1.5 to 2 keep-alives, and reads fail
 # `fast_io_fail` later; the rest is what an emulated processor takes.
 error_limit=$((2 * keep_alive + fast_io_fail + 5))
