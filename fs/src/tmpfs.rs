@@ -29,7 +29,7 @@ const MAGIC: u64 = 0x0102_1994;
 ///
 /// # Errors
 /// Whatever `fstatfs` reports.
-pub(crate) fn holds(file: impl AsFd) -> rustix::io::Result<bool> {
+pub fn holds(file: impl AsFd) -> rustix::io::Result<bool> {
     let stat = rustix::fs::fstatfs(file)?;
     Ok(u64::try_from(stat.f_type) == Ok(MAGIC))
 }
