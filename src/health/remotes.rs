@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use speedloader_config::{Config, DefaultValue, Filesystem, Remote, Transport};
+use speedloader_fs::mount_table;
 
 use super::{Finding, Repair, Scene};
 use crate::remote::{MOUNTS, nqn_of};
@@ -194,17 +195,19 @@ fn is_in_use(scene: &Scene, name: &str) -> bool {
 /// Pools that are mounted where ours are, and that the daemon does not know.
 fn mounts(scene: &Scene, findings: &mut Vec<Finding>) {
     let Some(status) = &scene.status else { return };
-    let table = fs::read_to_string(scene.root.join("proc/self/mountinfo")).unwrap_or_default();
-    let mounted = table.lines().filter_map(|line| line.split(' ').nth(4));
-    for path in mounted.filter(|path| Path::new(path).starts_with(MOUNTS)) {
+    let table = fs::read(scene.root.join("proc/self/mountinfo")).unwrap_or_default();
+    let mounted = mount_table::entries(&table).map(|entry| entry.mount_point);
+    for at in mounted.filter(|path| path.starts_with(MOUNTS)) {
         let mut pools = status.pools.iter();
-        let is_known = pools.any(|pool| pool.path == path && pool.state != TierState::Disconnected);
+        let is_known =
+            pools.any(|pool| Path::new(&pool.path) == at && pool.state != TierState::Disconnected);
+        let path = at.display();
         if !is_known {
             findings.push(
                 Finding::new(
                     "pool-left",
                     Severity::Notice,
-                    path,
+                    &path,
                     "mounted, and the daemon has no pool there",
                 )
                 .means("Its memory is kept for nobody. Pools hold copies only.")

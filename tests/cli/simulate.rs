@@ -14,14 +14,19 @@ use speedloader_policy::{
 
 use super::console::{Outcome, speedloader};
 
+/// The same numbers for the same seed, on every machine.
+fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+    let next = |state: &u64| {
+        let state = state.wrapping_mul(6_364_136_223_846_793_005);
+        Some(state.wrapping_add(1_442_695_040_888_963_407))
+    };
+    std::iter::successors(Some(seed), next).skip(1)
+}
+
 /// A few hundred loads of a dozen models, some of them much liked, from a small fixed generator.
 fn lines() -> String {
     let mut text = format!("{HEADER}\n");
-    let mut state = 7u64;
-    for at in 0..400u64 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+    for (at, state) in (0..400u64).zip(numbers(7)) {
         let model = ((state >> 33) % 12).min((state >> 45) % 12);
         let bytes = (1 + model % 5) * 1_000_000_000;
         writeln!(text, "{},{at},g{},m{model},{bytes}", at * 60, model / 3).unwrap();
@@ -71,11 +76,7 @@ fn shares(totals: &Totals, pool: u64, remote: u64) -> serde_json::Value {
 fn fleet() -> String {
     const GB: [u64; 11] = [2, 4, 5, 8, 13, 16, 20, 40, 42, 75, 141];
     let mut text = format!("{HEADER}\n");
-    let mut state = 11u64;
-    for at in 0..5000u64 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+    for (at, state) in (0..5000u64).zip(numbers(11)) {
         let unit = u128::from(state >> 40);
         let model = ((160 * unit * unit * unit) >> 72) as u64;
         let bytes = GB[(model * 7 % 11) as usize] * 1_000_000_000;

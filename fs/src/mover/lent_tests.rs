@@ -4,6 +4,7 @@
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::tests::settings;
 use super::*;
 use crate::copy::FileSource;
 use crate::pool::Reach;
@@ -72,16 +73,6 @@ impl MoverHost for Scene {
     fn publish(&self, _: FileId, replica: Replica) -> Result<(), Refused> {
         *self.published.lock().unwrap() = Some(replica);
         Ok(())
-    }
-}
-
-fn settings() -> MoverSettings {
-    MoverSettings {
-        copy: CopySettings {
-            chunk_bytes: 64 << 10,
-            ..CopySettings::default()
-        },
-        ..MoverSettings::default()
     }
 }
 

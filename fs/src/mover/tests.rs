@@ -83,7 +83,7 @@ impl MoverHost for TestHost {
     }
 }
 
-fn settings() -> MoverSettings {
+pub(super) fn settings() -> MoverSettings {
     MoverSettings {
         copy: CopySettings {
             chunk_bytes: 64 << 10,

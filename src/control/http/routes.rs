@@ -123,20 +123,6 @@ const fn get(
     }
 }
 
-/// One that is asked of what its path names.
-const fn get_of(
-    path: &'static str,
-    command: &'static str,
-    view: &'static str,
-    in_path: &'static [Parameter],
-    about: &'static str,
-) -> Route {
-    Route {
-        in_path,
-        ..get(path, command, view, NONE, about)
-    }
-}
-
 const fn post(
     path: &'static str,
     command: &'static str,
@@ -229,13 +215,16 @@ pub const ROUTES: &[Route] = &[
         "Answers when the models that are named, or all that move, have arrived, or the time is over.",
     ),
     get("/tiers", "tiers", "tiers", NONE, "The pools."),
-    get_of(
-        "/tiers/{name}/steps",
-        "tier-steps",
-        "steps",
-        NAME,
-        "What would be done to set a configured pool up.",
-    ),
+    Route {
+        in_path: NAME,
+        ..get(
+            "/tiers/{name}/steps",
+            "tier-steps",
+            "steps",
+            NONE,
+            "What would be done to set a configured pool up.",
+        )
+    },
     post(
         "/tiers/{name}/connect",
         "tier-connect",
@@ -243,13 +232,16 @@ pub const ROUTES: &[Route] = &[
         NAME,
         "Set a configured pool up.",
     ),
-    get_of(
-        "/tiers/{name}/moves",
-        "tier-moves",
-        "plan",
-        NAME,
-        "What would become of what a pool holds if it were disconnected.",
-    ),
+    Route {
+        in_path: NAME,
+        ..get(
+            "/tiers/{name}/moves",
+            "tier-moves",
+            "plan",
+            NONE,
+            "What would become of what a pool holds if it were disconnected.",
+        )
+    },
     post(
         "/tiers/{name}/disconnect",
         "tier-disconnect",
