@@ -93,7 +93,17 @@ fn space(scene: &Scene, findings: &mut Vec<Finding>) {
 }
 
 fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
-    if let (Some(path), Some(_)) = (&scene.config_file, &scene.config.http.token)
+    let token = scene
+        .config
+        .http
+        .token
+        .iter()
+        .map(|_| "http.token".to_owned());
+    let remotes = scene.config.remotes.iter();
+    let secrets = remotes.filter(|(_, remote)| remote.dhchap_secret.is_some());
+    let secrets = secrets.map(|(name, _)| format!("remote.{name}.dhchap_secret"));
+    let secrets: Vec<String> = token.chain(secrets).collect();
+    if let Some(path) = scene.config_file.as_ref().filter(|_| !secrets.is_empty())
         && fs::metadata(path).is_ok_and(|found| found.mode() & 0o004 != 0)
     {
         findings.push(
@@ -101,9 +111,9 @@ fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
                 "secret-readable",
                 Severity::Error,
                 path.display(),
-                "http.token in a file that everybody may read",
+                format!("{} in a file that everybody may read", secrets.join(", ")),
             )
-            .means("Whoever has an account here can change everything over HTTP.")
+            .means("Whoever has an account here can change everything over HTTP, or connect to the memory of another machine.")
             .remedy(format!("chmod o= '{}'", path.display()))
             .repair(Repair::Restrict(path.clone(), 0o007)),
         );

@@ -394,12 +394,12 @@ impl Target {
         if known == export.secret {
             return Ok(());
         }
-        if !is_ours {
+        let Some(secret) = export.secret.as_ref().filter(|_| is_ours) else {
             let text = format!("{} has another secret there, or none", export.host_nqn);
             return Err(refused(text).with_remedy(
                 "give `dhchap_secret` the one that is in use there, or leave it out",
             ));
-        }
+        };
         let attribute = self.host(export).join("dhchap_key");
         if self.is_kernel && !attribute.exists() {
             let text = format!(
@@ -410,8 +410,7 @@ impl Target {
                 "its kernel needs CONFIG_NVME_TARGET_AUTH (Linux 6.0); or leave `dhchap_secret` out",
             ));
         }
-        let word = export.secret.as_ref().map_or("", Secret::reveal);
-        put(&attribute, word).map_err(|error| {
+        put(&attribute, secret.reveal()).map_err(|error| {
             error.with_remedy("is `dhchap_secret` as `nvme gen-dhchap-key` printed it?")
         })
     }

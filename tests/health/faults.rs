@@ -232,6 +232,14 @@ const SEEDS: &[(&str, Seed)] = &[
         place.scene.config = config(&place.root, &[("http.token", TOKEN)]);
         place.scene.config_file = Some(file);
     }),
+    ("secret-readable", |place| {
+        let secret = format!("DHHC-1:00:{}:", "a".repeat(48));
+        with_remote(place, &[("remote.far.dhchap_secret", &secret)]);
+        let file = place.root.join("config.toml");
+        write(file.clone(), "");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        place.scene.config_file = Some(file);
+    }),
     ("token-untrusted", |place| {
         write(place.root.join("elsewhere"), TOKEN);
         symlink(
