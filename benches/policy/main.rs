@@ -1,13 +1,7 @@
 //! Load time of the policy engine against the offline bound and published policies.
 //!
-//! `cargo bench --bench policy -- [--traces DIR]... [--seeds N,N] [--tiers 2|3] [--scale LOADS] [--quick]`
-//!
-//! Replays every `*.csv` and `*.csv.gz` of the given directories (also `SPEEDLOADER_TRACES`,
-//! separated by colons), or, without any, synthetic worlds of its own (`worlds`). Pools are 5, 10,
-//! 20 and 40 % of a trace's footprint; with three tiers a remote pool of twice that is added.
-//! Speeds are 10, 5 and 1 GB/s, moves happen while reading, demotions are charged. `--scale`
-//! (default 10,000,000; 0 leaves it out) measures time, memory and plan latency. `--quick` does a
-//! little of everything, for tests. Figures in seconds of load time are the same on every machine.
+//! `cargo bench --bench policy [-- OPTIONS]`; `-- --help` lists the options. Figures in seconds of load time are
+//! the same on every machine.
 #![allow(clippy::print_stdout)]
 
 mod scale;
@@ -23,6 +17,18 @@ use speedloader_policy::{
     BASELINES, Moves, Params, TierId, Tiers, Trace, TraceReader, load_time_bound_secs, replay,
     replay_baseline,
 };
+
+const USAGE: &str = "\
+Replays traces, pools being 5, 10, 20 and 40 % of a trace's footprint; with three tiers a remote pool of
+twice that is added. Speeds are 10, 5 and 1 GB/s, moves happen while reading, demotions are charged.
+
+options: --traces DIR    replay every *.csv and *.csv.gz in DIR; may be repeated (also SPEEDLOADER_TRACES,
+                         separated by colons); without any, synthetic worlds of its own are replayed
+         --seeds N,N     those worlds' seeds (default 5,6)
+         --tiers 2|3     only two tiers, or only three
+         --scale LOADS   measure time, memory and plan latency over so many loads (default 10000000;
+                         0 leaves it out)
+         --quick         a little of everything, for tests";
 
 const RAM: u64 = 10_000_000_000;
 const REMOTE: u64 = 5_000_000_000;
@@ -49,7 +55,8 @@ struct Cell {
     moved_bytes: u64,
 }
 
-fn options() -> Result<Options> {
+/// None when only help was asked for.
+fn options() -> Result<Option<Options>> {
     let mut options = Options {
         directories: Vec::new(),
         seeds: vec![5, 6],
@@ -65,6 +72,10 @@ fn options() -> Result<Options> {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--bench" => {}
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(None);
+            }
             "--quick" => options.quick = true,
             "--traces" => options.directories.push(value()?.into()),
             "--seeds" => {
@@ -79,14 +90,16 @@ fn options() -> Result<Options> {
             }
             "--tiers" => options.tiers = vec![value()?.parse().context("--tiers is 2 or 3")?],
             "--scale" => options.scale_loads = value()?.parse().context("--scale is a number")?,
-            _ => bail!("unknown option {arg}; see the top of benches/policy/main.rs"),
+            _ => bail!("unknown option {arg}; --help lists them"),
         }
     }
-    Ok(options)
+    Ok(Some(options))
 }
 
 fn main() -> Result<()> {
-    let mut options = options()?;
+    let Some(mut options) = options()? else {
+        return Ok(());
+    };
     let mut traces = Vec::new();
     for directory in &options.directories {
         let entries = std::fs::read_dir(directory)

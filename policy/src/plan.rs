@@ -13,7 +13,7 @@ use crate::params::{Params, Strategy};
 use crate::placement::{self, Candidate};
 use crate::report::{Explanation, Finding, Outcome, Plan, Reason, Refusal, Report};
 use crate::rule::{Index, Rule};
-use crate::snapshot::{ModelRule, Snapshot, SnapshotFault, Tiers, WantKind};
+use crate::snapshot::{ModelRule, Snapshot, SnapshotFault, Tiers, Want, WantKind};
 
 /// What to move, in order, and why. An error means that the snapshot contradicts itself, which is
 /// a fault of its maker.
@@ -296,10 +296,16 @@ impl<'a> Planner<'a> {
             })
     }
 
+    /// Where a promotion is asked for too, that decides: to begin with another pool would move the model twice.
+    /// What is refused there is here again in the next plan.
     fn obey_always(&mut self) {
+        let wants = &self.board.snapshot.wants;
+        let asks = |want: &&Want| matches!(want.kind, WantKind::Promote { .. });
+        let asked: BTreeSet<ModelId> = wants.iter().filter(asks).map(|want| want.model).collect();
         for at in 0..self.board.models() {
             let state = self.board.state(at);
             let wanted = state.rule == ModelRule::Always
+                && !asked.contains(&state.id)
                 && state.pin.is_none()
                 && state.moving_to.is_none()
                 && self.board.place(Piece::Model(at)).is_none();
