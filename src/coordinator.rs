@@ -143,6 +143,8 @@ struct Moves {
 pub struct Coordinator {
     config: RwLock<Arc<Config>>,
     sources: Sources,
+    /// Held by whoever changes the configuration's file.
+    saving: Mutex<()>,
     fs: Arc<TieredFs>,
     drainer: Arc<Drainer>,
     mover: OnceLock<Mover>,
@@ -224,6 +226,7 @@ impl Coordinator {
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
             sources,
+            saving: Mutex::default(),
             world: World::new(Arc::clone(&fs)),
             fs,
             drainer,

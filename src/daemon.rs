@@ -170,7 +170,7 @@ impl Running {
         let (fs, notices) = TieredFs::new(settings, Arc::clone(&drainer), events, virtual_files)
             .map_err(|error| Message::new(Code::Failed, chain(&error)))?;
         let journal = Journal::open(&config.state_dir)
-            .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
+            .map_err(|error| cannot_keep(&config.state_dir, &error))?;
         let (end, asked) = bounded(1);
         let (remote_wakeup, remote_wakeups) = bounded(1);
         let watch = MemoryWatch::new().map_err(|error| io("watch memory", &error))?;
@@ -436,7 +436,24 @@ fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {
     }
 }
 
+fn cannot_keep(state_dir: &Path, error: &std::io::Error) -> Message {
+    if error.kind() != std::io::ErrorKind::WouldBlock {
+        return io(&format!("use {}", state_dir.display()), error);
+    }
+    let text = format!(
+        "another speedloader keeps its state in {}",
+        state_dir.display()
+    );
+    Message::new(Code::AlreadyRunning, text)
+        .with_hint("to run another, give it a `state_dir` of its own")
+}
+
 fn cannot_mount(mountpoint: &Path, error: &std::io::Error) -> Message {
+    if error.kind() == std::io::ErrorKind::AlreadyExists {
+        let text = format!("cannot mount on {}: {error}", mountpoint.display());
+        return Message::new(Code::AlreadyRunning, text)
+            .with_hint("unmount that one first, or choose another mountpoint");
+    }
     let message = io(&format!("mount on {}", mountpoint.display()), error);
     let root = rustix::process::geteuid().is_root();
     let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;

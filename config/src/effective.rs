@@ -50,7 +50,7 @@ section! {
         /// What it lies on; decides how changes are noticed.
         pub kind: ColdKind = Value("auto"), Remount;
         /// How often a directory that is not local is looked through for changes.
-        pub rescan_interval: Duration = Value("5m"), Live, from "1s" to "7d";
+        pub rescan_interval: Duration = Value("5m"), Remount, from "1s" to "7d";
     }
 }
 
@@ -74,7 +74,7 @@ section! {
         /// Mount a tmpfs of our own there; false: use a directory that is on a tmpfs already.
         pub mount: bool = Computed("true for root, else false"), Remount;
         /// How many bytes a second it gives, to order the pools by.
-        pub speed: Option<Bytes> = Unset("it is measured"), Live, from "1MiB" to "16TiB";
+        pub speed: Option<Bytes> = Unset("it is measured"), Remount, from "1MiB" to "16TiB";
     }
 }
 
@@ -101,11 +101,11 @@ section! {
         /// A secret that both machines prove to know (DH-HMAC-CHAP); `nvme gen-dhchap-key` makes one.
         pub dhchap_secret: Option<DhchapSecret> = Unset("whoever has the allowed NQN is let in"), Remount;
         /// How many bytes a second it gives, to order the pools by.
-        pub speed: Option<Bytes> = Unset("it is measured"), Live, from "1MiB" to "16TiB";
+        pub speed: Option<Bytes> = Unset("it is measured"), Remount, from "1MiB" to "16TiB";
         /// Keep what is read from it in this machine's RAM too, as page cache; false: it is let go again.
         pub page_cache: bool = Value("false"), Live;
         /// Connect it at start, and again when it was lost; false: only on command.
-        pub connect: bool = Value("true"), Live;
+        pub connect: bool = Value("true"), Remount;
         /// How long one command on the other machine may take.
         pub ssh_timeout: Duration = Value("30s"), Live, from "1s" to "1h";
         /// How long connecting may take.
@@ -180,18 +180,18 @@ section! {
     /// How models are copied.
     pub struct Mover in "mover." {
         /// How many threads read one file.
-        pub threads: u32 = Value("8"), Live, from "1" to "64";
+        pub threads: u32 = Value("8"), Remount, from "1" to "64";
         /// How much one of them reads at a time; a multiple of 4KiB.
-        pub chunk: Bytes = Value("2MiB"), Live, from "64KiB" to "64MiB";
+        pub chunk: Bytes = Value("2MiB"), Remount, from "64KiB" to "64MiB";
         /// Compare what was copied with the checksum in its name, where it has one, before it is used.
-        pub verify: bool = Value("true"), Live;
+        pub verify: bool = Value("true"), Remount;
         /// The checksum that is recorded of every other copy.
         pub checksum: Checksum = Value("crc64"), Remount;
         /// Copies that nobody waits for stop while somebody else reads from their storage, and go on when nobody
         /// has for so long; 0s: they do not stop.
         pub back_off: Duration = Value("1s"), Remount, from "0s" to "1m";
         /// How many files are copied from one home at a time.
-        pub concurrent: u32 = Value("1"), Live, from "1" to "16";
+        pub concurrent: u32 = Value("1"), Remount, from "1" to "16";
     }
 }
 
@@ -220,7 +220,7 @@ section! {
         /// How long the start waits until the cold directories are read; what is slower appears later.
         pub scan_wait: Duration = Value("30s"), Remount, from "0s" to "1h";
         /// How long a file that was changed behind our back may still be given out as it was.
-        pub stale_check_interval: Duration = Value("10s"), Live, from "1s" to "1h";
+        pub stale_check_interval: Duration = Value("10s"), Remount, from "1s" to "1h";
     }
 }
 
@@ -277,7 +277,7 @@ section! {
     /// What is logged.
     pub struct Log in "log." {
         /// The least important message that is logged.
-        pub level: LogLevel = Value("info"), Live;
+        pub level: LogLevel = Value("info"), Remount;
         /// For people or for programs.
         pub format: LogFormat = Value("text"), Remount;
     }

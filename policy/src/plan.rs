@@ -296,11 +296,14 @@ impl<'a> Planner<'a> {
             })
     }
 
-    /// Where a promotion is asked for too, that decides: to begin with another pool would move the model twice.
-    /// What is refused there is here again in the next plan.
+    /// What was asked for the same model decides now: to obey both would move it twice. The next plan obeys the rule
+    /// again.
     fn obey_always(&mut self) {
         let wants = &self.board.snapshot.wants;
-        let asks = |want: &&Want| matches!(want.kind, WantKind::Promote { .. });
+        let asks = |want: &&Want| {
+            let kind = want.kind;
+            matches!(kind, WantKind::Promote { .. } | WantKind::Demote { .. })
+        };
         let asked: BTreeSet<ModelId> = wants.iter().filter(asks).map(|want| want.model).collect();
         for at in 0..self.board.models() {
             let state = self.board.state(at);

@@ -75,3 +75,19 @@ fn what_is_refused_is_resident_by_its_rule_in_the_next_plan() {
     let next = plan(&Params::default(), &Learned::new(), &snapshot).unwrap();
     assert_eq!(next.moves[0].to, Some(FAST));
 }
+
+/// The demotion was made, and told as refused: the rule could not bring the model back in the same plan.
+#[test]
+fn a_demotion_of_a_model_that_is_always_resident_is_told_as_made() {
+    let mut snapshot = always(vec![Want {
+        model: ModelId(1),
+        kind: WantKind::Demote { pool: None },
+    }]);
+    snapshot.files[0].place = Some(FAST);
+    snapshot.pools[0].free_bytes -= snapshot.files[0].size_bytes;
+    let plan = plan(&Params::default(), &Learned::new(), &snapshot).unwrap();
+    assert_eq!(check(&snapshot, &plan), []);
+    assert_eq!(plan.moves[0].to, None);
+    let outcomes: Vec<_> = plan.report.findings.iter().map(|f| &f.outcome).collect();
+    assert_eq!(outcomes, [&Outcome::Demoted { pool: None }]);
+}

@@ -14,7 +14,6 @@ use speedloader_policy::{
 use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
 use super::parting::Parting;
 use super::pause::{LOOK_INTERVAL, Pause};
-use super::settings::is_live;
 use super::{Cause, Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
@@ -995,11 +994,18 @@ impl Coordinator {
         let old = self.config();
         let found = changes(&old, &new);
         let mut merged = (*old).clone();
-        // Sections whose every key takes effect at once.
+        // What the configuration's own list of fields calls live, and nothing else.
         merged.policy = new.policy.clone();
         self.fs.first_loads().set_max_wait(new.policy.max_wait);
         merged.placement = new.placement.clone();
         merged.pins = new.pins.clone();
+        for (name, remote) in &mut merged.remotes {
+            if let Some(new) = new.remotes.get(name) {
+                remote.page_cache = new.page_cache;
+                remote.ssh_timeout = new.ssh_timeout;
+                remote.connect_timeout = new.connect_timeout;
+            }
+        }
         self.apply_capacities(&mut merged, &new);
         *self
             .config
@@ -1016,7 +1022,7 @@ impl Coordinator {
         }
         self.think();
         let shown = found.into_iter().map(|change| ChangeView {
-            applied: matches!(change.effect, Effect::Live) && is_live(&change.key),
+            applied: matches!(change.effect, Effect::Live),
             before: change.old.unwrap_or_default(),
             after: change.new.unwrap_or_default(),
             key: change.key,

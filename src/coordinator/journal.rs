@@ -4,20 +4,29 @@
 //! read is set aside with a message and costs nothing but the memory.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use speedloader_policy::Learned;
+
+use crate::whole_file;
 
 /// The form of the list of what is resident.
 const RESIDENT_VERSION: u32 = 1;
 const RESIDENT: &str = "resident.json";
 const LEARNED: &str = "learned.bin";
 const PINS: &str = "pins.json";
+/// How long a daemon that is about to end is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 /// No honest file of ours is larger.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
@@ -80,20 +89,31 @@ pub fn parse_resident(bytes: &[u8]) -> Result<Vec<Resident>, String> {
 /// The files of a state directory.
 pub struct Journal {
     directory: PathBuf,
-    /// One writer at a time: they share the temporary name.
+    /// Who writes first is replaced first.
     writing: Mutex<()>,
+    /// Locked: two daemons would overwrite each other's state.
+    _locked: File,
 }
 
 impl Journal {
     /// Uses `directory`, which is made if it is missing.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// `WouldBlock` while another daemon uses it; when it cannot be made.
     pub fn open(directory: &Path) -> io::Result<Journal> {
-        fs::create_dir_all(directory)?;
+        // The process's mask may be empty: FUSE needs that.
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o755).create(directory)?;
+        let locked = File::open(directory)?;
+        lock(&locked)?;
+        for name in [RESIDENT, LEARNED, PINS] {
+            // Those of an older build everybody may write. What is missing needs nothing.
+            let _ = fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o600));
+        }
         Ok(Journal {
             directory: directory.to_owned(),
             writing: Mutex::new(()),
+            _locked: locked,
         })
     }
 
@@ -185,18 +205,48 @@ impl Journal {
             .writing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let temporary = self.directory.join(format!("{name}.new"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.directory.join(name))?;
-        File::open(&self.directory)?.sync_all()
+        whole_file::replace(&self.directory.join(name), bytes)
+    }
+}
+
+fn lock(directory: &File) -> io::Result<()> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_INTERVAL),
+            // A file system without locks: whoever runs two daemons there is not told.
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_owner_may_write_what_is_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pins = directory.path().join(PINS);
+        fs::write(&pins, b"{}").expect("written");
+        fs::set_permissions(&pins, fs::Permissions::from_mode(0o666)).expect("set");
+        let mode = || fs::metadata(&pins).expect("there").permissions().mode() & 0o777;
+        let journal = Journal::open(directory.path()).expect("opened");
+        assert_eq!(mode(), 0o600);
+        journal.save_pins(&BTreeMap::new()).expect("saved");
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn two_daemons_do_not_share_a_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = Journal::open(directory.path()).expect("opened");
+        let refused = Journal::open(directory.path()).err().expect("refused");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        Journal::open(directory.path()).expect("opened again");
+    }
 
     #[test]
     fn what_is_written_is_read_again() {

@@ -20,12 +20,6 @@ use crate::whole_file;
 /// Unchanged lines that are shown around changed ones.
 const CONTEXT: usize = 1;
 
-/// Whether a running daemon takes a changed value on.
-pub(super) fn is_live(key: &str) -> bool {
-    let pool_size = key.starts_with("pool") && key.ends_with(".capacity");
-    key.starts_with("policy.") || key.starts_with("placement.") || pool_size
-}
-
 /// A changed configuration, judged.
 struct Draft {
     before: String,
@@ -95,6 +89,11 @@ impl Coordinator {
 
     /// Saves changes to the file, if nothing is wrong with them, and applies what can be.
     pub(super) fn save_settings(&self, wanted: &[SettingChange]) -> Result<DraftView, Message> {
+        // From the reading to the reload: what somebody else saves meanwhile would be lost.
+        let _one = self
+            .saving
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (path, draft) = self.draft(wanted)?;
         let mut view = self.draft_view(&draft);
         if !view.faults.is_empty() || draft.before == draft.after {
@@ -153,7 +152,7 @@ fn fault_view(fault: &speedloader_config::Fault) -> FaultView {
 
 fn change_view(change: speedloader_config::Change) -> DraftChangeView {
     DraftChangeView {
-        live: matches!(change.effect, Effect::Live) && is_live(&change.key),
+        live: matches!(change.effect, Effect::Live),
         refused: match change.effect {
             Effect::Refused(why) => Some(why.to_owned()),
             Effect::Live | Effect::Remount => None,
@@ -190,7 +189,7 @@ fn field_view(entry: Entry) -> FieldView {
             DefaultValue::Unset(text) => format!("not set: {text}"),
             DefaultValue::Required(_) => own("must be set"),
         },
-        live: matches!(field.effect, Effect::Live) && is_live(&entry.key),
+        live: matches!(field.effect, Effect::Live),
         overridden: matches!(
             entry.origin,
             Origin::Environment { .. } | Origin::Option { .. }

@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::held::HeldReplies;
 use super::{Adapter, Passthrough, notify};
 use crate::errno::{INPUT_OUTPUT, is_not_mounted, is_stale_mount};
+use crate::mount_table;
 use crate::read_ahead;
 use crate::residency::Notice;
 use crate::tiered_fs::TieredFs;
@@ -151,12 +152,16 @@ fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedF
     Ok(device)
 }
 
-/// Takes away mounts whose daemon is dead. Their root is opened, since its attributes may still be in
+/// Takes away mounts whose daemon is dead, and refuses to hide one whose daemon is not. Their root is opened, since its attributes may still be in
 /// the kernel's cache: an open is answered by the daemon or, with ENOTCONN, by nobody.
 fn replace_stale(mountpoint: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     loop {
         match rustix::fs::open(mountpoint, flags, Mode::empty()).map_err(io::Error::from) {
+            Ok(_) if is_ours(mountpoint)? => {
+                let text = "a speedloader is mounted there already";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
             Ok(_) => return Ok(()),
             Err(error) if is_stale_mount(&error) => {
                 let path = mountpoint.display();
@@ -166,6 +171,16 @@ fn replace_stale(mountpoint: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the topmost mount on it is a speedloader's.
+fn is_ours(mountpoint: &Path) -> io::Result<bool> {
+    let path = std::fs::canonicalize(mountpoint)?;
+    let table = mount_table::read()?;
+    let topmost = mount_table::entries(&table)
+        .rev()
+        .find(|entry| entry.mount_point == path);
+    Ok(topmost.is_some_and(|mount| mount.file_system == b"fuse.speedloader"))
 }
 
 /// Unmounts lazily: what is open goes on, nothing new finds it.

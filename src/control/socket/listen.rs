@@ -129,7 +129,7 @@ fn lock(path: &Path) -> Result<OwnedFd, Message> {
 
 fn already_running(path: &Path) -> Message {
     Message::new(Code::AlreadyRunning, format!("a speedloader is already running at {}", path.display())).with_hint(
-        "`speedloader status` shows it; to run another, give it a socket of its own (`control.socket`)",
+        "`speedloader status` shows it; to run another, give it a socket and a state directory of its own (`control.socket`, `state_dir`)",
     )
 }
 
