@@ -60,7 +60,9 @@ impl Totals {
                 .resize(self.pool_bytes.len().max(rank + 1), 0);
             self.pool_bytes[rank] += bytes;
         }
-        self.moved_bytes += served.promoted_bytes + served.demoted_bytes;
+        // Loads are within 64 bits together; what is moved for them need not be.
+        let moved_bytes = served.promoted_bytes.saturating_add(served.demoted_bytes);
+        self.moved_bytes = self.moved_bytes.saturating_add(moved_bytes);
         let secs_per_byte = tiers.secs_per_byte(served.rank);
         self.load_time_secs += bytes as f64 * secs_per_byte + served.demoted_secs;
         if moves == Moves::Copy {

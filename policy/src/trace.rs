@@ -54,7 +54,7 @@ pub enum TraceFaultKind {
     NoName,
     /// Time goes backwards: before, now.
     Backwards(u64, u64),
-    /// The sizes of all distinct objects exceed 64 bits, or there are too many objects.
+    /// The sizes of all loads together exceed 64 bits, or there are too many objects.
     TooMuch,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for TraceFault {
             TraceFaultKind::TooMuch => {
                 write!(
                     f,
-                    "more objects than 2^24, or sizes beyond 64 bits together"
+                    "more objects than 2^24, or loads beyond 64 bits together"
                 )
             }
         }
@@ -106,7 +106,7 @@ pub struct TraceReader {
     line: usize,
     objects: BTreeMap<String, u32>,
     families: BTreeMap<String, u32>,
-    footprint_bytes: u64,
+    loaded_bytes: u64,
 }
 
 impl TraceReader {
@@ -195,12 +195,10 @@ impl TraceReader {
             self.trace.sizes.push(0);
         }
         let size = &mut self.trace.sizes[object as usize];
-        let more = bytes.saturating_sub(*size);
-        self.footprint_bytes = self
-            .footprint_bytes
-            .checked_add(more)
-            .ok_or(TraceFaultKind::TooMuch)?;
-        *size += more;
+        *size = bytes.max(*size);
+        // The footprint is never more than that.
+        let loaded = self.loaded_bytes.checked_add(bytes);
+        self.loaded_bytes = loaded.ok_or(TraceFaultKind::TooMuch)?;
         Ok(object)
     }
 
@@ -263,7 +261,15 @@ mod tests {
             ),
             (
                 &[HEADER, "5,2,g,o,18446744073709551615", "5,2,g,p,1"],
-                "line 3: more objects than 2^24, or sizes",
+                "line 3: more objects than 2^24, or loads",
+            ),
+            (
+                &[
+                    HEADER,
+                    "5,2,g,o,10000000000000000000",
+                    "5,2,g,o,10000000000000000000",
+                ],
+                "line 3: more objects than 2^24, or loads",
             ),
         ] {
             let found = told(lines).expect_err("is wrong");

@@ -326,7 +326,8 @@ fn outcome(
         bytes_per_sec: tiers.cold_bytes_per_sec,
         loaded_bytes: totals.bytes - totals.hit_bytes,
     });
-    let all: u64 = tiers.pools.iter().map(|&(_, _, capacity)| capacity).sum();
+    let capacities = tiers.pools.iter().map(|&(_, _, capacity)| capacity);
+    let all = capacities.fold(0, u64::saturating_add);
     Outcome {
         policy: match policy {
             Policy::Auto => AUTO,

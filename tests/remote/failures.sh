@@ -37,9 +37,18 @@ revive() {
     esac
 }
 
-# The whole way again: connected by the documented command, used, disconnected, and nothing is left.
+# The whole way again: connected by the documented command, used, disconnected, and nothing is left. Whoever answers
+# before the kernel has given it up is there without.
 recover() {
-    connect
+    recovery="tiers connect"
+    if speedloader_ tiers connect meadowlark >/run/connect.log 2>&1; then
+        say "connected again"
+    elif grep -q 'connected already' /run/connect.log; then
+        until_true "$error_limit" "it answers again" answers
+        recovery="by itself"
+    else
+        fail "it does not connect: $(cat /run/connect.log)"
+    fi
     promote one.gguf || fail "no promotion after it: $(cat /run/promote.log)"
     is_remote one.gguf || fail "it is not in the pool after it"
     same_bytes || fail "wrong bytes after it"
@@ -48,8 +57,10 @@ recover() {
     left=$(compare) || fail "left over: $left"
 }
 
+answers() { speedloader_ tiers --json | grep -q '"state": *"connected"'; }
+
 lost() {
-    local who=$1 moment=$2 left='' struck took what='' limit bytes=right
+    local who=$1 moment=$2 left='' struck took what='' limit bytes=right recovery
     configure tcp
     remember
     start_daemon
@@ -61,7 +72,7 @@ lost() {
         disconnecting) lost_while_disconnecting ;;
     esac
     recover
-    row "$who, $moment" "$what" "$took" "$limit" "$bytes" "$left" "tiers connect"
+    row "$who, $moment" "$what" "$took" "$limit" "$bytes" "$left" "$recovery"
 }
 
 # What is asked for in the background has its words in /run/NAME.log and its status in /run/NAME.rc.

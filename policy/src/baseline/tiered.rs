@@ -49,8 +49,11 @@ pub fn replay_baseline(kind: BaselineKind, tiers: &Tiers, moves: Moves, trace: &
             let Some(all) = parts.last().filter(|_| at + 1 < parts.len()) else {
                 continue;
             };
-            for &object in gone.iter().filter(|&&object| all.holds(object)) {
-                let bytes = trace.sizes[object as usize];
+            let is_stale = rank.is_none();
+            let demoted =
+                |&&object: &&u32| all.holds(object) && !(is_stale && object == load.object);
+            for &object in gone.iter().filter(demoted) {
+                let bytes = last_bytes[object as usize].unwrap_or(0);
                 served.demoted_bytes += bytes;
                 served.demoted_secs += bytes as f64 * tiers.secs_per_byte(Some(at + 1));
             }
@@ -62,4 +65,33 @@ pub fn replay_baseline(kind: BaselineKind, tiers: &Tiers, moves: Moves, trace: &
         totals.add(load.bytes, served, tiers, moves);
     }
     totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::BASELINES;
+    use crate::ids::TierId;
+    use crate::trace::{HEADER, TraceReader};
+
+    /// What is loaded with another size is another content; the former one is dropped, not demoted.
+    #[test]
+    fn what_has_changed_is_not_demoted() {
+        let mut reader = TraceReader::new();
+        reader.line(HEADER).unwrap();
+        for at in 0..20 {
+            let line = format!("{at},{at},g,a,{}", 1 + at % 2);
+            reader.line(&line).unwrap();
+        }
+        let trace = reader.finish().unwrap();
+        let tiers = Tiers {
+            pools: vec![(TierId(0), 10, 10), (TierId(1), 5, 20)],
+            cold_bytes_per_sec: 1,
+        };
+        for kind in BASELINES {
+            let totals = replay_baseline(kind, &tiers, Moves::WhileReading, &trace);
+            let cold_secs = 30.0;
+            assert_eq!(totals.load_time_secs, cold_secs, "{}", kind.name());
+        }
+    }
 }
