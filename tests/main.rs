@@ -55,7 +55,7 @@ mod mounted {
     mod cold;
     mod writing;
     pub mod locking;
-    mod behind;
+    pub mod behind;
     mod names;
     mod control_files;
     pub mod first_load;

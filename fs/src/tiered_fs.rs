@@ -4,6 +4,7 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -605,6 +606,7 @@ impl TieredFs {
     /// Applies changes of the union: tells the kernel and the owner, drops what is stale.
     fn apply(&self, changes: Vec<UnionChange>) {
         let mut tree_changed = false;
+        let mut directories = BTreeSet::new();
         for change in changes {
             match change {
                 UnionChange::Name(directory, name) => {
@@ -653,8 +655,17 @@ impl TieredFs {
                     tree_changed = true;
                     self.keep_true.found(home, directory);
                 }
+                UnionChange::DirectoryAttr(directory) => {
+                    directories.insert(directory);
+                }
                 UnionChange::DirectoryGone(directory) => self.nodes.directory_gone(directory),
             }
+        }
+        for node in directories
+            .into_iter()
+            .filter_map(|directory| self.nodes.of_directory(directory))
+        {
+            self.residency.notice(Notice::Attr(node));
         }
         if tree_changed {
             self.tree_changed();

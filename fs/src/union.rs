@@ -41,6 +41,8 @@ pub enum UnionChange {
     FileAttr(Arc<HomeFile>),
     /// A directory of the home was seen for the first time.
     DirectoryFound(HomeId, DirId),
+    /// Attributes of the directory, or what is in it, changed.
+    DirectoryAttr(DirId),
     /// The directory is gone from every home.
     DirectoryGone(DirId),
 }
@@ -162,6 +164,9 @@ pub struct Union {
 
 /// How many homes can be told apart in a directory's bit set.
 pub const HOMES_MAX: usize = 64;
+
+/// No file has it.
+const NO_INODE: u64 = 0;
 
 /// Bits of a home's inode numbers that are shown unchanged.
 const INO_BITS: u32 = 40;
@@ -440,6 +445,15 @@ impl Union {
         (files, tree.directories.len())
     }
 
+    /// The directory that was watched in the home is no more: what is found under its name from now on is another
+    /// one, even with the same inode number. Gives the name.
+    pub fn directory_is_gone(&self, home: HomeId, directory: DirId) -> Option<Name> {
+        let mut tree = self.write();
+        let known = tree.directories.get_mut(&directory)?;
+        known.attrs.get_mut(&home)?.identity.ino = NO_INODE;
+        (directory != DirId::ROOT).then(|| (known.parent, Arc::clone(&known.name)))
+    }
+
     /// Looks at one name in one home and makes the picture true.
     ///
     /// # Errors
@@ -568,6 +582,9 @@ impl Union {
             Some(listed) if wants_directory => {
                 tree.remove_file_of(directory, name, home, changes);
                 let dev = self.root_dev(home);
+                if tree.has_other_directory(directory, name, home, &listed.attr) {
+                    tree.remove_directory_of(directory, name, home, changes);
+                }
                 tree.add_directory(directory, name, home, &listed.attr, dev, changes);
             }
             Some(listed) => self.set_file(tree, directory, name, home, listed, changes),
@@ -575,6 +592,7 @@ impl Union {
         }
         if tree.seen(directory, name) != before {
             changes.push(UnionChange::Name(directory, Arc::clone(name)));
+            changes.push(UnionChange::DirectoryAttr(directory));
         }
     }
 
@@ -898,12 +916,31 @@ impl Tree {
         let Some(known) = self.directories.get_mut(&id) else {
             return;
         };
+        let shown = known.attr;
         known.attrs.insert(home, *attr);
         known.show_first();
+        if known.attr != shown {
+            changes.push(UnionChange::DirectoryAttr(id));
+        }
         if known.homes & bit == 0 {
             known.homes |= bit;
             changes.push(UnionChange::DirectoryFound(home, id));
         }
+    }
+
+    /// Whether the home had another directory there: one that has taken its name is read and watched anew.
+    fn has_other_directory(
+        &self,
+        parent: DirId,
+        name: &[u8],
+        home: HomeId,
+        attr: &Attr,
+    ) -> bool {
+        let known = self
+            .directory_at(parent, name)
+            .and_then(|id| self.directories.get(&id)?.attrs.get(&home));
+        let inode = |attr: &Attr| (attr.identity.dev, attr.identity.ino);
+        known.is_some_and(|known| inode(known) != inode(attr))
     }
 
     /// Takes a home out of a directory and of everything below.

@@ -138,6 +138,7 @@ pub fn hear() -> Option<String> {
 fn part() {
     match std::env::var(PART).as_deref() {
         Ok("churn") => crate::mounted::churn::part(),
+        Ok("create") => crate::mounted::behind::create(),
         Ok("lock") => crate::mounted::locking::part(),
         Ok("load") => crate::mounted::first_load::part(),
         Ok("memory") => crate::mounted::memory::part(),

@@ -3,11 +3,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use speedloader::view::ReplicaState;
 
-use crate::harness::{Mount, Site, content, in_both_modes};
+use crate::harness::{Mount, Site, child, content, in_both_modes};
 
 const LEN: u64 = 500_003;
 
@@ -220,4 +220,146 @@ fn a_symlink_that_changes_leads_elsewhere() {
             content::check_file(&mount.mounted("link"), 2, LEN).is_ok()
         });
     });
+}
+
+/// Its files were those of the former, and nothing in it was seen any more: a name kept its directory whatever lay
+/// there.
+#[test]
+fn a_directory_in_the_place_of_another_is_another() {
+    in_both_modes(site, |mount| {
+        for home in [mount.models(""), mount.cold(0, "")] {
+            for (turn, how) in ["renamed", "exchanged", "made again"].into_iter().enumerate() {
+                let name = format!("place-{turn}-{}", home.ends_with("models"));
+                let (place, other) = (home.join(&name), home.join(format!("{name}.other")));
+                mount.change_cold(0, || {
+                    content::write_file(&place.join("old"), 4, 100);
+                    content::write_file(&place.join("both"), 5, 100);
+                    content::write_file(&other.join("new"), 6, 100);
+                    content::write_file(&other.join("both"), 7, 100);
+                });
+                mount.until("both are seen", || {
+                    content::check_file(&mount.mounted(&format!("{name}/both")), 5, 100).is_ok()
+                        && mount.mounted(&format!("{name}.other/both")).exists()
+                });
+                mount.change_cold(0, || match how {
+                    "renamed" => {
+                        fs::rename(&place, home.join(format!("{name}.away"))).unwrap();
+                        fs::rename(&other, &place).unwrap();
+                    }
+                    "exchanged" => exchange(&place, &other),
+                    _ => {
+                        fs::remove_dir_all(&place).unwrap();
+                        fs::create_dir(&place).unwrap();
+                        content::write_file(&place.join("new"), 6, 100);
+                        content::write_file(&place.join("both"), 7, 100);
+                    }
+                });
+                let seen = |file: &str, seed| {
+                    content::check_file(&mount.mounted(&format!("{name}/{file}")), seed, 100).is_ok()
+                };
+                mount.until("the other is seen", || {
+                    seen("new", 6) && seen("both", 7) && !mount.mounted(&format!("{name}/old")).exists()
+                });
+                mount.change_cold(0, || content::write_file(&place.join("later"), 8, 100));
+                mount.until("what is made in it later is seen", || seen("later", 8));
+            }
+        }
+    });
+}
+
+fn exchange(one: &std::path::Path, two: &std::path::Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE).unwrap();
+}
+
+/// The kernel moved the name of the file that had been there, and what was written by it was lost.
+#[test]
+fn a_rename_moves_what_was_put_there_before() {
+    in_both_modes(site, |mount| {
+        for turn in 0..10 {
+            let (name, goal) = (format!("put-{turn}"), format!("put-{turn}-there"));
+            content::write_file(&mount.models(&name), 4, 100);
+            mount.until("it is seen", || {
+                content::check_file(&mount.mounted(&name), 4, 100).is_ok()
+            });
+            content::write_file(&mount.models("part"), 5, 100);
+            fs::rename(mount.models("part"), mount.models(&name)).unwrap();
+            fs::rename(mount.mounted(&name), mount.mounted(&goal)).unwrap();
+            mount.until("the name leads to what has it in the home", || {
+                content::check_file(&mount.mounted(&goal), 5, 100).is_ok()
+            });
+        }
+    });
+}
+
+#[test]
+fn permissions_of_a_directory_are_seen() {
+    in_both_modes(site, |mount| {
+        mount.change_cold(0, || content::write_file(&mount.cold(0, "mode/file"), 4, 100));
+        fs::create_dir(mount.models("own-mode")).unwrap();
+        for (path, directory) in [
+            (mount.cold(0, "mode"), mount.mounted("mode")),
+            (mount.models("own-mode"), mount.mounted("own-mode")),
+        ] {
+            for mode in [0o700, 0o755] {
+                let permissions = || fs::metadata(&directory).map(|found| found.mode() & 0o777);
+                mount.until("it is seen", || permissions().is_ok());
+                mount.change_cold(0, || {
+                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                });
+                mount.until("its new mode is seen", || permissions().is_ok_and(|now| now == mode));
+            }
+        }
+    });
+}
+
+/// The kernel checks nothing after a creation: it opened what somebody else had just made, whoever might read that.
+#[test]
+fn who_creates_what_is_there_already_is_checked_as_by_any_open() {
+    in_both_modes(
+        |fresh| site(fresh).option("mount.allow_other=true"),
+        |mount| {
+            fs::create_dir(mount.models("open")).unwrap();
+            fs::set_permissions(mount.models("open"), fs::Permissions::from_mode(0o777)).unwrap();
+            mount.until("the directory is seen", || mount.mounted("open").exists());
+            let mut user = child::start("create", Some(1000), &[mount.mounted("open")]);
+            user.expect("ready");
+            for turn in 0..30 {
+                let path = mount.models(&format!("open/{turn}"));
+                fs::write(&path, b"a secret").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+                user.say(&turn.to_string());
+                user.expect("EACCES");
+                assert_eq!(fs::read(&path).unwrap(), b"a secret");
+                // Who may, has it.
+                let mut file = OpenOptions::new();
+                file.read(true).write(true).create(true);
+                let path = mount.models(&format!("open/mine-{turn}"));
+                content::write_file(&path, 4, 100);
+                let file = file.open(mount.mounted(&format!("open/mine-{turn}"))).unwrap();
+                content::check_open(&file, 4, 100).unwrap();
+            }
+            user.finish();
+        },
+    );
+}
+
+/// A part: creates what it is told, and says what came of it.
+pub fn create() {
+    child::say("ready");
+    let directory = child::argument(0);
+    while let Some(name) = child::hear() {
+        let made = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(directory.join(name));
+        let said = match made {
+            Ok(_) => "opened".to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => "EACCES".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        child::say(&said);
+    }
 }

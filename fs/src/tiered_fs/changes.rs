@@ -232,7 +232,16 @@ impl TieredFs {
         let fd = self.models().directory(&path)?;
         let text = OsStr::from_bytes(&name);
         match rustix::fs::mkdirat(&fd, text, bits(view.attr.permissions.into())) {
-            Ok(()) => self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid)),
+            Ok(()) => {
+                self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid));
+                if view.attr.permissions & 0o6000 != 0 {
+                    // Neither making nor giving away keeps these bits.
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let made = rustix::fs::openat(&fd, text, flags, Mode::empty());
+                    made.and_then(|made| rustix::fs::fchmod(made, bits(view.attr.permissions.into())))
+                        .map_err(|errno| FsError::io("make directory", &path, errno))?;
+                }
+            }
             Err(error) if errno::is_there(error) => {}
             Err(errno) => return Err(FsError::io("make directory", &path, errno)),
         }
@@ -253,6 +262,7 @@ impl TieredFs {
                 self.drop_hidden(*directory, name);
                 false
             }
+            UnionChange::DirectoryAttr(_) => false,
             _ => true,
         });
         if changes.len() < before {
@@ -310,7 +320,7 @@ impl TieredFs {
         self.make_file(&slot, request.mode, &request.open)
     }
 
-    /// Creates a file in the models directory, or opens the one that somebody else just made.
+    /// Creates a file in the models directory. [`ErrorKind::Retired`] when somebody else has just made it.
     fn make_file(
         &self,
         slot: &Slot<'_>,
@@ -330,13 +340,10 @@ impl TieredFs {
                 fd
             }
             Err(error) if errno::is_there(error) => {
-                let flags = if request.truncates() {
-                    base | OFlags::TRUNC
-                } else {
-                    base
-                };
-                rustix::fs::openat(&slot.fd, slot.name(), flags, Mode::empty())
-                    .map_err(|errno| slot.failed("create", errno))?
+                // What the kernel did not know of it has not checked: whoever asked finds it by its name, and may
+                // or may not open it.
+                self.record(slot.directory, slot.name)?;
+                return Err(FsError::new("create", ErrorKind::Retired));
             }
             Err(errno) => return Err(slot.failed("create", errno)),
         };
@@ -646,7 +653,24 @@ impl TieredFs {
             self.apply_own(changes);
         }
         self.record(from.directory, from.name)?;
-        self.record(to.directory, to.name)
+        self.record(to.directory, to.name)?;
+        self.tell_if_other(moved, to);
+        Ok(())
+    }
+
+    /// Somebody had put another file in the place of the one that was to be renamed: the kernel, which has moved
+    /// the name of the former, is told.
+    fn tell_if_other(&self, moved: &Found, to: &Slot<'_>) {
+        let found = self.union.look_up(to.directory, to.name);
+        let is_it = match (moved, &found) {
+            (Found::File(moved), Some(Found::File(found))) => moved.id == found.id,
+            (Found::Directory(moved), Some(Found::Directory(found))) => moved == found,
+            _ => false,
+        };
+        if !is_it {
+            self.residency
+                .notice_name(&self.nodes, to.directory, &Arc::from(to.name));
+        }
     }
 
     /// Sets attributes.

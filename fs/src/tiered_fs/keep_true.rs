@@ -457,7 +457,14 @@ impl TieredFs {
             lost |= flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW);
             let mut watches = lock(&self.keep_true.watches);
             if flags.contains(inotify::ReadFlags::IGNORED) {
-                watches.remove(&event.wd());
+                let gone = watches.remove(&event.wd());
+                drop(watches);
+                // Another one may have its name, and its inode number, by now.
+                let name = gone.and_then(|(home, directory)| {
+                    let (parent, name) = self.union.directory_is_gone(home, directory)?;
+                    Some((home, parent, name))
+                });
+                touched.extend(name);
                 continue;
             }
             let Some((home, directory)) = watches.get(&event.wd()).copied() else {

@@ -93,7 +93,10 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
 
         let error = create(&fs, libc::O_RDWR).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
-        // As the kernel does: looked up again, it is another node.
+        // As the kernel does: it is looked up again and opened, and once more, since its readers keep the node.
+        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        let error = open(&fs, again, libc::O_RDWR).err().expect("is refused");
+        assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
         let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
         assert_ne!(again, node);
         let writer = open(&fs, again, libc::O_RDWR).unwrap();
