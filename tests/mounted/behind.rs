@@ -283,6 +283,8 @@ fn a_rename_moves_what_was_put_there_before() {
                 content::check_file(&mount.mounted(&name), 4, 100).is_ok()
             });
             content::write_file(&mount.models("part"), 5, 100);
+            // The kernel knows the former one.
+            fs::metadata(mount.mounted(&name)).unwrap();
             fs::rename(mount.models("part"), mount.models(&name)).unwrap();
             fs::rename(mount.mounted(&name), mount.mounted(&goal)).unwrap();
             mount.until("the name leads to what has it in the home", || {

@@ -662,9 +662,14 @@ impl TieredFs {
     /// the name of the former, is told.
     fn tell_if_other(&self, moved: &Found, to: &Slot<'_>) {
         let found = self.union.look_up(to.directory, to.name);
+        // What it has never looked up is not what it has moved, whatever we have seen there meanwhile.
         let is_it = match (moved, &found) {
-            (Found::File(moved), Some(Found::File(found))) => moved.id == found.id,
-            (Found::Directory(moved), Some(Found::Directory(found))) => moved == found,
+            (Found::File(moved), Some(Found::File(found))) => {
+                moved.id == found.id && found.with_live(|live| live.node()).is_some()
+            }
+            (Found::Directory(moved), Some(Found::Directory(found))) => {
+                moved == found && self.nodes.of_directory(*found).is_some()
+            }
             _ => false,
         };
         if !is_it {
