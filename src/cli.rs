@@ -7,6 +7,7 @@ mod console;
 mod settings;
 mod progress;
 mod context;
+mod mountpoint;
 mod spawn;
 mod completions;
 mod config;

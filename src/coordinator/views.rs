@@ -1,6 +1,7 @@
 //! What the coordinator shows of itself: views, made from what is measured at the moment of asking.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,7 +55,7 @@ impl Coordinator {
             pid: std::process::id(),
             state: *self.lock_state(),
             uptime_s: self.started.elapsed().as_secs(),
-            mountpoint: self.mountpoint.display().to_string(),
+            mountpoint: escape(self.mountpoint.as_os_str().as_bytes()),
             models_dir: config.models_dir.display().to_string(),
             passthrough: self.passthrough_view(),
             daemon_rss_bytes: machine::own_rss_bytes(),

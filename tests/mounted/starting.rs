@@ -297,6 +297,30 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
+/// Such a mount could not be unmounted by us: nothing was mounted where the link is.
+#[test]
+fn a_mountpoint_can_be_a_symlink() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    symlink("mnt", site.root().join("link")).unwrap();
+    let output = in_namespace(
+        &site,
+        "
+        cd $T
+        for named in '' $T/link $T/mnt; do
+            $PROGRAM --config $T/config.toml mount link
+            cmp link/f cold0/f
+            $PROGRAM --socket $T/s umount $named
+            ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        done
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
 #[test]
 fn a_broken_configuration_is_told_and_with_nofail_stops_nothing() {
     if cannot_run() {
