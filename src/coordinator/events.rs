@@ -132,6 +132,7 @@ mod tests {
         let none = log.since(u64::MAX);
         assert_eq!((none.events.len(), none.lost), (0, 0));
     }
+
     #[test]
     fn a_subject_is_escaped_once() {
         let log = EventLog::default();
