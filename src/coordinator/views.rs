@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -321,10 +320,8 @@ impl Coordinator {
 
     /// An engine names a model as it was told: by its tag, its repository, or its path through the mount.
     fn known_to_engine(&self, known: &Known, name: &str) -> Vec<Subject> {
-        let below = Path::new(name).strip_prefix(&self.mountpoint);
-        let name = below.ok().and_then(Path::to_str).unwrap_or(name);
         // What lies elsewhere is no model of ours.
-        if name.starts_with('/') {
+        if self.below_mount(name.as_bytes()).starts_with(b"/") {
             return Vec::new();
         }
         self.subjects(known, name).unwrap_or_default()

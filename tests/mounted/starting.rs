@@ -297,7 +297,8 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
-/// Such a mount could not be unmounted by us: nothing was mounted where the link is.
+/// Such a mount could not be unmounted by us: nothing was mounted where the link is. A path through it,
+/// or through the mountpoint itself, was no model.
 #[test]
 fn a_mountpoint_can_be_a_symlink() {
     if cannot_run() {
@@ -313,6 +314,7 @@ fn a_mountpoint_can_be_a_symlink() {
         for named in '' $T/link $T/mnt; do
             $PROGRAM --config $T/config.toml mount link
             cmp link/f cold0/f
+            for path in f /f $T/mnt/f $T/link/f; do $PROGRAM --socket $T/s which $path; done
             $PROGRAM --socket $T/s umount $named
             ! grep -q \" $T/mnt \" /proc/self/mountinfo
         done
