@@ -8,6 +8,7 @@ mod settings;
 mod progress;
 mod context;
 mod mountpoint;
+mod running;
 mod spawn;
 mod completions;
 mod config;

@@ -174,7 +174,7 @@ pub(super) fn socket(
 }
 
 /// Where the models are is the daemon's concern; a client needs no more than what reaches it.
-fn client_options() -> Vec<(String, String)> {
+pub(super) fn client_options() -> Vec<(String, String)> {
     vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())]
 }
 

@@ -55,7 +55,7 @@ impl Coordinator {
             let text =
                 "the daemon was started without a configuration file; there is nowhere to save to";
             return Err(Message::new(Code::Unsupported, text).with_hint(
-                "speedloader config show > /etc/speedloader/config.toml, then mount with it",
+                "speedloader config show --running > /etc/speedloader/config.toml, then mount with it",
             ));
         };
         let cannot = |error: io::Error| {

@@ -383,6 +383,29 @@ fn a_page_that_cannot_be_served_is_a_warning() {
     mount.finish();
 }
 
+/// Commands went by the file alone: `health` found none, `web-url` another daemon's token and port.
+#[test]
+fn commands_go_by_the_configuration_of_the_daemon_that_runs() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let site = site(Site::new())
+        .option("http.enabled=true")
+        .option(&format!("http.listen={free}"));
+    let Some(mount) = site.start() else {
+        return;
+    };
+    let token = mount.root().join("state/http-token");
+    mount.until("there is a token", || token.exists());
+    let token = fs::read_to_string(token).unwrap();
+    let link = format!("http://{free}/#token={}", token.trim());
+    assert_eq!(mount.cli_ok(&["web-url"]).trim(), link);
+    let health = mount.cli(&["health"]);
+    assert_ne!(health.status.code(), Some(2), "{health:?}");
+    let set = mount.cli(&["config", "set", "policy.enabled=false"]);
+    let told = String::from_utf8_lossy(&set.stderr);
+    assert!(told.contains("config show --running >"), "{told}");
+    mount.finish();
+}
+
 #[test]
 fn what_is_in_the_way_is_said() {
     if let Some(why) = skip::why_no_mount() {
