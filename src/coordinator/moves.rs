@@ -352,6 +352,7 @@ impl Coordinator {
         cause: Cause,
     ) -> Result<Carried, Message> {
         let known = self.world.fresh();
+        self.settle_pins(&known);
         let everything = self.everything(&known, asked);
         let mut moves = self.lock_moves();
         let scene = self.scene(&moves, everything, wants);

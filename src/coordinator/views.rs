@@ -158,6 +158,7 @@ impl Coordinator {
         {
             warnings.push(format!("pool {} is not in memory", pool.name()));
         }
+        warnings.extend(self.pin_warnings());
         warnings.extend(self.remote_warnings());
         warnings.extend(self.web_fault.get().cloned());
         warnings
