@@ -406,6 +406,27 @@ fn commands_go_by_the_configuration_of_the_daemon_that_runs() {
     mount.finish();
 }
 
+/// It was saved, and that was all that was said.
+#[test]
+fn a_change_that_an_option_goes_before_is_told() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    let output = in_namespace(
+        &site,
+        "
+        $PROGRAM --config $T/config.toml mount $T/mnt -o policy.enabled=true
+        $PROGRAM --socket $T/s config set policy.enabled=false policy.warm_up=false
+        $PROGRAM --socket $T/s umount",
+    );
+    let told = said(&output);
+    let wanted = "policy.enabled has no effect: option policy.enabled goes before the file";
+    assert!(told.contains("saved") && told.contains(wanted), "{told}");
+    assert!(!told.contains("warm_up has no effect"), "{told}");
+}
+
 #[test]
 fn what_is_in_the_way_is_said() {
     if let Some(why) = skip::why_no_mount() {
