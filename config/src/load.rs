@@ -84,24 +84,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
     Ok(contents)
 }
 
-/// Where a configuration is looked for when nobody names one, the first that exists; `config.json` is the original's.
-pub fn standard_paths(account: &Account) -> Vec<PathBuf> {
-    let system = PathBuf::from("/etc/speedloader");
-    let own = account
-        .home
-        .as_ref()
-        .map(|home| home.join(".config/speedloader"));
-    let mut directories: Vec<PathBuf> = [Some(system), own].into_iter().flatten().collect();
-    if account.uid != 0 {
-        directories.reverse();
-    }
-    let files = ["config.toml", "config.json"];
-    directories
-        .iter()
-        .flat_map(|directory| files.map(|file| directory.join(file)))
-        .collect()
-}
-
 /// Loads a configuration from its sources.
 ///
 /// # Errors
