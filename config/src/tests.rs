@@ -43,6 +43,17 @@ fn variable(name: &str, text: &str) -> (OsString, OsString) {
     (name.into(), text.into())
 }
 
+/// The place that follows from the name was a second fault.
+#[test]
+fn a_wrong_name_of_a_pool_is_one_fault() {
+    for (one, two) in [("p", "p"), ("p", "p/b"), ("p", "..")] {
+        let text = format!("models_dir = \"/m\"\n[[pool]]\nname = \"{one}\"\n[[pool]]\nname = \"{two}\"\n");
+        let found = faults(&file(&text));
+        assert_eq!(found.count(), 1, "{found}");
+        assert!(found.to_string().contains("pool[1].name"), "{found}");
+    }
+}
+
 const DESIGN: &str = include_str!("tests/design.toml");
 const LEGACY: &str = include_str!("tests/legacy.json");
 
