@@ -46,10 +46,11 @@ impl Row for FieldView {
     const COLUMNS: &'static [Column] = &[
         ("KEY", Align::Left),
         ("VALUE", Align::Flexible),
-        ("FROM", Align::Left),
+        ("FROM", Align::Flexible),
         ("EFFECT", Align::Left),
         ("MEANING", Align::Flexible),
     ];
+    const OPTIONAL: &'static [&'static str] = &["EFFECT", "FROM"];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let effect = if self.live {
