@@ -55,7 +55,9 @@ impl MountArguments {
             settings.push(("models_dir".to_owned(), absolute("--models", models)?));
         }
         for cold in &self.cold {
-            settings.push(("cold".to_owned(), absolute("--cold", cold)?));
+            // As an option it would be several directories.
+            let cold = absolute("--cold", cold)?.replace(':', "\\:");
+            settings.push(("cold".to_owned(), cold));
         }
         if let Some(mountpoint) = &self.mountpoint {
             settings.push(("mountpoint".to_owned(), absolute("MOUNTPOINT", mountpoint)?));
