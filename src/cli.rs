@@ -7,6 +7,8 @@ mod console;
 mod settings;
 mod progress;
 mod context;
+mod mountpoint;
+mod running;
 mod spawn;
 mod completions;
 mod config;

@@ -38,6 +38,7 @@ mod loads;
 mod pause;
 mod cause;
 mod moves;
+mod pins;
 mod parting;
 mod pools;
 mod remote_pages;
@@ -132,6 +133,7 @@ struct Moves {
     learned: Learned,
     learned_changed: bool,
     pins: BTreeMap<String, String>,
+    written_pins: pins::Written,
     errands: HashMap<TransferId, Errand>,
     counts: HashMap<ModelId, LoadCount>,
     /// Why files move that have not arrived yet.

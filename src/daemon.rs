@@ -339,7 +339,10 @@ fn check_directories(config: &Config, mountpoint: &Path) -> Result<(), Message> 
             return Ok(());
         }
         let text = format!("{what}: {} is no directory", path.display());
-        let hint = format!("mkdir -p '{}'", path.display());
+        let hint = match path.exists() {
+            true => "name a directory".to_owned(),
+            false => format!("mkdir -p '{}'", path.display()),
+        };
         Err(Message::new(Code::Failed, text).with_hint(hint))
     };
     need("models_dir", &config.models_dir)?;

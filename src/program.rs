@@ -42,7 +42,7 @@ pub struct Start {
     pub config: Config,
     /// What it was made of: a reload reads `sources.file` again and keeps the rest.
     pub sources: Sources,
-    /// Where to mount; absolute.
+    /// Where to mount; absolute and without symlinks, as the kernel names it.
     pub mountpoint: PathBuf,
     /// How many more (`-v`) or fewer (`-q`) messages than configured are wanted.
     pub verbosity: i8,

@@ -7,7 +7,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, Value
 
 use crate::effective::{Config, PIN};
 use crate::field::Field;
-use crate::setting::Kind;
+use crate::setting::{Kind, list_items};
 
 /// Changes keys of the text of a TOML file: `http.listen`, `pool[0].capacity`, `remote.NAME.ssh`,
 /// `placement.pins.MODEL`; without a value the key is taken out, and `pool[1]` takes out a whole pool.
@@ -152,13 +152,7 @@ fn toml_of(field: &Field, text: &str) -> Value {
     match field.kind {
         Kind::Switch => text.parse::<bool>().map_or_else(|_| word(), Value::from),
         Kind::Integer => text.parse::<i64>().map_or_else(|_| word(), Value::from),
-        Kind::List => {
-            let items = text
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty());
-            Value::Array(items.collect::<Array>())
-        }
+        Kind::List => Value::Array(list_items(text).into_iter().collect::<Array>()),
         _ => word(),
     }
 }
@@ -194,6 +188,19 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\"x:1\" = \"a\""), "{text}");
+    }
+
+    /// One item was made of it, brackets and quotes and all.
+    #[test]
+    fn a_list_can_be_written_as_in_the_file() {
+        for (given, written) in [
+            ("[\"m0*\", 'a,b']", "[\"m0*\", \"a,b\"]"),
+            ("[]", "[]"),
+            ("[ab]*, c", "[\"[ab]*\", \"c\"]"),
+        ] {
+            let text = edit(FILE, &[change("policy.never", Some(given))]).expect("well-formed");
+            assert!(text.ends_with(&format!("never = {written}\n")), "{text}");
+        }
     }
 
     #[test]

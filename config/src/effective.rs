@@ -133,7 +133,7 @@ section! {
 pub(crate) const PIN: Field = Field {
     key: "placement.pins.*",
     doc_lines: &[
-        "The pool that a model stays in; the key is the model's name:",
+        "The pool that a model stays in; the key is what commands know it by, its name or a path:",
         "`\"llama3.2-vision:90b\" = \"meadowlark\"`, for example.",
     ],
     kind: Kind::Text,
@@ -499,7 +499,7 @@ impl Config {
 }
 
 /// What is shown in place of a secret.
-const BLANKED: &str = "\"(secret)\"";
+pub(crate) const BLANKED: &str = "\"(secret)\"";
 
 #[cfg(test)]
 mod tests {

@@ -56,7 +56,7 @@ pub use effective::{
 };
 pub use fault::{Fault, Faults};
 pub use field::{DefaultValue, Effect, Field};
-pub use load::{FILE_LEN_MAX, File, Sources, load, load_path, standard_paths};
+pub use load::{FILE_LEN_MAX, File, Sources, load, load_path, load_shown};
 pub use name::{DhchapSecret, Group, Host, MemoryPolicy, Mode, Nqn, PoolName, SshTarget, Token};
 pub use options::{MountOptions, parse_mount_options};
 pub use origin::Origin;

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::account::Account;
-use crate::effective::Config;
+use crate::effective::{BLANKED, Config};
 use crate::fault::{Fault, Faults, did_you_mean, quoted};
 use crate::legacy;
 use crate::origin::{Lines, Origin};
@@ -84,24 +84,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
     Ok(contents)
 }
 
-/// Where a configuration is looked for when nobody names one, the first that exists; `config.json` is the original's.
-pub fn standard_paths(account: &Account) -> Vec<PathBuf> {
-    let system = PathBuf::from("/etc/speedloader");
-    let own = account
-        .home
-        .as_ref()
-        .map(|home| home.join(".config/speedloader"));
-    let mut directories: Vec<PathBuf> = [Some(system), own].into_iter().flatten().collect();
-    if account.uid != 0 {
-        directories.reverse();
-    }
-    let files = ["config.toml", "config.json"];
-    directories
-        .iter()
-        .flat_map(|directory| files.map(|file| directory.join(file)))
-        .collect()
-}
-
 /// Loads a configuration from its sources.
 ///
 /// # Errors
@@ -128,6 +110,23 @@ pub fn load(sources: &Sources) -> Result<Config, Faults> {
         Some(config) if faults.is_empty() => Ok(Config { warnings, ..config }),
         _ => Err(faults),
     }
+}
+
+/// Loads a configuration again from the text that [`show`](crate::show) has made of it: without its secrets.
+///
+/// # Errors
+/// All faults, if it was another version's.
+pub fn load_shown(text: &str, account: Account) -> Result<Config, Faults> {
+    let secret = format!(" = {BLANKED}");
+    let lines = text.lines().filter(|line| !line.ends_with(&secret));
+    load(&Sources {
+        file: Some(File {
+            path: "the configuration in effect".into(),
+            contents: lines.collect::<Vec<_>>().join("\n").into_bytes(),
+        }),
+        account,
+        ..Sources::default()
+    })
 }
 
 fn raw_file(file: &File, faults: &mut Faults) -> Raw {

@@ -24,8 +24,8 @@ pub(crate) fn set_option(
     match key.split_once('.') {
         None if key == "cold" => {
             replace_once(raw, COLD, lists_of);
-            for path in text.split(':').filter(|path| !path.is_empty()) {
-                add_to_list(raw, COLD, &[("cold[].path", path)], at);
+            for path in directories(text) {
+                add_to_list(raw, COLD, &[("cold[].path", &path)], at);
             }
         }
         None if key == "pool" => {
@@ -40,6 +40,24 @@ pub(crate) fn set_option(
         _ => return Err(unknown_option(key, at).into()),
     }
     Ok(())
+}
+
+/// `DIR:DIR`; a colon behind a backslash is one of a name.
+fn directories(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut open = String::new();
+    for part in text.split(':') {
+        match part.strip_suffix('\\') {
+            Some(part) => open.extend([part, ":"]),
+            None => found.push(std::mem::take(&mut open) + part),
+        }
+    }
+    // A backslash at the very end is before no colon.
+    if let Some(last) = open.strip_suffix(':') {
+        found.push(format!("{last}\\"));
+    }
+    found.retain(|path| !path.is_empty());
+    found
 }
 
 /// `SIZE`, `NAME:SIZE` or `NAME:SIZE:PATH`.

@@ -16,7 +16,8 @@ const COMMENT_WIDTH: usize = 100;
 /// The commented sample: every key with its meaning and default, commented out unless it must be set.
 pub fn sample() -> String {
     let mut text = String::from(
-        "# The configuration of speedloader: /etc/speedloader/config.toml, or ~/.config/speedloader/config.toml.\n\
+        "# The configuration of speedloader: /etc/speedloader/config.toml, or for other users than root\n\
+         # ~/.config/speedloader/config.toml.\n\
          #\n\
          # What is commented out shows its default. Each key can also be given as an option or flag\n\
          # (`http.listen=...`) or as a variable (SPEEDLOADER_HTTP_LISTEN): option over variable over this file.\n\

@@ -309,15 +309,33 @@ impl Setting for SocketAddr {
     }
 }
 
-/// A list of texts: an array in a file, separated by commas in a variable or option.
+/// The strings of a list that is one text: between commas, or as TOML has it.
+pub(crate) fn list_items(text: &str) -> Vec<String> {
+    let array = text.parse::<toml_edit::Value>().ok();
+    let array = array.as_ref().and_then(toml_edit::Value::as_array);
+    let strings = array.and_then(|items| {
+        items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect()
+    });
+    strings.unwrap_or_else(|| {
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    })
+}
+
+/// A list of texts: an array in a file, separated by commas in a variable or option, or an array as well.
 impl Setting for Vec<String> {
     const KIND: Kind = Kind::List;
 
     fn from_text(text: &str) -> Result<Self, Unfit> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|s| !s.is_empty())
-            .map(list_item)
+        list_items(text)
+            .iter()
+            .map(|item| list_item(item))
             .collect()
     }
 

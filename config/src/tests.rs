@@ -43,6 +43,41 @@ fn variable(name: &str, text: &str) -> (OsString, OsString) {
     (name.into(), text.into())
 }
 
+/// The place that follows from the name was a second fault.
+#[test]
+fn a_wrong_name_of_a_pool_is_one_fault() {
+    for (one, two) in [("p", "p"), ("p", "p/b"), ("p", "..")] {
+        let text = format!(
+            "models_dir = \"/m\"\n[[pool]]\nname = \"{one}\"\n[[pool]]\nname = \"{two}\"\n"
+        );
+        let found = faults(&file(&text));
+        assert_eq!(found.count(), 1, "{found}");
+        assert!(found.to_string().contains("pool[1].name"), "{found}");
+    }
+}
+
+#[test]
+fn a_colon_of_a_name_is_escaped() {
+    for (given, wanted) in [
+        ("/a:/b", &["/a", "/b"][..]),
+        (r"/a\:b:/c", &["/a:b", "/c"]),
+        (r"/a\\:b\:", &[r"/a\:b:"]),
+        (r":/a\b::/c\", &[r"/a\b", r"/c\"]),
+    ] {
+        let options = vec![pair("models_dir", "/m"), pair("cold", given)];
+        let config = loaded(&Sources {
+            options,
+            ..Sources::default()
+        });
+        let cold: Vec<_> = config.cold.iter().map(|cold| cold.path.as_path()).collect();
+        assert_eq!(
+            cold,
+            wanted.iter().map(Path::new).collect::<Vec<_>>(),
+            "{given}"
+        );
+    }
+}
+
 const DESIGN: &str = include_str!("tests/design.toml");
 const LEGACY: &str = include_str!("tests/legacy.json");
 

@@ -466,16 +466,33 @@ fn relation(later: &Directory, earlier: &Directory) -> Option<(&'static str, &'s
     Some((relation, wanted))
 }
 
+fn pool_name<'r>(c: &Checker<'r>, item: &str) -> &'r str {
+    let name = c.raw.text("pool[].name", item);
+    name.map_or("local", |(name, _)| name)
+}
+
+/// Whether a pool has a name that may be, and no pool before it has.
+fn has_own_name(c: &Checker<'_>, item: &str) -> bool {
+    let name = pool_name(c, item);
+    let mut earlier = c
+        .raw
+        .items(POOL)
+        .iter()
+        .take_while(|(other, _)| other != item);
+    PoolName::from_text(name).is_ok() && earlier.all(|(other, _)| pool_name(c, other) != name)
+}
+
 /// All directories that could be read, whether or not the rest of their sections is right.
 fn directories(c: &Checker<'_>) -> Vec<Directory> {
     let mut directories = Vec::new();
     let mut add = |pattern: &'static str, item: &str, role: Role| {
         let written = c.raw.text(pattern, item).map(|(text, _)| text.to_owned());
-        let pool = c
-            .raw
-            .text("pool[].name", item)
-            .map_or("local", |(name, _)| name);
-        let text = written.or_else(|| c.account.default_of(pattern, pool));
+        let derived = || match role {
+            // A place that follows from a wrong name is not worth a second fault.
+            Role::Pool if !has_own_name(c, item) => None,
+            _ => c.account.default_of(pattern, pool_name(c, item)),
+        };
+        let text = written.or_else(derived);
         if let Some(path) = text.and_then(|text| PathBuf::from_text(&text).ok()) {
             directories.push(Directory {
                 key: key_of(pattern, item),

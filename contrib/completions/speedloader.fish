@@ -24,7 +24,7 @@ function __fish_speedloader_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c speedloader -n "__fish_speedloader_needs_command" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_needs_command" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_needs_command" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_needs_command" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_needs_command" -s v -l verbose -d 'Say more; may be repeated'
@@ -67,13 +67,13 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l models
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l cold -d 'A directory of models that is only read; may be repeated' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l pool -d 'A pool in memory: SIZE, NAME:SIZE or NAME:SIZE:DIR; may be repeated' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s o -d 'Any key of the configuration, as mount options: KEY=VALUE,..; may be repeated' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand mount" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -s l -l lazy -d 'Detach at once; open files keep it alive until they are closed'
 complete -c speedloader -n "__fish_speedloader_using_subcommand umount" -l json -d 'Print JSON instead of text'
@@ -84,7 +84,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l models
 complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l cold -d 'A directory of models that is only read; may be repeated' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l pool -d 'A pool in memory: SIZE, NAME:SIZE or NAME:SIZE:DIR; may be repeated' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -s o -d 'Any key of the configuration, as mount options: KEY=VALUE,..; may be repeated' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l ready-on-stdout -d 'How `mount` starts us: standard output is the pipe to it'
 complete -c speedloader -n "__fish_speedloader_using_subcommand serve" -l json -d 'Print JSON instead of text'
@@ -95,7 +95,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l direct
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l pool -d 'How much memory models may take: a size, or a share of it [default: what programs leave]' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l models -d 'Where engines will write models' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l mountpoint -d 'Where the models will be seen' -r -F
-complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l yes -d 'Write the proposal without asking'
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -l dry-run -d 'Only show what was found and what would be written'
@@ -104,13 +104,13 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -s v -l v
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand setup" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s w -l watch -d 'Show it again and again, every so many seconds' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand status" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand status" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s v -l verbose -d 'Say more; may be repeated'
@@ -118,32 +118,32 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s q -l 
 complete -c speedloader -n "__fish_speedloader_using_subcommand models" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s f -l file -d 'A list of names, the most wanted first; - for the standard input' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s p -l pool -d 'The pool [default: the placement strategy chooses]' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s w -l wait -d 'Return when every byte is copied and verified'
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demote" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand pin" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -s v -l verbose -d 'Say more; may be repeated'
@@ -154,20 +154,20 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not _
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "disconnect" -d 'Stop using a pool: what other pools have room for moves there, the rest goes back to its home'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "resize" -d 'Change how large a pool may become'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and not __fish_seen_subcommand_from list connect disconnect resize help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l dry-run -d 'Print each step and its command, and do none'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from connect" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l force -d 'Do so although copies in it are being read'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -l wait -d 'Wait until they are not, and say who reads them'
@@ -177,7 +177,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fis
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from disconnect" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from resize" -s v -l verbose -d 'Say more; may be repeated'
@@ -189,39 +189,39 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fis
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "resize" -d 'Change how large a pool may become'
 complete -c speedloader -n "__fish_speedloader_using_subcommand tiers; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -s p -l period -d 'Ask the daemon every so many seconds' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand top" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand top" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand top" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l cancel -d 'End the copy with this id; nothing of it remains' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s t -l timeout -d 'How long to wait at most' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand which" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand explain" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand plan" -s v -l verbose -d 'Say more; may be repeated'
@@ -236,39 +236,39 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l ban
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l moves -d 'Whether a promotion happens while the load reads anyway, or is a copy of its own' -r -f -a "while-reading\t''
 copy\t''"
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l plot -d 'Draw load time and the RAM that a byte not read cold costs, as SVG' -r -F
-complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand simulate" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand rescan" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l since -d 'Only events after this number (their `seq` in JSON)' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s f -l follow -d 'Stay, and show what happens from now on'
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand events" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand history" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand history" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand history" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand history" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand history" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand history" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand history" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l repair -d 'Repair what can be repaired safely: left-over files, stale mounts, bad replicas; never a home'
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l all -d 'Hash every blob and compare every byte of every replica, rather than samples'
@@ -276,7 +276,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l json 
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -s v -l verbose -d 'Say more; may be repeated'
@@ -289,13 +289,13 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not 
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -f -a "set" -d 'Change the configuration file of the running daemon, keeping its comments, and apply what can be'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -f -a "reload" -d 'Have the daemon read its configuration again, and say what that changed'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l origin -d 'Say where each value is from: default, file and line, environment, option'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -l running -d 'Ask the running daemon, rather than read the file'
@@ -303,26 +303,26 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fi
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from sample" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from fields" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -l dry-run -d 'Only say what would change'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from reload" -s v -l verbose -d 'Say more; may be repeated'
@@ -335,25 +335,25 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fi
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "set" -d 'Change the configuration file of the running daemon, keeping its comments, and apply what can be'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "reload" -d 'Have the daemon read its configuration again, and say what that changed'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand remote-agent" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand web-url" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand openapi" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand version" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand version" -s v -l verbose -d 'Say more; may be repeated'
@@ -361,21 +361,21 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand version" -s q -l
 complete -c speedloader -n "__fish_speedloader_using_subcommand version" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l models -d 'Use this directory of models, without writing to it, rather than synthetic ones' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l size -d 'How large each synthetic model is' -r
-complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l keep -d 'Leave the mount up, to look around'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand man" -s d -l directory -d 'An existing directory, which gets a page for each verb' -r -F
-complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand man" -l json -d 'Print JSON instead of text'
 complete -c speedloader -n "__fish_speedloader_using_subcommand man" -s v -l verbose -d 'Say more; may be repeated'

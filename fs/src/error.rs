@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::rel_path::{BadPath, RelPath};
+use crate::rel_path::{BadPath, RelPath, escape};
 
 /// Result of this crate.
 pub type FsResult<T> = Result<T, FsError>;
@@ -116,7 +116,7 @@ impl FsError {
     /// The same error, on this path of the machine (a pool's directory, a mount point).
     #[must_use]
     pub fn at_file(mut self, path: &Path) -> Self {
-        self.path = path.as_os_str().as_bytes().escape_ascii().to_string();
+        self.path = escape(path.as_os_str().as_bytes());
         self
     }
 

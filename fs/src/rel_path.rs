@@ -129,9 +129,42 @@ impl RelPath {
     }
 }
 
+/// Makes a name of any bytes printable and unambiguous: bytes that are no UTF-8 become `\xNN`,
+/// control characters `\n`, `\t` or `\xNN`, a backslash `\\`.
+pub fn escape(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '\t' => text.push_str("\\t"),
+                // The second range is C1, which terminals obey as they obey escape sequences; the
+                // rest turns the direction of writing round, so that a name could show as another.
+                '\0'..='\x1f'
+                | '\x7f'..='\u{9f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' => {
+                    push_escaped_bytes(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+                other => text.push(other),
+            }
+        }
+        push_escaped_bytes(&mut text, chunk.invalid());
+    }
+    text
+}
+
+fn push_escaped_bytes(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        text.push_str(&format!("\\x{byte:02x}"));
+    }
+}
+
+/// As it is shown, see [`escape`].
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
+        f.write_str(&escape(&self.0))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::IntErrorKind;
 
 /// The header line.
 pub const HEADER: &str = "ts_s,load,group,object,size_bytes";
@@ -48,8 +49,10 @@ pub enum TraceFaultKind {
     Header(String),
     /// Not five fields; how many.
     Fields(usize),
-    /// A number that is not one, or is negative or beyond 64 bits: which field, what it says.
+    /// A number that is not one, or is negative: which field, what it says.
     Number(&'static str, String),
+    /// A number beyond 64 bits: which field, what it says.
+    TooLarge(&'static str, String),
     /// The object has no name.
     NoName,
     /// Time goes backwards: before, now.
@@ -81,6 +84,13 @@ impl fmt::Display for TraceFault {
                 write!(
                     f,
                     "{field} is {found:?}; it should be a whole number of 0 or more"
+                )
+            }
+            TraceFaultKind::TooLarge(field, found) => {
+                write!(
+                    f,
+                    "{field} is {found:?}; it is too large, {} is the most",
+                    u64::MAX
                 )
             }
             TraceFaultKind::NoName => write!(f, "the object has no name"),
@@ -150,8 +160,10 @@ impl TraceReader {
             return Err(TraceFaultKind::Fields(fields));
         };
         let number = |field, text: &str| {
-            text.parse::<u64>()
-                .map_err(|_| TraceFaultKind::Number(field, shortened(text)))
+            text.parse::<u64>().map_err(|error| match error.kind() {
+                IntErrorKind::PosOverflow => TraceFaultKind::TooLarge(field, shortened(text)),
+                _ => TraceFaultKind::Number(field, shortened(text)),
+            })
         };
         let (at_secs, bytes) = (number("ts_s", at)?, number("size_bytes", size)?);
         if name.is_empty() {
@@ -253,6 +265,10 @@ mod tests {
             (&[], "line 1: the first line is \"\""),
             (&[HEADER, "1,2,3"], "line 2: 3 fields"),
             (&[HEADER, "1,2,g,o,-5"], "line 2: size_bytes is \"-5\""),
+            (
+                &[HEADER, "1,2,g,o,99999999999999999999"],
+                "line 2: size_bytes is \"99999999999999999999\"; it is too large",
+            ),
             (&[HEADER, "x,2,g,o,5"], "line 2: ts_s is \"x\""),
             (&[HEADER, "1,2,g,,5"], "line 2: the object has no name"),
             (

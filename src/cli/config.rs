@@ -60,9 +60,11 @@ Example:
     /// Change the configuration file of the running daemon, keeping its comments, and apply what can be
     #[command(after_help = "\
 A key without `=` is taken out; `pool[1].name=NAME` adds a second pool, `pool[1]` takes it out.
+The items of a list have commas between them: `policy.never=a,b*`.
 
 Examples:
   speedloader config set policy.enabled=false
+  speedloader config set 'policy.never=*-draft,*.bin'
   speedloader config set 'pool[0].capacity=96GiB' --dry-run")]
     Set {
         /// What to change: KEY=VALUE, or KEY to take it out

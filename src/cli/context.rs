@@ -21,8 +21,8 @@ use crate::view::human;
 /// Options that go with every verb.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Global {
-    /// The configuration file [default: ~/.config/speedloader/config.toml, /etc/speedloader/config.toml;
-    /// environment: SPEEDLOADER_CONFIG]
+    /// The configuration file [default: ~/.config/speedloader/config.toml, except for root, else
+    /// /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 

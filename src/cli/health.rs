@@ -1,9 +1,13 @@
 //! `speedloader health`: looks from outside, with the daemon's answers where it gives any.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use speedloader_config::Config;
 
 use super::context::Context;
-use super::settings::{Loaded, load_config};
+use super::running::running;
+use super::settings::load_config;
 use crate::command::{Code, Command, Message};
 use crate::health::{Finding, Scene, examine, repair, view};
 use crate::view::{Severity, StatusView, View, WhichView};
@@ -28,11 +32,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
-    let Loaded { config, path, .. } = load_config(
-        context.console,
-        context.global.config.as_deref(),
-        Vec::new(),
-    )?;
+    let (config, path) = configuration(context)?;
     let status = status(context);
     let scene = Scene {
         resident: status.as_ref().map_or_else(Vec::new, |_| resident(context)),
@@ -68,6 +68,16 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         Some(Severity::Warning) => Err(Message::new(Code::Unsupported, "")),
         Some(Severity::Notice) | None => Ok(()),
     }
+}
+
+/// The running daemon's, where no other is named: it may have been started with options.
+fn configuration(context: &Context<'_>) -> Result<(Config, Option<PathBuf>), Message> {
+    if let Some(running) = running(context) {
+        return Ok((running.config, running.path));
+    }
+    let named = context.global.config.as_deref();
+    let loaded = load_config(context.console, named, Vec::new())?;
+    Ok((loaded.config, loaded.path))
 }
 
 fn status(context: &Context<'_>) -> Option<StatusView> {

@@ -91,6 +91,8 @@ fn read_list(path: &Path) -> Result<Vec<u8>, Message> {
 /// The names of a list, or all that is wrong with it.
 fn parse_list(shown: &str, bytes: &[u8]) -> Result<Vec<String>, Message> {
     let (mut names, mut faults) = (Vec::new(), Vec::new());
+    // Editors of some systems begin a file with it.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1_usize..) {
         let Ok(text) = std::str::from_utf8(line) else {
             faults.push(format!(
@@ -161,6 +163,12 @@ mod tests {
         let text = b"# hot ones\nllama3.2:3b\n\n  my model.gguf \r\n#x\nqwen*";
         let names = parse_list("l", text).expect("a list");
         assert_eq!(names, ["llama3.2:3b", "my model.gguf", "qwen*"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+        let names = parse_list("l", "\u{feff}a\nb\n".as_bytes()).expect("a list");
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[test]

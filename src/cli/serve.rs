@@ -7,6 +7,7 @@ use clap::Args;
 use speedloader_config::{MountOptions, Sources, parse_mount_options};
 
 use super::context::Context;
+use super::mountpoint::resolve;
 use super::settings::{Loaded, account, config_of_setup, faulty, load_config, missing_config};
 use crate::command::{Code, Message};
 use crate::program::{Ready, SetUp, SetUpEnd, Start};
@@ -54,7 +55,9 @@ impl MountArguments {
             settings.push(("models_dir".to_owned(), absolute("--models", models)?));
         }
         for cold in &self.cold {
-            settings.push(("cold".to_owned(), absolute("--cold", cold)?));
+            // As an option it would be several directories.
+            let cold = absolute("--cold", cold)?.replace(':', "\\:");
+            settings.push(("cold".to_owned(), cold));
         }
         if let Some(mountpoint) = &self.mountpoint {
             settings.push(("mountpoint".to_owned(), absolute("MOUNTPOINT", mountpoint)?));
@@ -200,7 +203,7 @@ pub(super) fn start(
         sources,
         path: _,
     } = load_config(context.console, config.as_deref(), settings)?;
-    let Some(mountpoint) = config.mountpoint.clone() else {
+    let Some(mountpoint) = config.mountpoint.as_deref().map(resolve) else {
         return Err(Message::new(Code::Usage, "nothing says where to mount")
             .with_hint("name a directory, or set `mountpoint` in the configuration"));
     };

@@ -10,7 +10,9 @@ use speedloader_config::{Account, Config, Faults, Sources, load, load_path};
 use super::console::Console;
 use crate::command::{Code, Message};
 
-const SYSTEM_CONFIG: &str = "/etc/speedloader/config.toml";
+const SYSTEM_DIRECTORY: &str = "/etc/speedloader";
+/// The second is the original Speedloader's.
+const NAMES: [&str; 2] = ["config.toml", "config.json"];
 
 /// A configuration and what it was made of.
 pub(super) struct Loaded {
@@ -101,7 +103,7 @@ pub(super) fn config_of_setup(sources: &Sources) -> Result<Config, Message> {
 
 /// Where a configuration is looked for, in this order.
 fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
-    let mut places = Vec::new();
+    let mut directories = Vec::new();
     if uid != 0 {
         let directory = console
             .variable("XDG_CONFIG_HOME")
@@ -111,10 +113,15 @@ fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
                     .variable("HOME")
                     .map(|home| Path::new(home).join(".config"))
             });
-        places.extend(directory.map(|directory| directory.join("speedloader/config.toml")));
+        directories.extend(directory.map(|directory| directory.join("speedloader")));
     }
-    places.push(PathBuf::from(SYSTEM_CONFIG));
-    places
+    directories.push(PathBuf::from(SYSTEM_DIRECTORY));
+    let places = directories.iter().flat_map(|directory| files_in(directory));
+    places.collect()
+}
+
+fn files_in(directory: &Path) -> [PathBuf; 2] {
+    NAMES.map(|name| directory.join(name))
 }
 
 /// A file that exists but may not be read by this user is somebody else's configuration.
@@ -174,7 +181,7 @@ pub(super) fn socket(
 }
 
 /// Where the models are is the daemon's concern; a client needs no more than what reaches it.
-fn client_options() -> Vec<(String, String)> {
+pub(super) fn client_options() -> Vec<(String, String)> {
     vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())]
 }
 
@@ -184,13 +191,13 @@ fn system_config() -> Result<Config, Message> {
         options: client_options(),
         ..Sources::default()
     };
-    let path = Path::new(SYSTEM_CONFIG);
-    let loaded = if is_there(path) {
-        load_path(path, sources)
-    } else {
-        load(&sources)
+    let mut places = files_in(Path::new(SYSTEM_DIRECTORY)).into_iter();
+    let path = places.find(|place| is_there(place));
+    let loaded = match &path {
+        Some(path) => load_path(path, sources),
+        None => load(&sources),
     };
-    loaded.map_err(|faults| bad_config(Some(path), &faults))
+    loaded.map_err(|faults| bad_config(path.as_deref(), &faults))
 }
 
 /// The configuration of the daemon at `socket`, as far as a client can tell: its own user's, or the
@@ -213,4 +220,32 @@ pub(super) fn client_config(
     } else {
         own
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Style;
+
+    #[test]
+    fn the_originals_configuration_is_found_where_it_was() {
+        let console = Console {
+            out: Box::new(io::sink()),
+            err: Box::new(io::sink()),
+            style: Style::default(),
+            interactive: false,
+            answers: None,
+            environment: vec![("HOME".into(), "/home/me".into())],
+            now_ms: || 0,
+        };
+        let places = |uid| places(&console, uid);
+        let system =
+            ["config.toml", "config.json"].map(|name| Path::new("/etc/speedloader").join(name));
+        assert_eq!(places(0), system);
+        let own = Path::new("/home/me/.config/speedloader/config.json");
+        assert_eq!(
+            (places(1000)[1].as_path(), &places(1000)[2..]),
+            (own, &system[..])
+        );
+    }
 }

@@ -146,6 +146,7 @@ impl Row for Outcome {
         ("x BOUND", Align::Right),
         ("MOVED", Align::Right),
     ];
+    const OPTIONAL: &'static [&'static str] = &["OBJECT HITS"];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let share = |ratio: f64| Cell::from(format!("{:.1} %", ratio * 100.0));

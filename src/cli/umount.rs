@@ -1,6 +1,5 @@
 //! `speedloader umount`: takes the mount away and returns when its daemon has ended.
 
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use rustix::mount::UnmountFlags;
 use speedloader_fs::mount_table;
 
 use super::context::Context;
+use super::mountpoint::resolve;
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
 use crate::view::{DoneView, View, human};
@@ -63,15 +63,6 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     }
     let text = format!("{} is unmounted", mountpoint.display());
     context.show_change(&View::Done(DoneView { text }))
-}
-
-/// As the kernel names it. Its own last part is not looked at: a dead mount answers no question.
-fn resolve(mountpoint: &Path) -> PathBuf {
-    let path = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
-    match (path.parent().map(fs::canonicalize), path.file_name()) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
-        _ => path,
-    }
 }
 
 fn mountpoint_of(daemon: &mut Client) -> Option<PathBuf> {

@@ -5,8 +5,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
+use speedloader_config::Config;
 
 use super::context::Context;
+use super::running::running;
 use super::settings::{client_config, socket};
 use crate::command::{Code, Message};
 use crate::control::http::Token;
@@ -23,20 +25,22 @@ Examples:
 pub(super) struct Arguments {}
 
 pub(super) fn run(_arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
-    // Whose configuration is meant is told by whose socket would be.
-    let (flag, file) = (
-        context.global.socket.as_deref(),
-        context.global.config.as_deref(),
-    );
-    let socket = socket(context.console, flag, file)?;
-    let config = client_config(context.console, file, &socket)?;
+    let running = running(context);
+    let config = match &running {
+        Some(running) => running.config.clone(),
+        None => config_of_socket(context)?,
+    };
     if !config.http.enabled {
         return Err(Message::new(Code::Failed, "the web page is switched off")
             .with_hint("set http.enabled = true in the configuration"));
     }
-    let token = match &config.http.token {
-        Some(token) => Token::new(token.as_str()),
-        None => Token::read_from(&config.state_dir)?,
+    let origin = running
+        .as_ref()
+        .and_then(|running| running.origin_of("http.token"));
+    let token = match (&config.http.token, origin) {
+        (Some(token), _) => Token::new(token.as_str()),
+        (None, Some(origin)) => return Err(unreadable(origin)),
+        (None, None) => Token::read_from(&config.state_dir)?,
     };
     let text = format!(
         "http://{}/#token={}",
@@ -44,6 +48,23 @@ pub(super) fn run(_arguments: &Arguments, context: &mut Context<'_>) -> Result<(
         token.reveal()
     );
     context.show(&View::Done(DoneView { text }))
+}
+
+/// Whose configuration is meant is told by whose socket would be.
+fn config_of_socket(context: &Context<'_>) -> Result<Config, Message> {
+    let (flag, file) = (
+        context.global.socket.as_deref(),
+        context.global.config.as_deref(),
+    );
+    let socket = socket(context.console, flag, file)?;
+    client_config(context.console, file, &socket)
+}
+
+fn unreadable(origin: &str) -> Message {
+    let text = format!(
+        "the token is in http.token of the daemon, from {origin}, which cannot be read here"
+    );
+    Message::new(Code::Denied, text).with_hint("whoever has set it can open the page with it")
 }
 
 /// An address that a browser here can open: "all addresses" is none.

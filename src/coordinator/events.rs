@@ -50,7 +50,7 @@ impl EventLog {
         text: String,
         fields: BTreeMap<String, String>,
     ) {
-        let subject = escape(subject.as_bytes());
+        let subject = printable(subject);
         match level {
             Level::Info => tracing::info!(kind, subject, text),
             Level::Warning => tracing::warn!(kind, subject, text),
@@ -96,6 +96,12 @@ impl EventLog {
     }
 }
 
+/// A path comes escaped already: its backslashes are not made more.
+fn printable(subject: &str) -> String {
+    let parts = subject.split('\\').map(|part| escape(part.as_bytes()));
+    parts.collect::<Vec<_>>().join("\\")
+}
+
 fn after(ring: &Ring, since: u64) -> Vec<EventView> {
     ring.events
         .iter()
@@ -106,6 +112,8 @@ fn after(ring: &Ring, since: u64) -> Vec<EventView> {
 
 #[cfg(test)]
 mod tests {
+    use speedloader_fs::rel_path::RelPath;
+
     use super::*;
 
     #[test]
@@ -123,5 +131,15 @@ mod tests {
         // Whatever a client asks for.
         let none = log.since(u64::MAX);
         assert_eq!((none.events.len(), none.lost), (0, 0));
+    }
+
+    #[test]
+    fn a_subject_is_escaped_once() {
+        let log = EventLog::default();
+        let path = RelPath::new("ünï\\\n\u{202e}".as_bytes()).expect("a path");
+        log.add(Level::Info, "test", &path.to_string(), String::new());
+        log.add(Level::Info, "test", "a\x1b", String::new());
+        let subjects: Vec<String> = log.since(0).events.into_iter().map(|e| e.subject).collect();
+        assert_eq!(subjects, ["ünï\\\\\\n\\xe2\\x80\\xae", "a\\x1b"]);
     }
 }

@@ -187,7 +187,7 @@ impl Coordinator {
         Ok(pool.map(|pool| TierId(pool.id().0)))
     }
 
-    fn one_named(&self, name: &str) -> Result<Subject, Message> {
+    pub(super) fn one_named(&self, name: &str) -> Result<Subject, Message> {
         let mut subjects = self.all_named(&[name.to_owned()])?;
         match subjects.len() {
             1 => Ok(subjects.remove(0)),
@@ -1013,7 +1013,9 @@ impl Coordinator {
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
         {
             let mut moves = self.lock_moves();
-            moves.pins.retain(|model, _| !old.pins.contains_key(model));
+            let written = std::mem::take(&mut moves.written_pins);
+            let is_written = |model: &str| old.pins.contains_key(model) || written.has(model);
+            moves.pins.retain(|model, _| !is_written(model));
             moves.pins.extend(
                 new.pins
                     .iter()

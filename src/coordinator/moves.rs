@@ -2,6 +2,7 @@
 //! the orders for the mover.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -92,7 +93,8 @@ impl Coordinator {
     pub(super) fn subjects(&self, known: &Known, query: &str) -> Result<Vec<Subject>, Message> {
         let query =
             crate::view::human::unescape(query).unwrap_or_else(|| query.as_bytes().to_vec());
-        let found = known.catalog.resolve_bytes(&query).map_err(|none| {
+        let query = self.below_mount(&query);
+        let found = known.catalog.resolve_bytes(query).map_err(|none| {
             let mut message = Message::new(Code::NoMatch, none.to_string());
             message.suggestions = none.suggestions;
             message
@@ -101,6 +103,19 @@ impl Coordinator {
             .into_iter()
             .filter_map(|reference| self.subject(known, reference));
         Ok(subjects.collect())
+    }
+
+    /// The path below the mountpoint, also below a link to it, where an absolute path leads there.
+    pub(super) fn below_mount<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        let config = self.config();
+        let mut mountpoints = [Some(&self.mountpoint), config.mountpoint.as_ref()]
+            .into_iter()
+            .flatten();
+        let below = mountpoints.find_map(|mountpoint| {
+            let below = path.strip_prefix(mountpoint.as_os_str().as_bytes())?;
+            below.starts_with(b"/").then_some(&below[1..])
+        });
+        below.unwrap_or(path)
     }
 
     pub(super) fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
@@ -337,6 +352,7 @@ impl Coordinator {
         cause: Cause,
     ) -> Result<Carried, Message> {
         let known = self.world.fresh();
+        self.settle_pins(&known);
         let everything = self.everything(&known, asked);
         let mut moves = self.lock_moves();
         let scene = self.scene(&moves, everything, wants);

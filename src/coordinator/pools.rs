@@ -20,6 +20,7 @@ use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
 use crate::control::Peer;
 use crate::machine;
+use crate::view::human::size;
 use crate::view::{Level, MoveView, View};
 
 /// How long dropped spares may take until their memory is free.
@@ -46,6 +47,16 @@ pub(super) fn failed(what: &str, error: &FsError) -> Message {
         _ => Code::Failed,
     };
     Message::new(code, format!("{what}: {}", chain(error)))
+}
+
+/// Why a pool cannot have a size.
+fn too_small(name: &str, wanted_bytes: u64, error: &FsError) -> Message {
+    let ErrorKind::NoSpace { needed_bytes, .. } = error.kind else {
+        return failed(name, error);
+    };
+    let (wanted, needed) = (size(wanted_bytes), size(needed_bytes));
+    let text = format!("{name} cannot be made as small as {wanted}: {needed} of it are in use");
+    Message::new(Code::NoSpace, text)
 }
 
 impl Coordinator {
@@ -312,7 +323,7 @@ impl Coordinator {
         let bytes = wanted.resolve(Bytes(machine::memory().total_bytes)).0;
         self.drop_spares(&pool, bytes);
         pool.resize(bytes)
-            .map_err(|error| failed(name, &error).with_hint("demote models first"))?;
+            .map_err(|error| too_small(name, bytes, &error).with_hint("demote models first"))?;
         self.lock_memory().configure(pool.id(), bytes);
         self.watch.wake();
         let text = format!("may hold {bytes} bytes now");
@@ -387,5 +398,22 @@ impl Coordinator {
                 tracing::warn!(pool = pool.name(), error = chain(&error), "the pool stays");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_is_too_small_is_told_with_what_is_in_use() {
+        let kind = ErrorKind::NoSpace {
+            needed_bytes: 6 << 20,
+            free_bytes: 1,
+        };
+        let told = too_small("local", 1, &FsError::new("resize", kind));
+        assert_eq!(told.code, Code::NoSpace);
+        let text = "local cannot be made as small as 1 B: 6.00 MiB of it are in use";
+        assert_eq!(told.text, text);
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration as a form: its fields, what a change would mean, and saving it with the file's comments kept.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -49,7 +50,7 @@ impl Coordinator {
             let text =
                 "the daemon was started without a configuration file; there is nowhere to save to";
             return Err(Message::new(Code::Unsupported, text).with_hint(
-                "speedloader config show > /etc/speedloader/config.toml, then mount with it",
+                "speedloader config show --running > /etc/speedloader/config.toml, then mount with it",
             ));
         };
         let cannot = |error: io::Error| {
@@ -84,7 +85,7 @@ impl Coordinator {
     /// What changes would mean; nothing is saved.
     pub(super) fn check_settings(&self, wanted: &[SettingChange]) -> Result<DraftView, Message> {
         let (_, draft) = self.draft(wanted)?;
-        Ok(self.draft_view(&draft))
+        Ok(self.draft_view(wanted, &draft))
     }
 
     /// Saves changes to the file, if nothing is wrong with them, and applies what can be.
@@ -95,7 +96,7 @@ impl Coordinator {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (path, draft) = self.draft(wanted)?;
-        let mut view = self.draft_view(&draft);
+        let mut view = self.draft_view(wanted, &draft);
         if !view.faults.is_empty() || draft.before == draft.after {
             return Ok(view);
         }
@@ -119,7 +120,7 @@ impl Coordinator {
         Ok(view)
     }
 
-    fn draft_view(&self, draft: &Draft) -> DraftView {
+    fn draft_view(&self, wanted: &[SettingChange], draft: &Draft) -> DraftView {
         let diff = difference(&draft.before, &draft.after);
         match &draft.judged {
             Ok(new) => DraftView {
@@ -127,6 +128,7 @@ impl Coordinator {
                     .into_iter()
                     .map(change_view)
                     .collect(),
+                overridden: overridden(wanted, new),
                 diff,
                 ..DraftView::default()
             },
@@ -137,6 +139,21 @@ impl Coordinator {
             },
         }
     }
+}
+
+/// Of what is to be changed, that which something outside of the file sets.
+fn overridden(wanted: &[SettingChange], new: &Config) -> BTreeMap<String, String> {
+    let mut entries = new.entries();
+    entries.retain(|entry| {
+        is_override(&entry.origin) && wanted.iter().any(|change| change.key == entry.key)
+    });
+    let row = |entry: Entry| (entry.key, entry.origin.to_string());
+    entries.into_iter().map(row).collect()
+}
+
+/// Whether it goes before the file.
+fn is_override(origin: &Origin) -> bool {
+    matches!(origin, Origin::Environment { .. } | Origin::Option { .. })
 }
 
 fn fault_view(fault: &speedloader_config::Fault) -> FaultView {
@@ -190,10 +207,7 @@ fn field_view(entry: Entry) -> FieldView {
             DefaultValue::Required(_) => own("must be set"),
         },
         live: matches!(field.effect, Effect::Live),
-        overridden: matches!(
-            entry.origin,
-            Origin::Environment { .. } | Origin::Option { .. }
-        ),
+        overridden: is_override(&entry.origin),
         origin: entry.origin.to_string(),
         value: entry.plain_value(),
         key: entry.key,

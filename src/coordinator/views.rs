@@ -1,7 +1,7 @@
 //! What the coordinator shows of itself: views, made from what is measured at the moment of asking.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -54,7 +54,7 @@ impl Coordinator {
             pid: std::process::id(),
             state: *self.lock_state(),
             uptime_s: self.started.elapsed().as_secs(),
-            mountpoint: self.mountpoint.display().to_string(),
+            mountpoint: escape(self.mountpoint.as_os_str().as_bytes()),
             models_dir: config.models_dir.display().to_string(),
             passthrough: self.passthrough_view(),
             daemon_rss_bytes: machine::own_rss_bytes(),
@@ -158,6 +158,7 @@ impl Coordinator {
         {
             warnings.push(format!("pool {} is not in memory", pool.name()));
         }
+        warnings.extend(self.pin_warnings());
         warnings.extend(self.remote_warnings());
         warnings.extend(self.web_fault.get().cloned());
         warnings
@@ -320,10 +321,8 @@ impl Coordinator {
 
     /// An engine names a model as it was told: by its tag, its repository, or its path through the mount.
     fn known_to_engine(&self, known: &Known, name: &str) -> Vec<Subject> {
-        let below = Path::new(name).strip_prefix(&self.mountpoint);
-        let name = below.ok().and_then(Path::to_str).unwrap_or(name);
         // What lies elsewhere is no model of ours.
-        if name.starts_with('/') {
+        if self.below_mount(name.as_bytes()).starts_with(b"/") {
             return Vec::new();
         }
         self.subjects(known, name).unwrap_or_default()

@@ -25,7 +25,7 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(3);
 /// A catalog and the files of its models.
 pub struct Known {
     /// The tree's generation that it was made from.
-    generation: u64,
+    pub generation: u64,
     /// Models and files.
     pub catalog: Catalog,
     /// Files that belong to a model, by the catalog's identity.

@@ -68,10 +68,14 @@ fn kernel(scene: &Scene, findings: &mut Vec<Finding>) {
 fn space(scene: &Scene, findings: &mut Vec<Finding>) {
     let models = &scene.config.models_dir;
     if !models.is_dir() {
+        let remedy = match models.exists() {
+            true => "correct models_dir".to_owned(),
+            false => format!("mkdir -p '{}', or correct models_dir", models.display()),
+        };
         findings.push(
             Finding::new("home-missing", Severity::Error, models.display(), "no directory")
                 .means("The models directory is where every new file goes; the daemon does not start without.")
-                .remedy(format!("mkdir -p '{}', or correct models_dir", models.display())),
+                .remedy(remedy),
         );
     }
     for (what, path) in [

@@ -20,7 +20,7 @@ const SUGGESTIONS_MAX: usize = 3;
 /// How alike a name must be to be suggested, 1 being equal.
 const LIKENESS_MIN: f64 = 0.6;
 
-/// A query that no model matches.
+/// A query that no model matches. What may have been meant is not in its text, but beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoMatch {
     /// As it was asked.
@@ -31,20 +31,8 @@ pub struct NoMatch {
 
 impl fmt::Display for NoMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no model matches `{}`",
-            super::catalog::shown(self.query.as_bytes())
-        )?;
-        for (number, name) in self.suggestions.iter().enumerate() {
-            let before = if number == 0 {
-                "; did you mean "
-            } else {
-                " or "
-            };
-            write!(f, "{before}`{name}`")?;
-        }
-        f.write_str(if self.suggestions.is_empty() { "" } else { "?" })
+        let query = super::catalog::shown(self.query.as_bytes());
+        write!(f, "no model matches `{query}`")
     }
 }
 

@@ -213,13 +213,11 @@ fn ollama_tags_share_blobs_and_are_found_by_every_name() {
     assert_eq!(resolved(&catalog, "llama*").len(), 2);
     let blob = format!("blobs/{}", blob_name(&[0xaa; 32]));
     assert_eq!(model(&catalog, &blob).kind, Kind::File);
-    let error = catalog.resolve("lama3").unwrap_err().to_string();
-    assert!(
-        error.starts_with("no model matches `lama3`; did you mean `llama3`"),
-        "{error}"
-    );
-    let error = catalog.resolve("zzzzzzzz").unwrap_err().to_string();
-    assert_eq!(error, "no model matches `zzzzzzzz`");
+    let error = catalog.resolve("lama3").unwrap_err();
+    assert_eq!(error.to_string(), "no model matches `lama3`");
+    assert_eq!(error.suggestions[0], "llama3");
+    let error = catalog.resolve("zzzzzzzz").unwrap_err();
+    assert!(error.suggestions.is_empty(), "{error:?}");
     let error = catalog.resolve("llama3.2").unwrap_err();
     assert_eq!(error.suggestions[0], "llama3.2:3b");
 }

@@ -2,6 +2,9 @@
 //! whoever knows the time passes it. Names are escaped here, so that a file name can never send
 //! control sequences to a terminal or break a line of a table.
 
+/// Makes any name printable; [`unescape`] is its inverse.
+pub use speedloader_fs::rel_path::escape;
+
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// A number of bytes in binary units with three significant digits: `14.2 GiB`, `512 B`.
@@ -120,38 +123,6 @@ pub fn count(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Makes a name of any bytes printable and unambiguous: bytes that are no UTF-8 become `\xNN`,
-/// control characters `\n`, `\t` or `\xNN`, a backslash `\\`. [`unescape`] is its inverse.
-pub fn escape(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\\' => text.push_str("\\\\"),
-                '\n' => text.push_str("\\n"),
-                '\t' => text.push_str("\\t"),
-                // The second range is C1, which terminals obey as they obey escape sequences; the
-                // rest turns the direction of writing round, so that a name could show as another.
-                '\0'..='\x1f'
-                | '\x7f'..='\u{9f}'
-                | '\u{202a}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => {
-                    push_escaped_bytes(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
-                }
-                other => text.push(other),
-            }
-        }
-        push_escaped_bytes(&mut text, chunk.invalid());
-    }
-    text
-}
-
-fn push_escaped_bytes(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        text.push_str(&format!("\\x{byte:02x}"));
-    }
 }
 
 /// `text` with its control characters escaped and nothing else changed.

@@ -73,6 +73,8 @@ impl Row for ModelView {
         ("LOADS", Align::Right),
         ("LAST LOAD", Align::Right),
     ];
+    const OPTIONAL: &'static [&'static str] =
+        &["LOADS", "HEAT", "KIND", "PINNED", "LOADED IN", "OPEN"];
 
     fn cells(&self, now_ms: u64) -> Vec<Cell> {
         let Self {
@@ -204,6 +206,7 @@ impl Row for PlaceView {
         ("SERVED FROM", Align::Flexible),
         ("HOME", Align::Flexible),
     ];
+    const OPTIONAL: &'static [&'static str] = &["OPEN", "HOME"];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let Self {

@@ -1,6 +1,8 @@
 //! The configuration as a form: every field with its documentation and value, and what a change of some of
 //! them would mean.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,10 +46,11 @@ impl Row for FieldView {
     const COLUMNS: &'static [Column] = &[
         ("KEY", Align::Left),
         ("VALUE", Align::Flexible),
-        ("FROM", Align::Left),
+        ("FROM", Align::Flexible),
         ("EFFECT", Align::Left),
         ("MEANING", Align::Flexible),
     ];
+    const OPTIONAL: &'static [&'static str] = &["EFFECT", "FROM"];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let effect = if self.live {
@@ -87,6 +90,9 @@ pub struct DraftView {
     pub diff: Vec<DiffLineView>,
     /// Whether it was saved.
     pub saved: bool,
+    /// Keys whose value in the file does not count, because something outside of it sets them, and what does.
+    #[serde(default)]
+    pub overridden: BTreeMap<String, String>,
 }
 
 /// A fault of a draft.
@@ -167,6 +173,11 @@ impl DraftView {
         lines.push(ending.to_owned());
         let waiting = self.changes.iter().filter(|change| !change.live);
         lines.extend(waiting.map(|change| format!("{} counts from the next mount on", change.key)));
+        let overridden = self.overridden.iter();
+        lines
+            .extend(overridden.map(|(key, origin)| {
+                format!("{key} has no effect: {origin} goes before the file")
+            }));
         lines.join("\n") + "\n"
     }
 }

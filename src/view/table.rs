@@ -10,6 +10,8 @@ use super::human;
 const GAP: &str = "  ";
 /// A column that must give way keeps at least this many cells.
 const FLEXIBLE_WIDTH_MIN: usize = 12;
+/// So that one keeps as many as these, columns that can be done without are left out.
+const FLEXIBLE_WIDTH_GOOD: usize = 16;
 
 /// To which side a column's cells are pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,8 @@ impl From<&String> for Cell {
 pub trait Row {
     /// The columns, in order.
     const COLUMNS: &'static [Column];
+    /// The headings of those that a terminal which is too narrow does without, the least important first.
+    const OPTIONAL: &'static [&'static str] = &[];
 
     /// One cell for each column; `now_ms` is the Unix time that "ago" refers to.
     fn cells(&self, now_ms: u64) -> Vec<Cell>;
@@ -132,7 +136,11 @@ impl Style {
 /// A table of `rows` under the headings of their type, one line each, ending in a newline.
 pub fn render<R: Row>(rows: &[R], now_ms: u64, style: Style) -> String {
     let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.cells(now_ms)).collect();
-    render_cells(R::COLUMNS, &rows, style)
+    let kept = kept(R::COLUMNS, R::OPTIONAL, &rows, style.width);
+    let columns: Vec<Column> = kept.iter().map(|&index| R::COLUMNS[index]).collect();
+    let cells = |row: Vec<Cell>| kept.iter().map(|&index| row[index].clone()).collect();
+    let rows: Vec<Vec<Cell>> = rows.into_iter().map(cells).collect();
+    render_cells(&columns, &rows, style)
 }
 
 /// The same, or one line that says that there are none of `what`.
@@ -177,18 +185,52 @@ fn render_cells(columns: &[Column], rows: &[Vec<Cell>], style: Style) -> String 
     text
 }
 
-/// The width of each column: its widest cell, the flexible ones cut so that a line fits.
-fn fit(columns: &[Column], rows: &[Vec<Cell>], line_width: Option<usize>) -> Vec<usize> {
+/// The columns that are shown: without so many optional ones that the rest fits.
+fn kept(
+    columns: &[Column],
+    optional: &[&str],
+    rows: &[Vec<Cell>],
+    line_width: Option<usize>,
+) -> Vec<usize> {
+    let mut kept: Vec<usize> = (0..columns.len()).collect();
+    let mut widths = widest_cells(columns, rows);
+    for (width, (_, align)) in widths.iter_mut().zip(columns) {
+        if *align == Align::Flexible {
+            *width = (*width).min(FLEXIBLE_WIDTH_GOOD);
+        }
+    }
+    for heading in optional {
+        let needed: Vec<usize> = kept.iter().map(|&index| widths[index]).collect();
+        if line_width.is_none_or(|line_width| line(&needed) <= line_width) {
+            break;
+        }
+        kept.retain(|&index| columns[index].0 != *heading);
+    }
+    kept
+}
+
+/// How wide a line is with columns of these widths.
+fn line(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+}
+
+fn widest_cells(columns: &[Column], rows: &[Vec<Cell>]) -> Vec<usize> {
     let mut widths: Vec<usize> = columns.iter().map(|(heading, _)| heading.width()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.text.width());
         }
     }
+    widths
+}
+
+/// The width of each column: its widest cell, the flexible ones cut so that a line fits.
+fn fit(columns: &[Column], rows: &[Vec<Cell>], line_width: Option<usize>) -> Vec<usize> {
+    let mut widths = widest_cells(columns, rows);
     let Some(line_width) = line_width else {
         return widths;
     };
-    let mut wanted = widths.iter().sum::<usize>() + GAP.len() * columns.len().saturating_sub(1);
+    let mut wanted = line(&widths);
     while wanted > line_width {
         let widest = (0..columns.len())
             .filter(|&column| {
@@ -241,6 +283,7 @@ mod tests {
             ("SIZE", Align::Right),
             ("STATE", Align::Left),
         ];
+        const OPTIONAL: &'static [&'static str] = &["STATE"];
 
         fn cells(&self, _now_ms: u64) -> Vec<Cell> {
             vec![
@@ -287,6 +330,21 @@ mod tests {
         a-very-long-name-of-a-…  123456  copying
         日本語のモデル名前はこ…       1  ok
         bad\x1b[31m\nname             0
+        "#);
+    }
+
+    #[test]
+    fn a_narrow_terminal_does_without_a_column() {
+        let style = Style {
+            width: Some(30),
+            colour: false,
+        };
+        insta::assert_snapshot!(render(ROWS, 0, style), @r#"
+        NAME                      SIZE
+        short                        7
+        a-very-long-name-of-a…  123456
+        日本語のモデル名前は…        1
+        bad\x1b[31m\nname            0
         "#);
     }
 

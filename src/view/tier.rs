@@ -201,6 +201,8 @@ impl Row for TierView {
         ("FILES", Align::Right),
         ("PATH", Align::Flexible),
     ];
+    const OPTIONAL: &'static [&'static str] =
+        &["RESERVED", "SPARE", "DRAINING", "PATH", "FILES", "KIND"];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let Self {
@@ -325,6 +327,7 @@ impl Row for HomeView {
         ("SCANNED", Align::Right),
         ("STATE", Align::Left),
     ];
+    const OPTIONAL: &'static [&'static str] = &["SCANNED", "KIND"];
 
     fn cells(&self, now_ms: u64) -> Vec<Cell> {
         let Self {

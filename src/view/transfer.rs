@@ -107,6 +107,7 @@ impl Row for TransferView {
         ("STATE", Align::Left),
         ("WHY", Align::Flexible),
     ];
+    const OPTIONAL: &'static [&'static str] = &["FROM", "FILE", "RATE"];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let Self {

@@ -1,6 +1,6 @@
 //! What a person and a program see of each answer, by snapshot, and the exit status that goes with it.
 
-use super::console::at;
+use super::console::{at, at_width};
 use crate::control::fake::Served;
 
 #[test]
@@ -41,6 +41,19 @@ fn answers_as_text() {
         };
         insta::assert_snapshot!(format!("answer_{name}"), text);
     }
+}
+
+/// The table of models wrapped: it needs 96 columns.
+#[test]
+fn tables_fit_80_columns() {
+    let served = Served::new();
+    for verb in ["models", "tiers", "transfers", "plan", "history"] {
+        let outcome = at_width(&served.socket(), 80, &[verb]);
+        let fits = |line: &str| line.chars().count() <= 80;
+        assert!(outcome.out.lines().all(fits), "{}", outcome.out);
+    }
+    let models = at_width(&served.socket(), 80, &["models"]).out;
+    assert!(models.contains("LAST LOAD"), "{models}");
 }
 
 #[test]

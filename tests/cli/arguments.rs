@@ -191,7 +191,9 @@ fn serve_hands_over_what_was_configured() {
         "--models",
         "/srv/models",
         "--cold",
-        "/srv/cold",
+        "/srv/co:ld",
+        "--cold",
+        "/srv/more",
         "--pool",
         "1GiB",
         "-o",
@@ -204,7 +206,9 @@ fn serve_hands_over_what_was_configured() {
     let start = &started[0];
     assert_eq!(start.mountpoint.to_str(), Some("/mnt/test"));
     assert_eq!(start.config.models_dir.to_str(), Some("/srv/models"));
-    assert_eq!(start.config.cold[0].path.to_str(), Some("/srv/cold"));
+    // Each flag is one directory; a colon had made two of it.
+    assert_eq!(start.config.cold[0].path.to_str(), Some("/srv/co:ld"));
+    assert_eq!(start.config.cold[1].path.to_str(), Some("/srv/more"));
     assert_eq!(start.config.placement.strategy.word(), "fill-first");
     assert_eq!(start.verbosity, 2);
     assert!(start.foreground);

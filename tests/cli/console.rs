@@ -86,6 +86,17 @@ pub fn at(socket: &Path, arguments: &[&str]) -> Outcome {
     speedloader(&[&["--socket", socket.to_str().unwrap()], arguments].concat())
 }
 
+/// The same on a terminal of this width.
+pub fn at_width(socket: &Path, width: usize, arguments: &[&str]) -> Outcome {
+    let global = ["speedloader", "--socket", socket.to_str().unwrap()];
+    let style = Style {
+        width: Some(width),
+        colour: false,
+    };
+    let arguments = [&global, arguments].concat();
+    with_style(&arguments, style, None, &[], &Recorder::default())
+}
+
 /// Runs whole command lines, the program's name included.
 pub fn with_program(arguments: &[&str], program: &dyn Program) -> Outcome {
     with_answers(arguments, None, &[], program)
@@ -98,11 +109,21 @@ pub fn with_answers(
     environment: &[(&str, &str)],
     program: &dyn Program,
 ) -> Outcome {
+    with_style(arguments, Style::PLAIN, answers, environment, program)
+}
+
+fn with_style(
+    arguments: &[&str],
+    style: Style,
+    answers: Option<&str>,
+    environment: &[(&str, &str)],
+    program: &dyn Program,
+) -> Outcome {
     let (out, err) = (Captured::default(), Captured::default());
     let mut console = Console {
         out: Box::new(out.clone()),
         err: Box::new(err.clone()),
-        style: Style::PLAIN,
+        style,
         interactive: false,
         answers: answers.map(|text| {
             Box::new(io::Cursor::new(text.as_bytes().to_vec())) as Box<dyn io::BufRead>

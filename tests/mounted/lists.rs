@@ -56,6 +56,24 @@ fn the_first_names_of_a_list_win_and_the_rest_is_told() {
     mount.finish();
 }
 
+/// A pin by a path, or of a name that no model has, did nothing and said nothing.
+#[test]
+fn a_configured_pin_is_resolved_or_told() {
+    let site = site()
+        .option("placement.pins.b.gguf=p")
+        .option("placement.pins.nowhere=p");
+    let Some(mount) = site.start() else { return };
+    mount.until("what is pinned is resident", || {
+        is_resident(&mount, "b.gguf")
+    });
+    let warned = || mount.status().warnings.join("\n");
+    mount.until("the other pin is told", || {
+        warned().contains("no model matches `nowhere`")
+    });
+    assert!(!warned().contains("b.gguf"), "{}", warned());
+    mount.finish();
+}
+
 #[test]
 fn a_list_with_bad_lines_starts_nothing() {
     let Some(mount) = site().start() else { return };

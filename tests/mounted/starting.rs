@@ -297,6 +297,32 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
+/// Such a mount could not be unmounted by us: nothing was mounted where the link is. A path through it,
+/// or through the mountpoint itself, was no model.
+#[test]
+fn a_mountpoint_can_be_a_symlink() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    symlink("mnt", site.root().join("link")).unwrap();
+    let output = in_namespace(
+        &site,
+        "
+        cd $T
+        for named in '' $T/link $T/mnt; do
+            $PROGRAM --config $T/config.toml mount link
+            cmp link/f cold0/f
+            for path in f /f $T/mnt/f $T/link/f; do $PROGRAM --socket $T/s which $path; done
+            $PROGRAM --socket $T/s umount $named
+            ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        done
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
 #[test]
 fn a_broken_configuration_is_told_and_with_nofail_stops_nothing() {
     if cannot_run() {
@@ -357,6 +383,53 @@ fn a_page_that_cannot_be_served_is_a_warning() {
     mount.finish();
 }
 
+/// Commands went by the file alone: `health` found none, `web-url` another daemon's token and port.
+#[test]
+fn commands_go_by_the_configuration_of_the_daemon_that_runs() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let site = site(Site::new())
+        .option("http.enabled=true")
+        .option(&format!("http.listen={free}"));
+    let Some(mount) = site.start() else {
+        return;
+    };
+    let token = mount.root().join("state/http-token");
+    mount.until("there is a token", || token.exists());
+    let token = fs::read_to_string(token).unwrap();
+    let link = format!("http://{free}/#token={}", token.trim());
+    assert_eq!(mount.cli_ok(&["web-url"]).trim(), link);
+    let health = mount.cli(&["health"]);
+    assert_ne!(health.status.code(), Some(2), "{health:?}");
+    let set = mount.cli(&["config", "set", "policy.enabled=false"]);
+    let told = String::from_utf8_lossy(&set.stderr);
+    assert!(told.contains("config show --running >"), "{told}");
+    mount.finish();
+}
+
+/// It was saved, and that was all that was said.
+#[test]
+fn a_change_that_an_option_goes_before_is_told() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    let output = in_namespace(
+        &site,
+        "
+        $PROGRAM --config $T/config.toml mount $T/mnt -o policy.enabled=true
+        $PROGRAM --socket $T/s config set policy.enabled=false policy.warm_up=false
+        $PROGRAM --socket $T/s umount",
+    );
+    let told = said(&output);
+    let wanted = "policy.enabled has no effect: option policy.enabled goes before the file";
+    assert!(told.contains("saved") && told.contains(wanted), "{told}");
+    assert!(!told.contains("warm_up has no effect"), "{told}");
+}
+
 #[test]
 fn what_is_in_the_way_is_said() {
     if let Some(why) = skip::why_no_mount() {
@@ -393,5 +466,7 @@ fn what_is_in_the_way_is_said() {
     ] {
         let told = run(arguments);
         assert!(told.contains(wanted), "{arguments:?}: {told}");
+        // No directory can be made where a file is.
+        assert!(wanted != "file" || !told.contains("mkdir"), "{told}");
     }
 }

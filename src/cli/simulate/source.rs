@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use speedloader_policy::{Trace, TraceReader};
 
 use crate::cli::context::Context;
+use crate::cli::running::running;
 use crate::cli::settings;
-use crate::command::{Code, Command, Message};
+use crate::command::{Code, Message};
 use crate::load_log;
-use crate::view::{SettingView, View};
 
 /// No honest trace has longer lines.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -59,25 +59,12 @@ fn logged(context: &mut Context<'_>) -> Result<Trace, Message> {
 /// The state directory of the daemon that runs, else of the one that would.
 fn state_dir(context: &Context<'_>) -> Result<PathBuf, Message> {
     // With a configuration named, no daemon needs to run.
-    if context.global.config.is_none()
-        && let Ok(View::Config(view)) = context.ask(Command::Config {})
-    {
-        let is_it = |setting: &&SettingView| setting.key == "state_dir";
-        let shown = view.settings.iter().find(is_it);
-        if let Some(path) = shown.and_then(|shown| unquoted(&shown.value)) {
-            return Ok(path.into());
-        }
+    if let Some(running) = running(context) {
+        return Ok(running.config.state_dir);
     }
-    // Where the models are does not matter here.
-    let models = vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())];
-    let loaded = settings::load_config(context.console, context.global.config.as_deref(), models)?;
+    let named = context.global.config.as_deref();
+    let loaded = settings::load_config(context.console, named, settings::client_options())?;
     Ok(loaded.config.state_dir)
-}
-
-/// A string of TOML, where it is one without escapes.
-fn unquoted(toml: &str) -> Option<&str> {
-    let inner = toml.strip_prefix('"')?.strip_suffix('"')?;
-    (!inner.contains('\\')).then_some(inner)
 }
 
 fn read_trace(path: &Path) -> Result<Trace, Message> {
