@@ -1,6 +1,8 @@
 //! The configuration as a form: every field with its documentation and value, and what a change of some of
 //! them would mean.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,8 +67,8 @@ impl Row for FieldView {
     }
 }
 
-/// A key and its new value.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+/// A key and its new value, which is never logged: it may be a secret.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingChange {
     /// `http.listen`, `pool[0].capacity`, `placement.pins.MODEL`; the number after the last makes a new item.
@@ -74,6 +76,16 @@ pub struct SettingChange {
     /// The value as text; none takes the key out, or the whole item (`pool[1]`).
     #[serde(default)]
     pub value: Option<String>,
+}
+
+impl fmt::Debug for SettingChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = match self.value {
+            Some(_) => "set",
+            None => "taken out",
+        };
+        write!(f, "{:?} {done}", self.key)
+    }
 }
 
 /// What changes of the configuration would mean, or have meant.
@@ -168,5 +180,18 @@ impl DraftView {
         let waiting = self.changes.iter().filter(|change| !change.live);
         lines.extend(waiting.map(|change| format!("{} counts from the next mount on", change.key)));
         lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_no_value_of_a_setting() {
+        let value = Some("correct-horse-battery".to_owned());
+        let key = "http.token".to_owned();
+        let change = SettingChange { key, value };
+        assert_eq!(format!("{change:?}"), "\"http.token\" set");
     }
 }
