@@ -279,11 +279,20 @@ fn draft(changes: &[SettingChange], saved: bool) -> DraftView {
         sign: sign.to_owned(),
         text: text.to_owned(),
     };
+    let faults: Vec<FaultView> = changes
+        .iter()
+        .filter(|change| change.value.as_deref() == Some("maybe"))
+        .map(|change| FaultView {
+            key: change.key.clone(),
+            text: "found \"maybe\", wanted true or false".to_owned(),
+        })
+        .collect();
+    let saved = saved && faults.is_empty();
     DraftView {
+        faults,
         changes: changes.iter().map(change).collect(),
         diff: vec![line("-", "enabled = true"), line("+", "enabled = false")],
         saved,
-        ..DraftView::default()
     }
 }
 
