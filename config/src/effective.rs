@@ -499,7 +499,7 @@ impl Config {
 }
 
 /// What is shown in place of a secret.
-const BLANKED: &str = "\"(secret)\"";
+pub(crate) const BLANKED: &str = "\"(secret)\"";
 
 #[cfg(test)]
 mod tests {
