@@ -206,6 +206,9 @@ fn ollama_tags_share_blobs_and_are_found_by_every_name() {
             "llama3:latest",
         ),
         ("./sub/store/", "deep:1b"),
+        ("library/llama3", "llama3:latest"),
+        ("registry.ollama.ai/library/llama3:latest", "llama3:latest"),
+        ("registry.ollama.ai/me/own", "me/own:latest"),
         ("d*", "deep:1b"),
     ] {
         assert_eq!(resolved(&catalog, query), [name], "{query}");
