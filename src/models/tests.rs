@@ -236,11 +236,18 @@ fn a_broken_store_is_reported_by_tag() {
     tree.tag("", "registry.ollama.ai/library/short/1b", 0xbb);
     tree.put(format!("blobs/{}", blob_name(&[0xbb; 32])), "GGUF");
     tree.put("manifests/registry.ollama.ai/library/empty/latest", "");
+    let long = format!("{{\"layers\":\"{}\"}}", "x".repeat(1 << 20));
+    tree.put("manifests/registry.ollama.ai/library/long/latest", long);
     tree.put("elsewhere/manifests/a/b/c/d.yaml", "kind: Deployment");
     let catalog = tree.build();
-    assert_eq!(names(&catalog), ["empty:latest", "gone:1b", "short:1b"]);
+    assert_eq!(
+        names(&catalog),
+        ["empty:latest", "gone:1b", "long:latest", "short:1b"]
+    );
     assert_eq!(model(&catalog, "gone:1b").missing, [blob_name(&[0xaa; 32])]);
     assert!(model(&catalog, "empty").faults[0].contains("EOF"));
+    // What a manifest says was kept whole, as part of what is wrong with it.
+    assert!(model(&catalog, "long").faults[0].len() < 400);
     let faults = model(&catalog, "short:1b").faults;
     assert!(
         faults[0].contains("has 4 bytes") && faults[1].contains("truncated"),
