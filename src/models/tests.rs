@@ -459,6 +459,13 @@ fn the_cache_of_llama_cpp() {
         resolved(&catalog, "org_m-GGUF_sub_m-Q4.gguf"),
         ["org/m-GGUF:latest"]
     );
+    // Of two names for one file only the last was known.
+    tree.put("cache/manifest=org=m-GGUF=Q4.json", manifest);
+    let catalog = tree.build();
+    assert_eq!(model(&catalog, "org/m-GGUF").missing, found.missing);
+    for query in ["org/m-GGUF:Q4", "org/m-GGUF:latest"] {
+        assert_eq!(resolved(&catalog, query), ["org/m-GGUF:latest"], "{query}");
+    }
 }
 
 #[test]

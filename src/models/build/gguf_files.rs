@@ -280,8 +280,10 @@ fn name_fetched(
             None => draft.miss(|| stored(projector)),
         }
     }
-    draft.aliases.extend([stem, format!("{org}/{model}")]);
+    // The same file may have been fetched under several names; it is called by one, and found by each.
     draft.name = format!("{org}/{model}:{tag}");
+    let names = [stem, format!("{org}/{model}"), draft.name.clone()];
+    draft.aliases.extend(names);
     draft.members.push(Member {
         entry: real,
         role: Role::Manifest,
