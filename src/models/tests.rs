@@ -442,6 +442,50 @@ fn revisions_of_a_hub_cache() {
     );
 }
 
+/// They were told apart by their blob and a number, and no branch named them.
+#[test]
+fn gguf_files_of_several_revisions() {
+    let mut tree = MemTree::default();
+    let (old, new) = ("a".repeat(40), "b".repeat(40));
+    let cache = "hub/models--a--b";
+    for blob in ["same", "old", "new"] {
+        tree.put(format!("{cache}/blobs/{blob}"), small_model());
+    }
+    for (revision, blob) in [(&old, "old"), (&new, "new")] {
+        let snapshot = format!("{cache}/snapshots/{revision}");
+        tree.link(&format!("{snapshot}/b-Q8_0.gguf"), "../../blobs/same");
+        tree.link(
+            &format!("{snapshot}/b-Q4_K_M.gguf"),
+            &format!("../../blobs/{blob}"),
+        );
+    }
+    let both = tree.build();
+    assert_eq!(
+        names(&both),
+        [
+            format!("b-Q4_K_M@{old}"),
+            format!("b-Q4_K_M@{new}"),
+            "b-Q8_0".to_owned()
+        ]
+    );
+    assert_eq!(
+        resolved(&both, "a/b").len(),
+        3,
+        "no revision is the main one"
+    );
+    tree.put(format!("{cache}/refs/main"), &new);
+    tree.put(format!("{cache}/refs/v1"), &old);
+    let catalog = tree.build();
+    let dated = format!("b-Q4_K_M@{old}");
+    assert_eq!(names(&catalog), ["b-Q4_K_M", &dated, "b-Q8_0"]);
+    let newest = format!("a/b@{new}");
+    for query in ["a/b", "a/b@main", newest.as_str(), "a/b:Q4_K_M"] {
+        assert_eq!(resolved(&catalog, query), ["b-Q4_K_M", "b-Q8_0"], "{query}");
+    }
+    assert_eq!(resolved(&catalog, "a/b@v1"), [&dated, "b-Q8_0"]);
+    assert_eq!(resolved(&catalog, "b-Q4_K_M"), ["b-Q4_K_M"]);
+}
+
 #[test]
 fn the_cache_of_llama_cpp() {
     let mut tree = MemTree::default();
