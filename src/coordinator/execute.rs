@@ -851,10 +851,10 @@ impl Coordinator {
         let transfers = self.transfers_of(&[subject]);
         let ended = transfers.iter().find(|transfer| transfer.state.is_final());
         let (code, why) = match ended.map(|ended| (ended.state, ended.why.as_str())) {
-            None => (Code::Failed, "no copy of it is on its way"),
+            None => (Code::NotResident, "no copy of it is on its way"),
             Some((TransferState::Cancelled, _)) => (Code::Cancelled, "its copy was cancelled"),
             // Demoted, or opened for writing, before anybody could look.
-            Some((TransferState::Done, _)) => (Code::Failed, "it has left its pool already"),
+            Some((TransferState::Done, _)) => (Code::NotResident, "it has left its pool already"),
             Some((_, why)) => (Code::Failed, why),
         };
         let name = escape(subject.name.as_bytes());

@@ -81,7 +81,7 @@ fn waiting_ends_when_what_moves_has_arrived() {
     };
     assert!(wait(&[], 60).is_ok(), "nothing moves");
     let refused = wait(&["a.gguf"], 60).unwrap_err();
-    assert_eq!(refused.code, Code::Failed, "{refused}");
+    assert_eq!(refused.code, Code::NotResident, "{refused}");
     for names in [&[][..], &["a.gguf", "b.gguf"]] {
         mount.call(Command::Promote {
             names: vec!["a.gguf".to_owned(), "b.gguf".to_owned()],
