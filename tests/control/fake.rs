@@ -308,6 +308,8 @@ fn explanation(name: String) -> ExplainView {
         pools: vec!["local".to_owned()],
         size_bytes: 2_019_393_189,
         resident_bytes: 5_600,
+        missing: Vec::new(),
+        faults: Vec::new(),
         pinned: None,
         moving: None,
         rule: None,
@@ -537,6 +539,8 @@ fn which(name: &str) -> View {
             replicas: vec![replica],
             open: 1,
         }],
+        missing: vec!["mmproj-F16.gguf".to_owned()],
+        faults: Vec::new(),
     })
 }
 
