@@ -6,8 +6,8 @@
 pub mod human;
 pub mod table;
 mod event;
-mod explain;
 mod model;
+mod explain;
 mod tier;
 mod status;
 mod transfer;
@@ -28,6 +28,7 @@ pub use explain::{ExplainView, IfLoaded, StandingView};
 pub use forecast::{ForecastPoint, ForecastView};
 pub use health::{FindingView, HealthView, Severity};
 pub use history::{HistoryView, HourView, LoadView};
+pub(crate) use model::problems;
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
 pub use settings::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, SettingChange, SettingsView,
@@ -130,7 +131,7 @@ impl View {
             Self::Transfers(view) => {
                 table::render_or_none(&view.transfers, "transfers", now_ms, style)
             }
-            Self::Which(view) => table::render_or_none(&view.files, "files", now_ms, style),
+            Self::Which(view) => view.text(now_ms, style),
             Self::Event(event) => format!("{}\n", event.line(style)),
             Self::Events(view) => view.text(style),
             Self::Config(view) => view.toml.clone(),

@@ -34,6 +34,7 @@ mod name;
 mod field;
 mod effective;
 mod raw;
+mod blank;
 mod overlay;
 mod legacy;
 mod validate;
@@ -44,6 +45,7 @@ mod load;
 mod edit;
 
 pub use account::Account;
+pub use blank::blank_secrets;
 pub use change::{Change, changes};
 pub use choice::{
     Checksum, ColdKind, Filesystem, HugePages, LogFormat, LogLevel, Passthrough, Strategy,

@@ -12,6 +12,7 @@ use crate::effective::{Config, PIN};
 use crate::fault::{Fault, Faults, nearest, quoted};
 use crate::field::{Field, key_of};
 use crate::origin::{Lines, Origin};
+use crate::setting::Kind;
 use crate::value::{Located, Value};
 
 /// Everything that was written.
@@ -119,6 +120,7 @@ fn syntax_fault(lines: &Lines<'_>, error: &toml::de::Error) -> Fault {
     let there = lines.text().get(span.clone()).unwrap_or("");
     let found = match there.lines().next() {
         None | Some("") => format!("broken TOML ({message})"),
+        Some(_) if is_near_secret(lines.text(), span.start) => format!("broken TOML ({message})"),
         Some(there) => format!("broken TOML at {} ({message})", quoted(there)),
     };
     let wanted = match message {
@@ -132,6 +134,24 @@ fn syntax_fault(lines: &Lines<'_>, error: &toml::de::Error) -> Fault {
         wanted: wanted.to_owned(),
         hint: None,
     }
+}
+
+/// True if a secret's name stands on the line of this byte or on the one above, where its value may have begun.
+fn is_near_secret(text: &str, at: usize) -> bool {
+    let before = text.get(..at).unwrap_or("");
+    let start = before.rmatch_indices('\n').nth(1).map_or(0, |(at, _)| at);
+    let near = text.get(start..).unwrap_or("").lines();
+    let count = text.get(start..at).unwrap_or("").lines().count() + 1;
+    near.take(count)
+        .any(|line| secrets().any(|name| line.contains(name)))
+}
+
+/// Names of the fields whose values nobody may see.
+pub(crate) fn secrets() -> impl Iterator<Item = &'static str> {
+    let fields = Config::fields().iter();
+    fields
+        .filter(|field| field.kind == Kind::Secret)
+        .map(Field::name)
 }
 
 /// Sorts a document by the table of fields.
@@ -247,7 +267,12 @@ impl Walk<'_> {
         hint: Option<String>,
     ) {
         let Located { value, at } = located(self.lines, value);
-        let (key, found, wanted) = (key.to_owned(), value.shown(), wanted.to_owned());
+        let name = key.rsplit('.').next();
+        let found = match secrets().any(|secret| name == Some(secret)) {
+            true => "something else".to_owned(),
+            false => value.shown(),
+        };
+        let (key, wanted) = (key.to_owned(), wanted.to_owned());
         self.faults.push(Fault {
             key,
             at,
@@ -286,7 +311,7 @@ pub(crate) fn field_at(pattern: &str) -> Option<&'static Field> {
 }
 
 /// True if fields stand after this place.
-fn leads(place: &str) -> bool {
+pub(crate) fn leads(place: &str) -> bool {
     Config::fields()
         .iter()
         .any(|field| field.key.starts_with(place))

@@ -513,6 +513,23 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn no_fault_quotes_a_secret() {
+    for wrong in [
+        "[http]\ntoken = correct-horse-battery\n",
+        "[http]\ntoken = \"correct-horse\n",
+        "[http]\ntoken =\ncorrect-horse-battery\n",
+        "[http]\ntoken = 'x' correct-horse\n",
+        "[http]\ntoken = [\"correct-horse\"]\n",
+        "[http]\ntoken = { horse = 1 }\n",
+        "[remote]\ndhchap_secret = \"correct-horse-battery\"\n",
+        "[remote.a]\ndhchap_secret = \"correct-horse-battery\"\n",
+    ] {
+        let faults = faults(&file(&format!("models_dir = \"/m\"\n{wrong}")));
+        assert!(!faults.to_string().contains("horse"), "{faults}");
+    }
+}
+
+#[test]
 fn changes_say_what_they_need() {
     let old = loaded(&file(DESIGN));
     let edits: &[(&str, &str, &str)] = &[

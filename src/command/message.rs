@@ -64,6 +64,8 @@ pub enum Code {
     TimedOut,
     /// Not permitted.
     Denied,
+    /// It is not resident, and nothing brings it.
+    NotResident,
     /// Ended by request.
     Cancelled,
     /// A code of a newer daemon.
@@ -73,7 +75,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for documentation and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Failed,
         Self::Internal,
         Self::Usage,
@@ -94,6 +96,7 @@ impl Code {
         Self::NotRunning,
         Self::TimedOut,
         Self::Denied,
+        Self::NotResident,
         Self::Cancelled,
         Self::Unknown,
     ];
@@ -101,7 +104,7 @@ impl Code {
     /// The exit status of a command line that ends with this.
     pub fn exit_status(self) -> u8 {
         match self {
-            Self::Failed | Self::Internal | Self::Unknown => 1,
+            Self::Failed | Self::Internal | Self::NotResident | Self::Unknown => 1,
             Self::Usage | Self::BadRequest | Self::UnsupportedVersion | Self::BadConfig => 2,
             Self::NoMatch | Self::Ambiguous | Self::NoSuchPool | Self::NoSuchTransfer => 3,
             Self::TooLarge
@@ -243,6 +246,7 @@ mod tests {
         5 "not-running"
         6 "timed-out"
         7 "denied"
+        1 "not-resident"
         8 "cancelled"
         1 "unknown"
         "#);

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Executor, Peer, metrics};
 use crate::command::{Answer, Code, Command, Message, parse_line};
-use crate::view::{EventsView, Style, View};
+use crate::view::{DraftView, EventsView, Style, View};
 
 /// A write is a line or a few, not a file.
 const WRITE_BYTES_MAX: usize = 64 << 10;
@@ -103,7 +103,8 @@ pub fn write_control(bytes: &[u8], peer: &Peer, exec: &dyn Executor) -> Result<S
     let commands = parse(bytes)?;
     let mut answers = String::new();
     for (line, command) in commands {
-        if command.is_change() {
+        let is_change = command.is_change();
+        if is_change {
             tracing::info!(
                 uid = peer.uid,
                 pid = peer.pid,
@@ -112,6 +113,9 @@ pub fn write_control(bytes: &[u8], peer: &Peer, exec: &dyn Executor) -> Result<S
             );
         }
         match exec.execute(peer, command, &mut |_| ()) {
+            Answer::Ok(View::Draft(draft)) if is_change && !draft.faults.is_empty() => {
+                return Err(at_line(line, refusal(&draft)));
+            }
             Answer::Ok(view) => answers.push_str(&view.text(now_ms(), Style::PLAIN)),
             Answer::Error(message) => return Err(at_line(line, message)),
         }
@@ -149,6 +153,18 @@ fn parse(bytes: &[u8]) -> Result<Vec<(usize, Command)>, Message> {
             "{count} commands in one write; {COMMANDS_MAX} are allowed"
         )),
     }
+}
+
+/// Settings that were not saved, because of what is wrong with them.
+fn refusal(draft: &DraftView) -> Message {
+    let faults = draft.faults.iter();
+    let texts: Vec<String> = faults
+        .map(|fault| format!("{}: {}", fault.key, fault.text))
+        .collect();
+    Message::new(
+        Code::BadRequest,
+        format!("nothing was saved: {}", texts.join("; ")),
+    )
 }
 
 fn at_line(line: usize, message: Message) -> Message {

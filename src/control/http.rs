@@ -34,7 +34,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use super::Executor;
 use crate::command::{Code, Message};
@@ -219,14 +218,13 @@ fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
         .route("/metrics", get(probes::metrics))
         .fallback(pages::serve)
         .with_state(api);
-    guarded(router, settings, guard)
+    guarded(router, guard)
 }
 
 /// What every request goes through.
-fn guarded(router: Router, settings: &HttpSettings, guard: Arc<Guard>) -> Router {
+fn guarded(router: Router, guard: Arc<Guard>) -> Router {
     router
         .layer(CompressionLayer::new())
-        .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
         .layer(middleware::from_fn_with_state(guard, admit))
         .layer(middleware::map_response(protect))
 }

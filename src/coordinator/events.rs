@@ -10,17 +10,34 @@ use crate::view::{EventView, EventsView, Level};
 /// Events that are remembered.
 const EVENTS_MAX: usize = 2000;
 
-/// The log.
-#[derive(Default)]
+/// The log. Numbers begin at the milliseconds of its start, so that those of an earlier daemon, which did not log one
+/// event a millisecond, are smaller: who followed that one is told all that happened since.
 pub struct EventLog {
     ring: Mutex<Ring>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Ring {
+    /// The number before the first.
+    start: u64,
     last: u64,
     events: VecDeque<EventView>,
+}
+
+impl Ring {
+    /// What somebody has seen of this log. Numbers of others are none of ours, also where a clock was set back.
+    fn seen(&self, since: u64) -> u64 {
+        match (self.start..=self.last).contains(&since) {
+            true => since,
+            false => self.start,
+        }
+    }
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        EventLog::starting_at(now_ms())
+    }
 }
 
 /// Milliseconds since the epoch.
@@ -32,6 +49,17 @@ pub fn now_ms() -> u64 {
 }
 
 impl EventLog {
+    fn starting_at(start: u64) -> EventLog {
+        EventLog {
+            ring: Mutex::new(Ring {
+                start,
+                last: start,
+                events: VecDeque::new(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,6 +106,7 @@ impl EventLog {
     /// Events after `since` that are still remembered.
     pub fn since(&self, since: u64) -> EventsView {
         let ring = self.lock();
+        let since = ring.seen(since);
         let first = ring.events.front().map_or(ring.last + 1, |event| event.seq);
         let lost = first.saturating_sub(since.saturating_add(1));
         EventsView {
@@ -89,7 +118,7 @@ impl EventLog {
     /// Waits for events after `since`, at most `patience`.
     pub fn wait_after(&self, since: u64, patience: Duration) -> Vec<EventView> {
         let ring = self.lock();
-        let nothing_new = |ring: &mut Ring| ring.last <= since;
+        let nothing_new = |ring: &mut Ring| ring.last == ring.seen(since);
         let waited = self.changed.wait_timeout_while(ring, patience, nothing_new);
         let (ring, _) = waited.unwrap_or_else(PoisonError::into_inner);
         after(&ring, since)
@@ -103,6 +132,7 @@ fn printable(subject: &str) -> String {
 }
 
 fn after(ring: &Ring, since: u64) -> Vec<EventView> {
+    let since = ring.seen(since);
     ring.events
         .iter()
         .filter(|event| event.seq > since)
@@ -128,9 +158,24 @@ mod tests {
         assert!(log.since(last).events.is_empty());
         assert_eq!(log.since(last - 1).events.len(), 1);
         assert_eq!(log.wait_after(last - 2, Duration::ZERO).len(), 2);
-        // Whatever a client asks for.
-        let none = log.since(u64::MAX);
-        assert_eq!((none.events.len(), none.lost), (0, 0));
+    }
+
+    /// Whoever followed the daemon before had heard a number that the new one had yet to come to.
+    #[test]
+    fn numbers_of_another_daemon_hide_nothing() {
+        let log = EventLog::starting_at(1000);
+        assert!(log.since(u64::MAX).events.is_empty());
+        log.add(Level::Info, "test", "x", "started".to_owned());
+        for since in [0, 7, 1000, 1002, u64::MAX] {
+            let view = log.since(since);
+            assert_eq!((view.events.len(), view.lost), (1, 0), "{since}");
+            assert_eq!(log.wait_after(since, Duration::ZERO).len(), 1, "{since}");
+        }
+        let earlier = log.since(0).events[0].seq;
+        let later = EventLog::default();
+        later.add(Level::Info, "test", "x", "started".to_owned());
+        assert!(later.since(0).events[0].seq > earlier);
+        assert!(log.since(earlier).events.is_empty());
     }
 
     #[test]

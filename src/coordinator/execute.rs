@@ -61,6 +61,15 @@ fn to_promote(subjects: &[Subject], pool: Option<TierId>) -> Vec<Want> {
     subjects.iter().map(want).collect()
 }
 
+/// A text, and what is wrong with the model: that it moves does not mean that an engine can load it.
+fn remarked(text: &str, subject: &Subject) -> String {
+    let texts = [Some(text.to_owned()), subject.remark()]
+        .into_iter()
+        .flatten();
+    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+    texts.join("; ")
+}
+
 /// Whether the plan refuses a model because of a writer.
 fn is_busy(carried: &Carried) -> bool {
     let busy = |found: &Found| matches!(found, Found::Refused(Refusal::Busy(_)));
@@ -352,9 +361,9 @@ impl Coordinator {
                     true => String::new(),
                     false => format!("instead of {}", displaced.join(", ")),
                 };
-                (Outcome::Started, Some(*pool), text)
+                (Outcome::Started, Some(*pool), remarked(&text, subject))
             }
-            Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), String::new()),
+            Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), remarked("", subject)),
             Some(Found::Refused(Refusal::UnderWay(pool))) => (
                 Outcome::Started,
                 Some(*pool),
@@ -851,10 +860,10 @@ impl Coordinator {
         let transfers = self.transfers_of(&[subject]);
         let ended = transfers.iter().find(|transfer| transfer.state.is_final());
         let (code, why) = match ended.map(|ended| (ended.state, ended.why.as_str())) {
-            None => (Code::Failed, "no copy of it is on its way"),
+            None => (Code::NotResident, "no copy of it is on its way"),
             Some((TransferState::Cancelled, _)) => (Code::Cancelled, "its copy was cancelled"),
             // Demoted, or opened for writing, before anybody could look.
-            Some((TransferState::Done, _)) => (Code::Failed, "it has left its pool already"),
+            Some((TransferState::Done, _)) => (Code::NotResident, "it has left its pool already"),
             Some((_, why)) => (Code::Failed, why),
         };
         let name = escape(subject.name.as_bytes());
@@ -890,7 +899,7 @@ impl Coordinator {
             let pools: Vec<&str> = view.resident_bytes.keys().map(String::as_str).collect();
             MoveView {
                 pool: pools.join(","),
-                text: "resident".to_owned(),
+                text: remarked("resident", subject),
                 ..Coordinator::row(subject)
             }
         };
@@ -901,7 +910,12 @@ impl Coordinator {
 
     fn which(&self, name: &str) -> Result<View, Message> {
         let subjects = self.all_named(&[name.to_owned()])?;
+        let mut seen = HashSet::new();
         let files = subjects.iter().flat_map(|subject| &subject.files);
+        // Models may share files.
+        let files = files.filter(|file| seen.insert(file.id));
+        let own =
+            |of: fn(&Subject) -> &Vec<String>| subjects.iter().flat_map(of).cloned().collect();
         let name = match subjects.as_slice() {
             [subject] => escape(subject.name.as_bytes()),
             _ => name.to_owned(),
@@ -909,6 +923,8 @@ impl Coordinator {
         Ok(View::Which(WhichView {
             name,
             files: files.map(|f| self.place_view(f)).collect(),
+            missing: own(|subject| &subject.missing),
+            faults: own(|subject| &subject.faults),
         }))
     }
 

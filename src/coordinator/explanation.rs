@@ -31,6 +31,8 @@ impl Coordinator {
         Ok(ExplainView {
             pools: held.map(|(pool, _)| pool.clone()).collect(),
             spare: found.spare.map(|pool| self.pool_name(PoolId(pool.0))),
+            missing: shown.missing,
+            faults: shown.faults,
             size_bytes: shown.size_bytes,
             resident_bytes: shown.resident_total_bytes,
             pinned: explained.pin.clone(),

@@ -27,7 +27,7 @@ use crate::command::{Code, Message};
 use crate::load_log::Entry;
 use crate::models::{ModelRef, family};
 use crate::pressure;
-use crate::view::Level;
+use crate::view::{Level, problems};
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
 pub(super) const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
@@ -49,9 +49,35 @@ pub(super) struct Subject {
     pub id: ModelId,
     /// Its files, each once.
     pub files: Vec<Arc<HomeFile>>,
+    /// Names of files that should be there and are not.
+    pub missing: Vec<String>,
+    /// What is wrong with files that are there.
+    pub faults: Vec<String>,
 }
 
 impl Subject {
+    /// A file that belongs to no model, under this name.
+    pub fn single(name: String, file: Arc<HomeFile>) -> Subject {
+        Subject {
+            id: model_id(&name),
+            name,
+            kind: SINGLE_FILE,
+            files: vec![file],
+            missing: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// What is said of a model that is moved although no engine can load it.
+    pub fn remark(&self) -> Option<String> {
+        let problems = problems(&self.missing, &self.faults);
+        let (first, rest) = problems.split_first()?;
+        Some(match rest.len() {
+            0 => first.clone(),
+            more => format!("{first} ({more} more: `explain`)"),
+        })
+    }
+
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
         self.files
@@ -137,6 +163,8 @@ impl Coordinator {
             name,
             kind,
             files,
+            missing: model.missing,
+            faults: model.faults,
         })
     }
 
@@ -331,14 +359,7 @@ impl Coordinator {
             // Hard links are one file, under the first of their names.
             if file.is_resident() && owned.insert(file.id) {
                 let name = crate::view::human::escape(path);
-                let (id, kind) = (model_id(&name), SINGLE_FILE);
-                let files = vec![Arc::clone(file)];
-                subjects.push(Subject {
-                    name,
-                    kind,
-                    id,
-                    files,
-                });
+                subjects.push(Subject::single(name, Arc::clone(file)));
             }
         });
         subjects

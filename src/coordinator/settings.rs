@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use speedloader_config::{
-    Config, DefaultValue, Effect, Entry, Faults, Kind, Origin, changes, edit, load,
+    Config, DefaultValue, Effect, Entry, Faults, Kind, Origin, blank_secrets, changes, edit, load,
 };
 
 use super::Coordinator;
@@ -121,7 +121,7 @@ impl Coordinator {
     }
 
     fn draft_view(&self, wanted: &[SettingChange], draft: &Draft) -> DraftView {
-        let diff = difference(&draft.before, &draft.after);
+        let diff = shown_difference(&draft.before, &draft.after);
         match &draft.judged {
             Ok(new) => DraftView {
                 changes: changes(&self.config(), new)
@@ -226,6 +226,11 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     whole_file::write(path, bytes, as_found, |from, to| fs::rename(from, to))
 }
 
+/// What differs, as anybody may see it: without secrets, and nothing at all if nobody can tell what is one.
+fn shown_difference(before: &str, after: &str) -> Vec<DiffLineView> {
+    blank_secrets(before, after).map_or_else(Vec::new, |(old, new)| difference(&old, &new))
+}
+
 /// The lines that differ, with a little of what is around them.
 fn difference(before: &str, after: &str) -> Vec<DiffLineView> {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
@@ -304,7 +309,7 @@ mod tests {
     use super::*;
 
     fn shown(before: &str, after: &str) -> String {
-        let lines = difference(before, after);
+        let lines = shown_difference(before, after);
         let lines: Vec<String> = lines
             .iter()
             .map(|line| format!("{}{}", line.sign, line.text))
@@ -314,13 +319,25 @@ mod tests {
 
     #[test]
     fn a_difference_shows_the_section_and_little_else() {
-        let before = "a = 1\n\n[one]\nx = 1\ny = 2\nz = 3\n\n[two]\nq = 1\n";
-        let after = "a = 1\n\n[one]\nx = 1\ny = 5\nz = 3\n\n[two]\nq = 1\n";
+        let before = "mountpoint = \"/a\"\n\n[policy]\nenabled = true\nhalf_life = 2\nnever = []\n\n[log]\nlevel = 1\n";
+        let after = &before.replace("2", "5");
         assert_eq!(
             shown(before, after),
-            " [one]\n x = 1\n-y = 2\n+y = 5\n z = 3"
+            " [policy]\n enabled = true\n-half_life = 2\n+half_life = 5\n never = []"
         );
         assert_eq!(shown(before, before), "");
+    }
+
+    #[test]
+    fn the_difference_of_a_draft_has_no_secret() {
+        let before = "[http]\ntoken = \"hush\"\nlisten = \"x:1\"\n";
+        let after = before.replace("x:1", "x:2");
+        let around = " [http]\n token = \"(secret)\"\n-listen = \"x:1\"\n+listen = \"x:2\"";
+        assert_eq!(shown(before, &after), around);
+        let changed =
+            " [http]\n-token = \"(secret)\"\n+token = \"(new secret)\"\n listen = \"x:1\"";
+        assert_eq!(shown(before, &before.replace("hush", "hist")), changed);
+        assert_eq!(shown(before, "[http]\ntoken = \"hush"), "");
     }
 
     #[test]

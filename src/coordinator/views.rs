@@ -299,6 +299,8 @@ impl Coordinator {
             loaded: Vec::new(),
             loads: count.loads,
             last_load_ms: (count.last_ms != 0).then_some(count.last_ms),
+            missing: subject.missing.clone(),
+            faults: subject.faults.clone(),
         }
         .with_percent()
     }

@@ -14,7 +14,7 @@ use speedloader_policy::{ModelId, Outcome, Refusal, TierId, Want, WantKind};
 
 use super::cause::{Cause, Why};
 use super::journal::{Resident, ResidentFile};
-use super::moves::{SINGLE_FILE, Subject, model_id};
+use super::moves::{Subject, model_id};
 use super::world::Known;
 use super::{Coordinator, Moves};
 use crate::models::{ModelIndex, ModelRef};
@@ -313,12 +313,7 @@ impl Coordinator {
         let model = by_name.get(was.name.as_str());
         let subject = match (model, was.files.as_slice()) {
             (Some(index), _) => self.subject(known, ModelRef::Model(*index)),
-            (None, [file]) => at(&file.path).map(|file| Subject {
-                name: was.name.clone(),
-                kind: SINGLE_FILE,
-                id: model_id(&was.name),
-                files: vec![file],
-            }),
+            (None, [file]) => at(&file.path).map(|file| Subject::single(was.name.clone(), file)),
             (None, _) => None,
         };
         let subject = subject.ok_or("it is gone")?;

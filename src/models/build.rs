@@ -4,6 +4,7 @@
 //! at most once, and not at all if the previous catalog read the same bytes.
 
 mod ollama_store;
+mod hub;
 mod gguf_files;
 mod listing;
 mod directories;

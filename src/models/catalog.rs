@@ -69,7 +69,10 @@ impl Draft {
     /// Notes a file that should be there.
     pub(super) fn miss(&mut self, name: impl FnOnce() -> String) {
         if self.missing.len() < MISSING_MAX {
-            self.missing.push(name());
+            let name = name();
+            if !self.missing.contains(&name) {
+                self.missing.push(name);
+            }
         } else if self.missing.len() == MISSING_MAX {
             self.missing.push("and more".to_owned());
         }

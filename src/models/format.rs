@@ -230,7 +230,7 @@ impl<'a, 'b> Window<'a, 'b> {
 /// Reads JSON whose size the caller has bounded; `serde_json` bounds the depth.
 ///
 /// # Errors
-/// With line and column of what is wrong.
+/// With line and column of what is wrong, unless it quotes so much of the document that it is cut.
 pub fn json<'de, T: Deserialize<'de>>(
     format: &'static str,
     bytes: &'de [u8],
@@ -238,7 +238,7 @@ pub fn json<'de, T: Deserialize<'de>>(
     serde_json::from_slice(bytes).map_err(|error| FormatError {
         format,
         offset: 0,
-        problem: error.to_string(),
+        problem: short_text(&error.to_string()).into(),
     })
 }
 

@@ -178,6 +178,12 @@ pub fn tag_name(host: &str, group: &str, model: &str, tag: &str) -> String {
     }
 }
 
+/// What [`tag_name`] leaves out of a full name.
+pub fn without_registry(query: &str) -> &str {
+    let rest = query.strip_prefix("registry.ollama.ai/").unwrap_or(query);
+    rest.strip_prefix("library/").unwrap_or(rest)
+}
+
 /// A query as a full tag name: `:latest` is what Ollama adds.
 pub fn with_default_tag(query: &str) -> Option<String> {
     let last = query.rsplit('/').next().unwrap_or_default();

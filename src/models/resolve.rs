@@ -7,7 +7,7 @@ use super::catalog::Catalog;
 use super::entries::split_path;
 use super::gguf::split_name;
 use super::model::{FileIndex, Kind, ModelIndex, ModelRef, Role};
-use super::ollama::with_default_tag;
+use super::ollama::{with_default_tag, without_registry};
 use globset::{GlobBuilder, GlobMatcher};
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -111,7 +111,7 @@ impl Catalog {
         self.indices().filter(|index| matches(*index)).collect()
     }
 
-    /// Models of this name: unique, plain, with Ollama's default tag, or another name.
+    /// Models of this name: unique, plain, by another name, or as Ollama completes it.
     fn named(&self, query: &str) -> Vec<ModelIndex> {
         if let Some(index) = self
             .find(query)
@@ -127,11 +127,16 @@ impl Catalog {
         found.extend(aliased.map(|(_, index)| *index));
         found.sort_unstable();
         found.dedup();
-        match with_default_tag(query) {
-            Some(tagged) if found.is_empty() => self
-                .all(|index| self.kind(index) == Kind::Ollama && self.plain_name(index) == tagged),
-            _ => found,
+        if !found.is_empty() {
+            return found;
         }
+        let short = without_registry(query);
+        let tagged = with_default_tag(short);
+        self.all(|index| {
+            let name = self.plain_name(index);
+            let is_named = name == short || tagged.as_deref() == Some(name);
+            self.kind(index) == Kind::Ollama && is_named
+        })
     }
 
     /// What a path means: the whole model where the file stands for it, else the file alone.

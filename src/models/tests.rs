@@ -206,6 +206,9 @@ fn ollama_tags_share_blobs_and_are_found_by_every_name() {
             "llama3:latest",
         ),
         ("./sub/store/", "deep:1b"),
+        ("library/llama3", "llama3:latest"),
+        ("registry.ollama.ai/library/llama3:latest", "llama3:latest"),
+        ("registry.ollama.ai/me/own", "me/own:latest"),
         ("d*", "deep:1b"),
     ] {
         assert_eq!(resolved(&catalog, query), [name], "{query}");
@@ -231,11 +234,18 @@ fn a_broken_store_is_reported_by_tag() {
     tree.tag("", "registry.ollama.ai/library/short/1b", 0xbb);
     tree.put(format!("blobs/{}", blob_name(&[0xbb; 32])), "GGUF");
     tree.put("manifests/registry.ollama.ai/library/empty/latest", "");
+    let long = format!("{{\"layers\":\"{}\"}}", "x".repeat(1 << 20));
+    tree.put("manifests/registry.ollama.ai/library/long/latest", long);
     tree.put("elsewhere/manifests/a/b/c/d.yaml", "kind: Deployment");
     let catalog = tree.build();
-    assert_eq!(names(&catalog), ["empty:latest", "gone:1b", "short:1b"]);
+    assert_eq!(
+        names(&catalog),
+        ["empty:latest", "gone:1b", "long:latest", "short:1b"]
+    );
     assert_eq!(model(&catalog, "gone:1b").missing, [blob_name(&[0xaa; 32])]);
     assert!(model(&catalog, "empty").faults[0].contains("EOF"));
+    // What a manifest says was kept whole, as part of what is wrong with it.
+    assert!(model(&catalog, "long").faults[0].len() < 400);
     let faults = model(&catalog, "short:1b").faults;
     assert!(
         faults[0].contains("has 4 bytes") && faults[1].contains("truncated"),
@@ -430,6 +440,50 @@ fn revisions_of_a_hub_cache() {
     );
 }
 
+/// They were told apart by their blob and a number, and no branch named them.
+#[test]
+fn gguf_files_of_several_revisions() {
+    let mut tree = MemTree::default();
+    let (old, new) = ("a".repeat(40), "b".repeat(40));
+    let cache = "hub/models--a--b";
+    for blob in ["same", "old", "new"] {
+        tree.put(format!("{cache}/blobs/{blob}"), small_model());
+    }
+    for (revision, blob) in [(&old, "old"), (&new, "new")] {
+        let snapshot = format!("{cache}/snapshots/{revision}");
+        tree.link(&format!("{snapshot}/b-Q8_0.gguf"), "../../blobs/same");
+        tree.link(
+            &format!("{snapshot}/b-Q4_K_M.gguf"),
+            &format!("../../blobs/{blob}"),
+        );
+    }
+    let both = tree.build();
+    assert_eq!(
+        names(&both),
+        [
+            format!("b-Q4_K_M@{old}"),
+            format!("b-Q4_K_M@{new}"),
+            "b-Q8_0".to_owned()
+        ]
+    );
+    assert_eq!(
+        resolved(&both, "a/b").len(),
+        3,
+        "no revision is the main one"
+    );
+    tree.put(format!("{cache}/refs/main"), &new);
+    tree.put(format!("{cache}/refs/v1"), &old);
+    let catalog = tree.build();
+    let dated = format!("b-Q4_K_M@{old}");
+    assert_eq!(names(&catalog), ["b-Q4_K_M", &dated, "b-Q8_0"]);
+    let newest = format!("a/b@{new}");
+    for query in ["a/b", "a/b@main", newest.as_str(), "a/b:Q4_K_M"] {
+        assert_eq!(resolved(&catalog, query), ["b-Q4_K_M", "b-Q8_0"], "{query}");
+    }
+    assert_eq!(resolved(&catalog, "a/b@v1"), [&dated, "b-Q8_0"]);
+    assert_eq!(resolved(&catalog, "b-Q4_K_M"), ["b-Q4_K_M"]);
+}
+
 #[test]
 fn the_cache_of_llama_cpp() {
     let mut tree = MemTree::default();
@@ -447,6 +501,13 @@ fn the_cache_of_llama_cpp() {
         resolved(&catalog, "org_m-GGUF_sub_m-Q4.gguf"),
         ["org/m-GGUF:latest"]
     );
+    // Of two names for one file only the last was known.
+    tree.put("cache/manifest=org=m-GGUF=Q4.json", manifest);
+    let catalog = tree.build();
+    assert_eq!(model(&catalog, "org/m-GGUF").missing, found.missing);
+    for query in ["org/m-GGUF:Q4", "org/m-GGUF:latest"] {
+        assert_eq!(resolved(&catalog, query), ["org/m-GGUF:latest"], "{query}");
+    }
 }
 
 #[test]

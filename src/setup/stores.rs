@@ -142,8 +142,16 @@ fn ollama_of_unit(around: &Surroundings, unit: &Path) -> Vec<PathBuf> {
 /// `Environment="OLLAMA_MODELS=/srv/ollama"`, quoted or not, among others or alone.
 fn models_of_line(line: &str) -> Option<PathBuf> {
     let line = line.trim().strip_prefix("Environment=")?;
-    let (_, rest) = line.split_once("OLLAMA_MODELS=")?;
-    let end = rest.find(['"', '\'', ' ']).unwrap_or(rest.len());
+    let (before, rest) = line.split_once("OLLAMA_MODELS=")?;
+    // A quoted path ends at its own quote: it may have blanks.
+    let end = match before
+        .chars()
+        .next_back()
+        .filter(|c| ['"', '\''].contains(c))
+    {
+        Some(quote) => rest.find(quote)?,
+        None => rest.find(['"', '\'', ' ']).unwrap_or(rest.len()),
+    };
     let path = PathBuf::from(&rest[..end]);
     path.is_absolute().then_some(path)
 }
@@ -284,6 +292,13 @@ mod tests {
             assert_eq!(of(line).as_deref(), Some("/srv/o"), "{line}");
         }
         for line in [
+            "Environment=\"OLLAMA_MODELS=/srv/it's my o\" 'C=d'",
+            "Environment=A=b \"OLLAMA_MODELS=/srv/it's my o\"",
+        ] {
+            assert_eq!(of(line).as_deref(), Some("/srv/it's my o"), "{line}");
+        }
+        for line in [
+            "Environment=\"OLLAMA_MODELS=/no/end",
             "#Environment=OLLAMA_MODELS=/x",
             "Environment=OLLAMA_MODELS=x",
             "ExecStart=/o",

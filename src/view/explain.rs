@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::human::size;
+use super::model::problems;
 
 /// What would be done if the model were loaded now.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +50,12 @@ pub struct ExplainView {
     /// A slower pool that has a copy of it too.
     #[serde(default)]
     pub spare: Option<String>,
+    /// Names of files that should be there and are not.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// What is wrong with files that are there, one sentence each.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// Its bytes.
     pub size_bytes: u64,
     /// Of these, in pools.
@@ -92,6 +99,7 @@ impl ExplainView {
 
     fn sentences(&self) -> Vec<String> {
         let mut reasons = vec![self.place()];
+        reasons.extend(problems(&self.missing, &self.faults));
         if let Some(pool) = &self.spare {
             reasons.push(format!(
                 "{pool} still has a copy: it can go back there without being copied, and the copy goes \
@@ -222,6 +230,18 @@ mod tests {
             told.last().map(String::as_str),
             Some("3 loads in a row would make it resident")
         );
+    }
+
+    #[test]
+    fn a_model_that_is_not_whole_says_so() {
+        let view = ExplainView {
+            missing: vec!["a-00002-of-00002.gguf".to_owned()],
+            faults: vec!["a-00001-of-00002.gguf ends before its last tensor".to_owned()],
+            ..cold()
+        };
+        let told = &view.with_reasons().reasons;
+        assert_eq!(told[1], "a-00002-of-00002.gguf is missing");
+        assert_eq!(told[2], "a-00001-of-00002.gguf ends before its last tensor");
     }
 
     #[test]

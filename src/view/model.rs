@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::human::{ago, count, percent, size};
-use super::table::{Align, Cell, Column, Row, Tone};
+use super::table::{Align, Cell, Column, Row, Style, Tone, render_or_none};
 
 /// A model: the unit that is promoted, demoted and pinned.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,18 @@ pub struct ModelView {
     pub loads: u64,
     /// The last load, as Unix time.
     pub last_load_ms: Option<u64>,
+    /// Names of files that should be there and are not.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// What is wrong with files that are there, one sentence each.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+/// What is missing of a model and wrong with it, a sentence each.
+pub(crate) fn problems(missing: &[String], faults: &[String]) -> Vec<String> {
+    let missing = missing.iter().map(|name| format!("{name} is missing"));
+    missing.chain(faults.iter().cloned()).collect()
 }
 
 impl ModelView {
@@ -91,6 +103,8 @@ impl Row for ModelView {
             loaded,
             loads,
             last_load_ms,
+            missing: _,
+            faults: _,
         } = self;
         let pools: Vec<&str> = resident_bytes
             .iter()
@@ -140,6 +154,24 @@ pub struct WhichView {
     pub name: String,
     /// A row for each file.
     pub files: Vec<PlaceView>,
+    /// Names of files that should be there and are not.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// What is wrong with files that are there, one sentence each.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+impl WhichView {
+    /// The files, and what is wrong with them.
+    pub(super) fn text(&self, now_ms: u64, style: Style) -> String {
+        let mut text = render_or_none(&self.files, "files", now_ms, style);
+        for problem in problems(&self.missing, &self.faults) {
+            text.push_str(&style.paint(&problem, Tone::Warning));
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// Where one file is.

@@ -2,6 +2,7 @@
 //! them would mean.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,8 +69,8 @@ impl Row for FieldView {
     }
 }
 
-/// A key and its new value.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+/// A key and its new value, which is never logged: it may be a secret.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingChange {
     /// `http.listen`, `pool[0].capacity`, `placement.pins.MODEL`; the number after the last makes a new item.
@@ -77,6 +78,16 @@ pub struct SettingChange {
     /// The value as text; none takes the key out, or the whole item (`pool[1]`).
     #[serde(default)]
     pub value: Option<String>,
+}
+
+impl fmt::Debug for SettingChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = match self.value {
+            Some(_) => "set",
+            None => "taken out",
+        };
+        write!(f, "{:?} {done}", self.key)
+    }
 }
 
 /// What changes of the configuration would mean, or have meant.
@@ -179,5 +190,18 @@ impl DraftView {
                 format!("{key} has no effect: {origin} goes before the file")
             }));
         lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_no_value_of_a_setting() {
+        let value = Some("correct-horse-battery".to_owned());
+        let key = "http.token".to_owned();
+        let change = SettingChange { key, value };
+        assert_eq!(format!("{change:?}"), "\"http.token\" set");
     }
 }

@@ -101,7 +101,7 @@ fn note(moved: &mut Moved, message: &Message) {
         Code::NoMatch => gone,
         Code::Cancelled => cancelled,
         Code::Failed if text.contains("the source changed while it was copied") => changed,
-        Code::Failed if text.contains("is not resident: it has left its pool") => left,
+        Code::NotResident if text.contains("is not resident: it has left its pool") => left,
         Code::Failed if text.contains("is not resident: its copy was ended") => left,
         Code::Failed if text.contains("busy: ") => busy,
         _ => &text,

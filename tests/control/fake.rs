@@ -279,11 +279,20 @@ fn draft(changes: &[SettingChange], saved: bool) -> DraftView {
         sign: sign.to_owned(),
         text: text.to_owned(),
     };
+    let faults: Vec<FaultView> = changes
+        .iter()
+        .filter(|change| change.value.as_deref() == Some("maybe"))
+        .map(|change| FaultView {
+            key: change.key.clone(),
+            text: "found \"maybe\", wanted true or false".to_owned(),
+        })
+        .collect();
+    let saved = saved && faults.is_empty();
     DraftView {
+        faults,
         changes: changes.iter().map(change).collect(),
         diff: vec![line("-", "enabled = true"), line("+", "enabled = false")],
         saved,
-        ..DraftView::default()
     }
 }
 
@@ -299,6 +308,8 @@ fn explanation(name: String) -> ExplainView {
         pools: vec!["local".to_owned()],
         size_bytes: 2_019_393_189,
         resident_bytes: 5_600,
+        missing: Vec::new(),
+        faults: Vec::new(),
         pinned: None,
         moving: None,
         rule: None,
@@ -528,6 +539,8 @@ fn which(name: &str) -> View {
             replicas: vec![replica],
             open: 1,
         }],
+        missing: vec!["mmproj-F16.gguf".to_owned()],
+        faults: Vec::new(),
     })
 }
 

@@ -105,6 +105,20 @@ fn a_wrong_line_undoes_the_whole_write() {
 }
 
 #[test]
+fn settings_that_are_not_saved_are_a_refused_write() {
+    let (_, files, peer) = files();
+    let write = |text: &str| files.write("control", text.as_bytes(), &peer);
+    let error = write("set policy.enabled maybe\n").unwrap_err();
+    assert_eq!(error.code, Code::BadRequest);
+    assert_eq!(
+        error.to_string(),
+        "line 1: nothing was saved: policy.enabled: found \"maybe\", wanted true or false"
+    );
+    write("check policy.enabled maybe\n").unwrap();
+    write("set policy.enabled true\n").unwrap();
+}
+
+#[test]
 fn events_grow_and_keep_their_offsets() {
     let (fake, files, _) = files();
     let first = files.read("events").unwrap();

@@ -2,7 +2,7 @@
 //! library would send most of these.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,17 +304,15 @@ fn a_form_of_another_page_changes_nothing() {
 fn oversized_bodies_and_headers_are_refused() {
     let web = Web::start(Arc::new(Fake::default()));
     let huge = json!({"names": ["x".repeat(1 << 20)]});
-    assert_eq!(
-        request(
-            &web,
-            "POST",
-            "/api/v1/models/promote",
-            Some(&huge),
-            Some(TOKEN)
-        )
-        .status,
-        413
+    let answer = request(
+        &web,
+        "POST",
+        "/api/v1/models/promote",
+        Some(&huge),
+        Some(TOKEN),
     );
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.json()["error"]["code"], "bad-request");
     let long = "x".repeat(160 << 10);
     let answer = web.raw(
         head(
@@ -343,6 +341,30 @@ fn oversized_bodies_and_headers_are_refused() {
         get(&web, "/api/v1/status").status == 200,
         "others are served"
     );
+}
+
+/// They were told that their body is too large.
+#[test]
+fn a_body_that_is_cut_short_or_malformed_is_a_bad_request() {
+    let web = Web::start(Arc::new(Fake::default()));
+    let bearer = format!("Bearer {TOKEN}");
+    for (kind, value, body) in [
+        ("Transfer-Encoding", "chunked", "zz\r\n{}\r\n0\r\n\r\n"),
+        ("Transfer-Encoding", "chunked", "40\r\n{}"),
+        ("Content-Length", "64", "{}"),
+    ] {
+        let headers = [
+            ("Host", "localhost"),
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            (kind, value),
+        ];
+        let mut stream = web.connect();
+        let head = head("POST", "/api/v1/models/promote", &headers);
+        stream.write_all((head + body).as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read(&mut stream).status, 400, "{kind}: {body:?}");
+    }
 }
 
 #[test]

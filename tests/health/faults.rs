@@ -319,6 +319,7 @@ const SEEDS: &[(&str, Seed)] = &[
         place.scene.resident = vec![WhichView {
             name: "m".to_owned(),
             files: vec![file],
+            ..WhichView::default()
         }];
     }),
 ];

@@ -99,7 +99,7 @@ fn waiting_ends_when_what_moves_has_arrived() {
     };
     assert!(wait(&[], 60).is_ok(), "nothing moves");
     let refused = wait(&["a.gguf"], 60).unwrap_err();
-    assert_eq!(refused.code, Code::Failed, "{refused}");
+    assert_eq!(refused.code, Code::NotResident, "{refused}");
     for names in [&[][..], &["a.gguf", "b.gguf"]] {
         mount.call(Command::Promote {
             names: vec!["a.gguf".to_owned(), "b.gguf".to_owned()],
@@ -111,5 +111,32 @@ fn waiting_ends_when_what_moves_has_arrived() {
         mount.demote("a.gguf");
         mount.demote("b.gguf");
     }
+    mount.finish();
+}
+
+/// What the catalog knew was told nobody: a set with a part missing was promoted as if it could be loaded.
+#[test]
+fn a_model_that_is_not_whole_is_moved_and_said_to_be_broken() {
+    let site = Site::new()
+        .pools(&[("p", "64MiB")])
+        .cold_file("big-00001-of-00002.gguf", 5, 70_000);
+    let Some(mount) = site.start() else { return };
+    let told = mount.cli_ok(&["promote", "--wait", "big"]);
+    assert!(
+        told.contains("resident; big-00002-of-00002.gguf is missing (1 more"),
+        "{told}"
+    );
+    for verb in ["which", "explain"] {
+        let told = mount.cli_ok(&[verb, "big"]);
+        assert!(
+            told.contains("big-00002-of-00002.gguf is missing"),
+            "{told}"
+        );
+    }
+    let models = mount.cli_ok(&["models", "--json"]);
+    assert!(
+        models.contains("\"missing\":[\"big-00002-of-00002.gguf\"]"),
+        "{models}"
+    );
     mount.finish();
 }

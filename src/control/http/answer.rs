@@ -22,6 +22,7 @@ pub(super) fn status_of(code: Code) -> StatusCode {
         | Code::AlreadyRunning
         | Code::Unsupported
         | Code::TimedOut
+        | Code::NotResident
         | Code::Cancelled => StatusCode::CONFLICT,
         Code::Denied => StatusCode::FORBIDDEN,
         Code::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
@@ -49,5 +50,16 @@ pub(super) fn of(answer: Answer) -> Response {
     match answer {
         Answer::Ok(view) => json(StatusCode::OK, view.json()),
         Answer::Error(message) => error(status_of(message.code), &message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was told as a fault of the server.
+    #[test]
+    fn a_model_that_does_not_come_is_a_conflict() {
+        assert_eq!(status_of(Code::NotResident), StatusCode::CONFLICT);
     }
 }

@@ -1,14 +1,17 @@
 //! From a request to a command and back. One handler serves every row of the table of routes.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
+use hyper::body::Body as _;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
@@ -207,10 +210,12 @@ pub(super) async fn body_of(
             Message::new(Code::BadRequest, text),
         )
     };
-    let read = axum::body::to_bytes(body, bytes_max);
-    let bytes: Bytes = match tokio::time::timeout(timeout, read).await {
+    let bytes = match tokio::time::timeout(timeout, read(body, bytes_max)).await {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return Err(too_large()),
+        Ok(Err(Unread::TooLarge)) => return Err(too_large()),
+        Ok(Err(Unread::Broken)) => {
+            return Err(bad("the body is cut short, or its chunks are wrong"));
+        }
         Err(_) => {
             let message = Message::new(Code::TimedOut, "the body was not complete in time");
             return Err((StatusCode::REQUEST_TIMEOUT, message));
@@ -232,6 +237,30 @@ pub(super) async fn body_of(
     }
     serde_json::from_slice(&bytes)
         .map_err(|error| bad(format!("the body is no JSON object: {error}")))
+}
+
+/// Why a body could not be read.
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+async fn read(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, Unread> {
+    let claimed = usize::try_from(body.size_hint().lower());
+    if claimed.map_or(true, |bytes| bytes > bytes_max) {
+        return Err(Unread::TooLarge);
+    }
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|_| Unread::Broken)?;
+        // What follows the last chunk is nothing that we read.
+        let data = frame.into_data().unwrap_or_default();
+        if data.len() > bytes_max - bytes.len() {
+            return Err(Unread::TooLarge);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
 /// The pairs of a query string, decoded.

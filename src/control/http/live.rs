@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use serde::Serialize;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch as watched};
 use tokio::time::timeout;
 
 use crate::command::{Answer, Command};
@@ -23,6 +23,9 @@ const PERIODS_BETWEEN_MODELS: u32 = 4;
 /// Messages that a slow page may be behind.
 const BEHIND_MAX: usize = 256;
 
+/// How long who watches first waits until it was looked once.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A message of the stream.
 #[derive(Clone)]
 pub(super) struct Sent {
@@ -34,6 +37,8 @@ pub(super) struct Sent {
 /// What all open streams share.
 pub(super) struct Live {
     sender: broadcast::Sender<Sent>,
+    /// Whether it was looked since somebody watches: what happens from then on is sent.
+    looked: watched::Sender<bool>,
     watched: Notify,
     hurry: Notify,
 }
@@ -44,6 +49,7 @@ impl Live {
         let (sender, _) = broadcast::channel(BEHIND_MAX);
         let live = Arc::new(Live {
             sender,
+            looked: watched::Sender::new(false),
             watched: Notify::new(),
             hurry: Notify::new(),
         });
@@ -56,11 +62,27 @@ impl Live {
         self.hurry.notify_one();
     }
 
-    /// What is sent from now on.
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Sent> {
-        let receiver = self.sender.subscribe();
+    /// What is sent from now on: all that happens after this has returned.
+    pub(super) async fn subscribe(&self) -> broadcast::Receiver<Sent> {
+        let mut looked = self.looked.subscribe();
+        let receiver = {
+            // Not between the question whether anybody watches and what follows from it.
+            let _held = self.looked.borrow();
+            self.sender.subscribe()
+        };
         self.watched.notify_one();
+        // A daemon that answers nothing is not waited for: its stream says so by its silence.
+        let _ = timeout(LOOK_PATIENCE, looked.wait_for(|looked| *looked)).await;
         receiver
+    }
+
+    /// Begins anew if nobody watches.
+    fn rest(&self) -> bool {
+        self.looked.send_if_modified(|looked| {
+            let nobody = self.sender.receiver_count() == 0;
+            *looked &= !nobody;
+            nobody
+        })
     }
 }
 
@@ -68,7 +90,7 @@ async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
     let mut picture = Picture::default();
     loop {
         let Some(now) = live.upgrade() else { return };
-        if now.sender.receiver_count() == 0 {
+        if now.rest() {
             picture = Picture::default();
             now.watched.notified().await;
         }
@@ -85,6 +107,8 @@ async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
             // Whoever watched may have left.
             let _ = now.sender.send(message);
         }
+        now.looked
+            .send_if_modified(|looked| !std::mem::replace(looked, true));
         // In time or not is the same: it is looked again.
         let _ = timeout(PERIOD, now.hurry.notified()).await;
     }
@@ -187,6 +211,46 @@ fn message(kind: &str, data: &impl Serialize, seq: Option<u64>) -> Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Has told one event when it is asked first.
+    #[derive(Default)]
+    struct Telling(std::sync::atomic::AtomicU64);
+
+    impl Executor for Telling {
+        fn execute(&self, _: &Peer, command: Command, _: &mut dyn FnMut(View)) -> Answer {
+            let last = self.0.load(std::sync::atomic::Ordering::SeqCst);
+            let event = |seq| EventView {
+                seq,
+                ..EventView::default()
+            };
+            Answer::Ok(match command {
+                Command::Events { since, .. } => View::Events(crate::view::EventsView {
+                    events: (since + 1..=last).map(event).collect(),
+                    lost: 0,
+                }),
+                _ => View::Status(Box::default()),
+            })
+        }
+    }
+
+    /// What happened before the first look was taken for what had happened before anybody watched.
+    #[tokio::test]
+    async fn who_watches_first_is_told_what_happens_next() {
+        let telling = Arc::new(Telling::default());
+        let live = Live::start(Arc::clone(&telling) as Arc<dyn Executor>);
+        for number in 1..=3 {
+            let mut receiver = live.subscribe().await;
+            telling.0.store(number, std::sync::atomic::Ordering::SeqCst);
+            let heard = timeout(Duration::from_secs(20), async {
+                loop {
+                    if let Some(seq) = receiver.recv().await.expect("a message").seq {
+                        return seq;
+                    }
+                }
+            });
+            assert_eq!(heard.await, Ok(number));
+        }
+    }
 
     #[test]
     fn only_what_differs_is_sent() {

@@ -80,8 +80,8 @@ pub fn document() -> Value {
         "info": {
             "title": "speedloader",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "The HTTP door of speedloader. What is looked at needs no token; every change \
-                            needs `Authorization: Bearer TOKEN` (`speedloader web-url` shows it).",
+            "description": "The HTTP door of speedloader. What is looked at needs no token; every change, \
+                            and asking what one would mean, needs `Authorization: Bearer TOKEN` (`speedloader web-url` shows it).",
             "license": { "name": "Apache-2.0 OR MIT" },
         },
         "servers": [{ "url": "http://127.0.0.1:5050" }],

@@ -329,16 +329,13 @@ pub const ROUTES: &[Route] = &[
         NONE,
         "Every field of the configuration, for a form.",
     ),
-    Route {
-        needs_token: false,
-        ..post(
-            "/settings/check",
-            "check-settings",
-            "draft",
-            NONE,
-            "What changes of the configuration would mean; nothing is saved, and no token is needed.",
-        )
-    },
+    post(
+        "/settings/check",
+        "check-settings",
+        "draft",
+        NONE,
+        "What changes of the configuration would mean; nothing is saved.",
+    ),
     post(
         "/settings",
         "save-settings",

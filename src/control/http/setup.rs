@@ -66,7 +66,7 @@ pub(super) fn router(settings: &HttpSettings, desk: Arc<Desk>, written: Sender<(
         .route("/readyz", get(ready))
         .fallback(pages::serve_setup)
         .with_state(guide);
-    guarded(router, settings, guard)
+    guarded(router, guard)
 }
 
 async fn health() -> Response {

@@ -30,7 +30,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// `GET /api/v1/stream`: everything that changes.
 pub(super) async fn stream(State(api): State<Arc<Api>>) -> Response {
-    let receiver = api.live.subscribe();
+    let receiver = api.live.subscribe().await;
     // The page asks for all it shows when it hears this: nothing that changes later is missed.
     let hello = Sent {
         bytes: Bytes::from_static(b"retry: 2000\nevent: hello\ndata: {}\n\n"),
@@ -46,7 +46,7 @@ pub(super) async fn events(State(api): State<Arc<Api>>, request: Request) -> Res
         Ok(since) => since.or_else(|| last_event(request.headers())).unwrap_or(0),
         Err((status, message)) => return answer::error(status, &message),
     };
-    let receiver = api.live.subscribe();
+    let receiver = api.live.subscribe().await;
     let known = match api
         .execute(Command::Events {
             since,

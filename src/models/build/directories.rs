@@ -4,10 +4,10 @@
 //! their files belong.
 
 use super::Build;
+use super::hub::{is_below, references_to, revision_of};
 use super::listing::Listing;
 use crate::models::catalog::{Draft, shown};
 use crate::models::entries::{join, split_path};
-use crate::models::facts::{Facts, Format};
 use crate::models::huggingface::hub_name;
 use crate::models::model::Kind;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,33 +34,6 @@ pub(super) fn find(build: &mut Build<'_>) {
         }
     }
     add_revisions(build, revisions);
-}
-
-/// `.../models--ORG--NAME/snapshots/REVISION/...` -> the repository's path and the revision.
-fn revision_of(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut starts: Vec<usize> = vec![0];
-    starts.extend(
-        path.iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'/')
-            .map(|(at, _)| at + 1),
-    );
-    let part = |at: usize| {
-        let end = starts.get(at + 1).map_or(path.len(), |next| next - 1);
-        starts.get(at).map(|start| &path[*start..end])
-    };
-    (0..starts.len()).find_map(|at| {
-        hub_name(part(at)?)?;
-        (part(at + 1)? == b"snapshots").then_some(())?;
-        Some((&path[..starts[at + 1] - 1], part(at + 2)?))
-    })
-}
-
-fn is_below(path: &[u8], directory: &[u8]) -> bool {
-    directory.is_empty()
-        || path
-            .strip_prefix(directory)
-            .is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// The directories above a path.
@@ -184,30 +157,4 @@ fn add_revision(
     if found || (!has_gguf && !draft.members.is_empty()) {
         build.add(draft);
     }
-}
-
-/// The branches and tags that name a revision.
-fn references_to(build: &mut Build<'_>, repository: &[u8], revision: &str) -> Vec<String> {
-    let top = join(repository, b"refs");
-    let mut names = Vec::new();
-    for directory in build.entries.directories_from(&top) {
-        let path = build.entries.directory_path(directory);
-        if path != top && !is_below(path, &top) {
-            continue;
-        }
-        let prefix = path[top.len()..]
-            .strip_prefix(b"/")
-            .unwrap_or_default()
-            .to_vec();
-        for entry in build.in_directory(directory) {
-            let Some(real) = build.entries.real(entry) else {
-                continue;
-            };
-            let facts = build.facts(real, Format::Ref);
-            if matches!(facts.as_deref(), Ok(Facts::Ref(to)) if **to == *revision) {
-                names.push(shown(&join(&prefix, build.entries.name(entry))));
-            }
-        }
-    }
-    names
 }

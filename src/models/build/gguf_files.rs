@@ -2,15 +2,17 @@
 //! `PUBLISHER/MODEL/FILE.gguf`, llama.cpp's cache with its manifests, and snapshots of the hub cache.
 
 use super::Build;
+use super::hub::{Snapshots, revision_of};
 use crate::models::catalog::{Draft, Member, shown};
 use crate::models::entries::join;
 use crate::models::facts::{Facts, Format};
 use crate::models::gguf::{self, GgufFacts, is_projector, quantisation, split_name};
-use crate::models::huggingface::{FetchedFacts, fetched_name, hub_name};
+use crate::models::huggingface::{FetchedFacts, fetched_name};
 use crate::models::model::{Kind, Role};
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) fn find(build: &mut Build<'_>) {
+    let mut snapshots = Snapshots::default();
     for directory in 0..build.entries.directories() {
         let entries = build.in_directory(directory);
         let mut sets = Sets::new();
@@ -30,10 +32,16 @@ pub(super) fn find(build: &mut Build<'_>) {
                 fetched.push(entry);
             }
         }
-        if !sets.is_empty() {
-            add_directory(build, directory, sets, &fetched);
+        let drafts = drafts_of(build, sets, &fetched);
+        let path = build.entries.directory_path(directory).to_vec();
+        for draft in drafts {
+            match revision_of(&path) {
+                Some((repository, revision)) => snapshots.add(build, repository, revision, draft),
+                None => build.add(draft),
+            }
         }
     }
+    snapshots.finish(build);
 }
 
 /// Missing splits that are looked for; a draft names fewer.
@@ -46,8 +54,8 @@ const SIBLINGS_MAX: usize = 32;
 /// (stem, number of splits or 0) -> split number -> entry.
 type Sets = BTreeMap<(Vec<u8>, u32), BTreeMap<u32, u32>>;
 
-fn add_directory(build: &mut Build<'_>, directory: u32, sets: Sets, fetched: &[u32]) {
-    let hub = hub_aliases(build.entries.directory_path(directory));
+/// The models of one directory.
+fn drafts_of(build: &mut Build<'_>, sets: Sets, fetched: &[u32]) -> Vec<Draft> {
     let (projectors, models): (Vec<_>, Vec<_>) = sets
         .into_iter()
         .partition(|((stem, _), _)| is_projector(stem));
@@ -57,13 +65,13 @@ fn add_directory(build: &mut Build<'_>, directory: u32, sets: Sets, fetched: &[u
         .collect();
     let mut drafts: Vec<Draft> = models
         .into_iter()
-        .map(|(key, splits)| draft_of(build, &key, &splits, &hub))
+        .map(|(key, splits)| draft_of(build, &key, &splits))
         .collect();
     let count = projectors.len();
+    let alone = stems.is_empty() || count > PROJECTORS_MAX;
     for (key, splits) in projectors {
-        if drafts.is_empty() || count > PROJECTORS_MAX {
-            let draft = draft_of(build, &key, &splits, &hub);
-            build.add(draft);
+        if alone {
+            drafts.push(draft_of(build, &key, &splits));
             continue;
         }
         let family = family_of(&key.0);
@@ -85,9 +93,7 @@ fn add_directory(build: &mut Build<'_>, directory: u32, sets: Sets, fetched: &[u
     for entry in fetched {
         name_fetched(build, *entry, &mut drafts, &by_stem);
     }
-    for draft in drafts {
-        build.add(draft);
-    }
+    drafts
 }
 
 /// What a projector's name says about its model: `mmproj-Qwen2-VL-F16` -> `qwen2-vl`.
@@ -124,7 +130,6 @@ fn draft_of(
     build: &mut Build<'_>,
     (stem, count): &(Vec<u8>, u32),
     splits: &BTreeMap<u32, u32>,
-    hub: &[String],
 ) -> Draft {
     let mut draft = Draft::new(shown(stem), Kind::Gguf);
     let role = if is_projector(stem) {
@@ -148,11 +153,6 @@ fn draft_of(
     }
     if draft.details.quantisation.is_none() {
         draft.details.quantisation = quantisation_in(&draft.name).map(str::to_owned);
-    }
-    draft.aliases.extend(hub.iter().cloned());
-    if let (Some(kind), Some(name)) = (draft.details.quantisation.as_deref(), hub.first()) {
-        let alias = format!("{name}:{kind}");
-        draft.aliases.push(alias);
     }
     draft
 }
@@ -221,19 +221,6 @@ fn quantisation_in(name: &str) -> Option<&'static str> {
         .find(|kind| kind.eq_ignore_ascii_case(tail))
 }
 
-/// Names of the repository whose snapshot this directory is in.
-fn hub_aliases(path: &[u8]) -> Vec<String> {
-    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    let found = parts.windows(3).find_map(|parts| match parts {
-        [repository, b"snapshots", revision] => Some((hub_name(repository)?, shown(revision))),
-        _ => None,
-    });
-    let Some((name, revision)) = found else {
-        return Vec::new();
-    };
-    vec![name.clone(), format!("{name}@{revision}")]
-}
-
 /// Gives a model of llama.cpp's cache the name under which it was fetched, and its projector.
 fn name_fetched(
     build: &mut Build<'_>,
@@ -280,8 +267,10 @@ fn name_fetched(
             None => draft.miss(|| stored(projector)),
         }
     }
-    draft.aliases.extend([stem, format!("{org}/{model}")]);
+    // The same file may have been fetched under several names; it is called by one, and found by each.
     draft.name = format!("{org}/{model}:{tag}");
+    let names = [stem, format!("{org}/{model}"), draft.name.clone()];
+    draft.aliases.extend(names);
     draft.members.push(Member {
         entry: real,
         role: Role::Manifest,

@@ -1,7 +1,7 @@
 // The shell: pages, the connection, notices, theme, help, keys.
 
 import { $, $$, bold, btn, fill, h, h3, para, row } from "./dom.js";
-import { NB, ago, plural, rate } from "./text.js";
+import { NB, ago, decoded, plural, rate } from "./text.js";
 import { get, listen } from "./api.js";
 import { db, emit, forgetListeners, isOffline, on, sum, takeAllTransfers, takeEvent, takeModels, takeTransfers, transfers } from "./state.js";
 import { light } from "./bars.js";
@@ -16,6 +16,7 @@ import { settingsPage } from "./settings.js";
 import { settings } from "./preferences.js";
 
 const PAGES = {
+  __proto__: null,
   models: [modelsPage, "Models"],
   tiers: [tiersPage, "Tiers"],
   activity: [activityPage, "Activity"],
@@ -42,7 +43,7 @@ function navigate() {
     if (shown) main.focus({ preventScroll: true });
     shown = key;
   }
-  drawer(key === "models" && rest.length ? decodeURIComponent(rest.join("/")) : null);
+  drawer(key === "models" && rest.length ? decoded(rest.join("/")) : null);
 }
 
 function shellListeners() {

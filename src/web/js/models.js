@@ -1,7 +1,7 @@
 // The list of models: a windowed grid. Rows are keyed by model, and an event touches one row.
 
 import { $, $$, bold, btn, fact, faint, fill, h, h2, page, para, parts, refill, row } from "./dom.js";
-import { absolute, clockTime, engine, ENGINES, gib, n0, n1, NB, percent, plural, duration, when } from "./text.js";
+import { absolute, clockTime, decoded, engine, ENGINES, gib, n0, n1, NB, percent, plural, duration, when } from "./text.js";
 import { db, emit, isOffline, isResident, models, on, poolOf, poolsOf, sum, transfersOf } from "./state.js";
 import { legend, light, memory, place } from "./bars.js";
 import { demote, demoteAll, pin, promote, promoteAll, stop } from "./actions.js";
@@ -283,7 +283,7 @@ class Grid {
   }
 
   setActive(name) {
-    const shown = decodeURIComponent((location.hash.match(/^#\/models\/(.+)$/) || [])[1] || "");
+    const shown = decoded((location.hash.match(/^#\/models\/(.+)$/) || [])[1] || "");
     for (const [model, line] of this.rows) {
       line.setAttribute("aria-selected", String(shown === model));
       for (const control of $$("button, a, input", line)) control.tabIndex = model === name ? 0 : -1;

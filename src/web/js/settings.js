@@ -2,7 +2,7 @@
 
 import { bold, btn, code, div, fill, h, h2, page, para, parts, quiet, row } from "./dom.js";
 import { plural } from "./text.js";
-import { get, post, Refusal } from "./api.js";
+import { forgetToken, get, hasToken, post, Refusal } from "./api.js";
 import { cancel, change, close, dialog, refused, toast } from "./dialogs.js";
 
 const CHECK_AFTER_MS = 250;
@@ -115,19 +115,20 @@ class Form {
     this.timer = setTimeout(() => this.check(), CHECK_AFTER_MS);
   }
 
-  /** Asks the daemon what the changes would mean; the last question wins. */
+  /** Asks the daemon what the changes would mean; the last question wins. Without a token that waits for the review. */
   async check() {
     const changes = this.changes();
     const number = ++this.asked;
     this.draft = null;
-    if (changes.length) {
+    if (changes.length && hasToken()) {
       try {
         const draft = await post("/settings/check", { changes });
         if (number !== this.asked) return;
         this.draft = draft;
       } catch (error) {
         if (number !== this.asked) return;
-        this.draft = { faults: [{ key: "", text: error.message }], changes: [], diff: [] };
+        if (error.status === 401) forgetToken();
+        else this.draft = { faults: [{ key: "", text: error.message }], changes: [], diff: [] };
       }
     }
     for (const field of this.fields.values()) {
@@ -143,7 +144,7 @@ class Form {
     const text = count ? `${plural(count, "change")}${faults.length ? `, ${plural(faults.length, "fault")} to correct first` : ""}.` : "Nothing changed.";
     fill(this.places.savebar, h("span", { role: "status" }, text, elsewhere.map((fault) => h("span", { class: "err" }, ` ${fault.key} ${fault.text}`))),
       row(btn("Discard", () => this.discard(), "", { disabled: !count }),
-        btn("Review and save", () => this.review(), "main", { disabled: !count || faults.length > 0 || !this.draft })));
+        btn("Review and save", () => this.review(), "main", { disabled: !count || faults.length > 0 || (hasToken() && !this.draft) })));
   }
 
   discard() {
@@ -172,12 +173,14 @@ class Form {
 
   review() {
     const draft = this.draft;
-    if (!draft || draft.faults.length) return;
+    // Whoever has no token yet is asked for it now, not while they write.
+    if (!draft) return change(() => this.check().then(() => this.review()));
+    if (draft.faults.length) return undefined;
     const now = draft.changes.filter((one) => one.live);
     const later = draft.changes.filter((one) => !one.live);
     const refusals = draft.changes.filter((one) => one.refused);
     const marks = { "+": ["add", "added: "], "-": ["del", "removed: "], " ": ["ctx", ""] };
-    dialog("Save these changes?", [
+    return dialog("Save these changes?", [
       h("div", { class: "diff", tabindex: 0, role: "region", "aria-label": "Changes to the file" }, draft.diff.map((one) =>
         h("div", { class: marks[one.sign][0] }, marks[one.sign][1] && h("span", { class: "vh" }, marks[one.sign][1]), `${one.sign} ${one.text}`))),
       now.length > 0 && para(`${plural(now.length, "change applies", "changes apply")} at once.`),

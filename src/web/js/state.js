@@ -107,6 +107,8 @@ export function takeTransfers({ changed, gone }) {
 }
 
 export function takeEvent(event) {
+  // It may have been asked for and sent.
+  if (db.events.some((known) => known.seq === event.seq)) return;
   db.events.unshift(event);
   db.events.length = Math.min(db.events.length, EVENTS_MAX);
   emit("events", event);

@@ -22,6 +22,14 @@ export function size(bytes) {
   if (bytes >= GIB / 10) return gib(bytes) + NB + "GiB";
   return bytes < MIB ? `under 1${NB}MiB` : n0(bytes / MIB) + NB + "MiB";
 }
+/** A part of the address; what is no such part is nothing. */
+export function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}
 export const rate = (bytesPerSec) => n1(bytesPerSec / 1e9) + NB + "GB/s";
 /** Rounded down: all of it is 100 % only when it is all of it. */
 export const percent = (part, all) => {
