@@ -2,17 +2,21 @@
 //! thing and says what it found, what that means and what to do; a few say a repair that is safe. No repair ever
 //! touches a home, and no check waits for one that hangs.
 
+mod originals;
 mod daemon;
 mod system;
 mod homes;
 mod remotes;
 mod replicas;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use speedloader_config::Config;
 
+use self::originals::Originals;
 use crate::view::{FindingView, HealthView, Severity, StatusView, WhichView};
 
 /// What is looked at.
@@ -137,6 +141,7 @@ pub const CHECKS: &[&str] = &[
     "no-fuse",
     "kernel-old",
     "huge-pages-off",
+    "misplaced",
     "low-space",
     "clock-wrong",
     "secret-readable",
@@ -164,6 +169,11 @@ pub fn examine(scene: &Scene) -> Vec<Finding> {
     homes::check(scene, &mut findings);
     remotes::check(scene, &mut findings);
     replicas::check(scene, &mut findings);
+    let originals = Originals::of(&scene.config);
+    for finding in &mut findings {
+        let repair = finding.repair.take();
+        finding.repair = repair.filter(|repair| !originals.would_change(repair));
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
@@ -176,17 +186,25 @@ pub fn view(findings: &[Finding]) -> HealthView {
     }
 }
 
-/// Carries out what a finding says it can; `demote` asks the daemon. `None` if there is nothing it can do.
+/// Carries out what a finding says it can, but nothing in a home; `demote` asks the daemon. `None` if there is
+/// nothing it can do.
 ///
 /// # Errors
 /// A sentence: why it could not.
 pub fn repair(
+    scene: &Scene,
     finding: &Finding,
     demote: &mut dyn FnMut(&str) -> Result<(), String>,
 ) -> Option<Result<String, String>> {
     let repair = finding.repair.as_ref()?;
     let failed =
         |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    // What was looked at before may lead elsewhere now.
+    if Originals::of(&scene.config).would_change(repair) {
+        return Some(Err(
+            "it is in a home, and no home is ever changed".to_owned()
+        ));
+    }
     Some(match repair {
         Repair::Remove(path) => fs::remove_file(path)
             .map(|()| format!("removed {}", path.display()))
@@ -204,9 +222,13 @@ pub fn repair(
     })
 }
 
-fn restrict(path: &Path, mask: u32) -> std::io::Result<u32> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let mode = fs::symlink_metadata(path)?.mode() & 0o7777 & !mask;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+/// Of the file that a link leads to, and of no other that takes its place meanwhile.
+fn restrict(path: &Path, mask: u32) -> io::Result<u32> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let path = path.canonicalize()?;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let mode = file.metadata()?.mode() & 0o7777 & !mask;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(mode)
 }

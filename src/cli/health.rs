@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
     let mut shown = view(&findings);
     if arguments.repair {
         for (finding, row) in findings.iter().zip(&mut shown.findings) {
-            row.repaired = mend(finding, context);
+            row.repaired = mend(&scene, finding, context);
         }
         // What was repaired is not counted any more.
         findings.retain(|finding| {
@@ -96,7 +96,7 @@ fn resident(context: &Context<'_>) -> Vec<WhichView> {
         .collect()
 }
 
-fn mend(finding: &Finding, context: &Context<'_>) -> Option<String> {
+fn mend(scene: &Scene, finding: &Finding, context: &Context<'_>) -> Option<String> {
     let mut demote = |name: &str| {
         let names = vec![name.to_owned()];
         context
@@ -104,6 +104,6 @@ fn mend(finding: &Finding, context: &Context<'_>) -> Option<String> {
             .map(|_| ())
             .map_err(|message| message.to_string())
     };
-    let done = repair(finding, &mut demote)?;
+    let done = repair(scene, finding, &mut demote)?;
     Some(done.unwrap_or_else(|error| format!("failed: {error}")))
 }

@@ -3,10 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
+
+use speedloader_config::misplaced;
 
 use super::{Finding, Repair, Scene};
 use crate::control::http::{TOKEN_FILE, Token};
+use crate::machine::resolve_within;
+use crate::state_files::{is_set_aside, is_unfinished};
 use crate::view::Severity;
 
 /// The first kernel with FUSE passthrough.
@@ -15,11 +19,14 @@ const PASSTHROUGH: (u32, u32) = (6, 9);
 const FREE_PERCENT_MIN: u64 = 5;
 /// Files from so far in the future mean that a clock was wrong, milliseconds.
 const FUTURE_MS: u64 = 3_600_000;
+/// How long a directory is asked where it leads: it may hang.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Nothing of ours takes so long to write, milliseconds.
 const UNFINISHED_MS: u64 = 60_000;
 
 pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
     kernel(scene, findings);
+    places(scene, findings);
     space(scene, findings);
     permissions(scene, findings);
     state(scene, findings);
@@ -61,6 +68,18 @@ fn kernel(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new("huge-pages-off", Severity::Warning, pages.display(), "deny")
                 .means("Pools have small pages: mapped models are read 2 to 20 times slower.")
                 .remedy("echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+        );
+    }
+}
+
+/// What the text of a configuration does not show.
+fn places(scene: &Scene, findings: &mut Vec<Finding>) {
+    let faults = misplaced(&scene.config, |path| resolve_within(path, PATIENCE));
+    for fault in faults.faults {
+        findings.push(
+            Finding::new("misplaced", Severity::Error, &fault.key, fault.found)
+                .means("One directory would be seen through another, hide it, or be written by it; the daemon does not start.")
+                .remedy(fault.wanted),
         );
     }
 }
@@ -149,7 +168,8 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
         if !found.is_file() {
             continue;
         }
-        if is_left_over(&name) && is_old(scene, &path) {
+        let is_left_over = is_unfinished(&name) || is_unfinished_token(&name);
+        if is_left_over && is_old(scene, &path) {
             findings.push(
                 Finding::new(
                     "left-over",
@@ -162,7 +182,7 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
                 .repair(Repair::Remove(path.clone())),
             );
         }
-        if name.contains(".bad") {
+        if is_set_aside(&name) {
             findings.push(
                 Finding::new(
                     "set-aside",
@@ -179,13 +199,12 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A file that is replaced by rename is written under its name and our process's number first.
-fn is_left_over(name: &str) -> bool {
-    let numbered = name
+/// The token is written under its name and our process's number first.
+fn is_unfinished_token(name: &str) -> bool {
+    let number = name
         .strip_prefix(TOKEN_FILE)
-        .and_then(|rest| rest.strip_prefix('.'))
-        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
-    numbered || name.ends_with(".tmp") || name.ends_with(".new")
+        .and_then(|rest| rest.strip_prefix('.'));
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The daemon may be at it just now.

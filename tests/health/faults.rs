@@ -193,6 +193,11 @@ const SEEDS: &[(&str, Seed)] = &[
             ..HomeView::default()
         });
     }),
+    ("misplaced", |place| {
+        symlink("models", place.root.join("link")).unwrap();
+        let state = place.root.join("link/state").display().to_string();
+        place.scene.config = config(&place.root, &[("state_dir", &state)]);
+    }),
     ("home-missing", |place| {
         fs::remove_dir(place.root.join("models")).unwrap()
     }),
@@ -473,7 +478,7 @@ fn every_seeded_fault_is_found_and_what_can_be_repaired_is() {
                 !view.meaning.is_empty() && !view.remedy.is_empty(),
                 "{word} says what to do"
             );
-            let done = repair(&finding, &mut |model| {
+            let done = repair(&place.scene, &finding, &mut |model| {
                 demoted.push(model.to_owned());
                 Ok(())
             });
@@ -535,4 +540,74 @@ fn hostile_homes_hold_nobody_up() {
     )
     .unwrap();
     assert_eq!(place.words(), BTreeSet::new());
+}
+
+/// What `--repair` says it did.
+fn repaired(place: &Place) -> Vec<String> {
+    let found = place.found();
+    let repaired = found
+        .iter()
+        .filter_map(|finding| repair(&place.scene, finding, &mut |_| Ok(())));
+    repaired
+        .map(|done| done.unwrap_or_else(|error| error))
+        .collect()
+}
+
+/// A state directory that was a link to the models lost them what looked unfinished.
+#[test]
+fn no_repair_reaches_a_home_through_a_link() {
+    let mut place = Place::new();
+    let outside = place.found();
+    assert!(outside.is_empty());
+    write(place.root.join("models/learned.bin.new"), "{");
+    write(place.root.join("models/pins.json.bad"), "{");
+    symlink("models", place.root.join("link")).unwrap();
+    let path = |name: &str| place.root.join(name).display().to_string();
+    let options = [
+        ("state_dir", path("link")),
+        ("mountpoint", path("link/new")),
+    ];
+    let options: Vec<(&str, &str)> = options.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    place.scene.config = config(&place.root, &options);
+    let before = picture(&place.root.join("models"));
+    assert!(place.words().contains("set-aside") && place.words().contains("misplaced"));
+    assert_eq!(repaired(&place), Vec::<String>::new());
+    assert_eq!(picture(&place.root.join("models")), before);
+    // Found while it was elsewhere, and carried out when it is not.
+    write(place.root.join("state/pins.json.bad"), "{");
+    place.scene.config = config(&place.root, &[]);
+    let found = place.found();
+    fs::remove_dir_all(place.root.join("state")).unwrap();
+    symlink("models", place.root.join("state")).unwrap();
+    for finding in &found {
+        repair(&place.scene, finding, &mut |_| Ok(()))
+            .unwrap()
+            .unwrap_err();
+    }
+    assert_eq!(picture(&place.root.join("models")), before);
+}
+
+#[test]
+fn only_files_of_ours_are_left_over() {
+    let place = Place::new();
+    for name in ["model.gguf.tmp", "x.new", "y.bad.gguf", ".x.1.2"] {
+        write(place.root.join("state").join(name), "");
+    }
+    assert_eq!(place.words(), BTreeSet::new());
+    write(place.root.join("state/.pins.json.17.0"), "{");
+    assert_eq!(place.words(), BTreeSet::from(["left-over"]));
+}
+
+/// The mode of the link, which is always 0777, was given to the file.
+#[test]
+fn the_file_behind_a_link_is_restricted_not_opened() {
+    let mut place = Place::new();
+    let file = place.root.join("real.toml");
+    write(file.clone(), "");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    symlink("real.toml", place.root.join("config.toml")).unwrap();
+    place.scene.config = config(&place.root, &[("http.token", TOKEN)]);
+    place.scene.config_file = Some(place.root.join("config.toml"));
+    assert_eq!(repaired(&place), ["the permissions are 640 now"]);
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
 }
