@@ -3,6 +3,7 @@
 //! touches a home, and no check waits for one that hangs.
 
 mod originals;
+mod patience;
 mod daemon;
 mod system;
 mod homes;
@@ -13,10 +14,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use speedloader_config::Config;
 
 use self::originals::Originals;
+use self::patience::Patience;
 use crate::view::{FindingView, HealthView, Severity, StatusView, WhichView};
 
 /// What is looked at.
@@ -34,8 +37,20 @@ pub struct Scene {
     pub root: PathBuf,
     /// Hash every blob and compare every byte, rather than samples.
     pub all: bool,
+    /// How long a home may stand still before it is left.
+    pub patience: Duration,
     /// Unix time in milliseconds.
     pub now_ms: u64,
+}
+
+impl Scene {
+    /// The directories where originals are.
+    fn homes(&self) -> impl Iterator<Item = &Path> {
+        let cold = self.config.cold.iter().map(|cold| &cold.path);
+        std::iter::once(&self.config.models_dir)
+            .chain(cold)
+            .map(PathBuf::as_path)
+    }
 }
 
 /// A repair that is safe.
@@ -161,14 +176,15 @@ pub const CHECKS: &[&str] = &[
     "pool-left",
 ];
 
-/// Makes all checks; the worst findings come first.
-pub fn examine(scene: &Scene) -> Vec<Finding> {
+/// Makes all checks; the worst findings come first. `say` is told what is waited for.
+pub fn examine(scene: &Scene, say: &mut dyn FnMut(&str)) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut patience = Patience::new(scene.patience, say);
     daemon::check(scene, &mut findings);
-    system::check(scene, &mut findings);
-    homes::check(scene, &mut findings);
+    system::check(scene, &mut patience, &mut findings);
+    homes::check(scene, &mut patience, &mut findings);
     remotes::check(scene, &mut findings);
-    replicas::check(scene, &mut findings);
+    replicas::check(scene, &mut patience, &mut findings);
     let originals = Originals::of(&scene.config);
     for finding in &mut findings {
         let repair = finding.repair.take();
@@ -176,6 +192,25 @@ pub fn examine(scene: &Scene) -> Vec<Finding> {
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// A path as it is shown.
+fn shown(path: &Path) -> String {
+    crate::view::human::escape(path.as_os_str().as_encoded_bytes())
+}
+
+/// A home that hangs.
+fn hangs(home: &Path) -> Finding {
+    let found = "it does not answer";
+    Finding::new("home-hangs", Severity::Error, home.display(), found)
+        .means("What lives there and is not resident cannot be read now.")
+        .remedy("see to the server or network it is on")
+}
+
+/// Whether it is known already that a home hangs.
+fn is_known_to_hang(home: &Path, findings: &[Finding]) -> bool {
+    let mut known = findings.iter();
+    known.any(|known| known.check == "home-hangs" && known.subject == shown(home))
 }
 
 /// What was found, as it is shown.

@@ -1,5 +1,7 @@
 //! `speedloader health`: looks from outside, with the daemon's answers where it gives any.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::context::Context;
@@ -7,6 +9,9 @@ use super::settings::{Loaded, load_config};
 use crate::command::{Code, Command, Message};
 use crate::health::{Finding, Scene, examine, repair, view};
 use crate::view::{Severity, StatusView, View, WhichView};
+
+/// A home that stands still for so long is said to hang.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Find what is wrong: mounts, pools, homes, blobs, space, settings; and repair what is safe
 #[derive(Args, Debug)]
@@ -41,9 +46,17 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         config_file: path,
         root: "/".into(),
         all: arguments.all,
+        patience: PATIENCE,
         now_ms: (context.console.now_ms)(),
     };
-    let mut findings = examine(&scene);
+    let quiet = context.global.quiet;
+    let err = &mut context.console.err;
+    let mut findings = examine(&scene, &mut |text| {
+        if !quiet {
+            // What cannot be told is not worth failing for.
+            let _ = writeln!(err, "{text}");
+        }
+    });
     let mut shown = view(&findings);
     if arguments.repair {
         for (finding, row) in findings.iter().zip(&mut shown.findings) {

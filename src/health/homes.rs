@@ -6,17 +6,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Finding, Scene};
+use super::patience::{Patience, Pulse};
+use super::{Finding, Scene, hangs, is_known_to_hang};
 use crate::view::Severity;
 
-/// A home that has not been looked through after so long is left.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Every blob may take long to hash: then nobody waits for less than that.
-const PATIENCE_ALL: Duration = Duration::from_secs(24 * 3600);
 /// Files that are looked at in one home.
 const FILES_MAX: usize = 500_000;
 /// Directories deeper than that are no store of models.
@@ -29,38 +25,19 @@ const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// One that names more parts than any model has is not believed.
 const PARTS_MAX: u32 = 10_000;
 
-pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
-    let colds = scene.config.cold.iter().map(|cold| cold.path.clone());
-    for home in std::iter::once(scene.config.models_dir.clone()).chain(colds) {
-        if !findings
-            .iter()
-            .any(|known| known.check == "home-hangs" && known.subject == home.display().to_string())
-        {
-            look(home, scene.all, findings);
+pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
+    let all = scene.all;
+    for home in scene.homes() {
+        if is_known_to_hang(home, findings) {
+            continue;
         }
-    }
-}
-
-fn look(home: PathBuf, all: bool, findings: &mut Vec<Finding>) {
-    let (sender, answer) = crossbeam_channel::bounded(1);
-    let path = home.clone();
-    std::thread::spawn(move || {
-        // Nobody waits for an answer that comes too late.
-        let _ = sender.send(Home::read(&path).findings(all));
-    });
-    let patience = if all { PATIENCE_ALL } else { PATIENCE };
-    match answer.recv_timeout(patience) {
-        Ok(found) => findings.extend(found),
-        Err(_) => findings.push(
-            Finding::new(
-                "home-hangs",
-                Severity::Error,
-                home.display(),
-                "it does not answer, or is very slow",
-            )
-            .means("What lives there and is not resident cannot be read now.")
-            .remedy("see to the server or network it is on"),
-        ),
+        let path = home.to_owned();
+        match patience.wait(home, move |pulse| {
+            Home::read(&path, pulse).findings(all, pulse)
+        }) {
+            Some(found) => findings.extend(found),
+            None => findings.push(hangs(home)),
+        }
     }
 }
 
@@ -71,10 +48,11 @@ struct Home {
 }
 
 impl Home {
-    fn read(root: &Path) -> Home {
+    fn read(root: &Path, pulse: &Pulse) -> Home {
         let mut home = Home::default();
         let mut open = vec![(root.to_owned(), 0)];
         while let Some((directory, depth)) = open.pop() {
+            pulse.beat();
             // One that may not be read is the daemon's concern, not a fault of a model.
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let Ok(found) = entry.metadata() else {
@@ -90,9 +68,10 @@ impl Home {
         home
     }
 
-    fn findings(&self, all: bool) -> Vec<Finding> {
-        let mut findings = self.blobs(all);
+    fn findings(&self, all: bool, pulse: &Pulse) -> Vec<Finding> {
+        let mut findings = self.blobs(all, pulse);
         for path in self.files.keys() {
+            pulse.beat();
             findings.extend(self.manifest(path));
             findings.extend(self.index(path));
         }
@@ -100,7 +79,7 @@ impl Home {
         findings
     }
 
-    fn blobs(&self, all: bool) -> Vec<Finding> {
+    fn blobs(&self, all: bool, pulse: &Pulse) -> Vec<Finding> {
         let mut blobs: Vec<(&PathBuf, u64, &str)> = self
             .files
             .iter()
@@ -112,7 +91,7 @@ impl Home {
             blobs.truncate(SAMPLES);
         }
         let differs = |(path, _, promised): &(&PathBuf, u64, &str)| {
-            let found = hash(path).ok()?;
+            let found = hash(path, pulse).ok()?;
             (found != *promised).then(|| {
                 Finding::new(
                     "digest-differs",
@@ -263,11 +242,12 @@ fn small_text(path: &Path) -> Option<String> {
     Some(text)
 }
 
-fn hash(path: &Path) -> io::Result<String> {
+fn hash(path: &Path, pulse: &Pulse) -> io::Result<String> {
     let mut file = open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
+        pulse.beat();
         match file.read(&mut buffer)? {
             0 => break,
             count => hasher.update(&buffer[..count]),

@@ -3,23 +3,36 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Finding, Repair, Scene};
-use crate::view::{PlaceView, ReplicaState, Severity};
+use super::patience::{Patience, Pulse};
+use super::{Finding, Repair, Scene, hangs, is_known_to_hang};
+use crate::view::{ReplicaState, Severity};
 
 const BLOCK_BYTES: u64 = 64 << 10;
 /// Blocks that are compared of each replica, evenly spread.
 const SAMPLES: u64 = 8;
 
-pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
+pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     for model in &scene.resident {
         for place in &model.files {
             let serving = place.replicas.iter().filter(|replica| {
                 matches!(replica.state, ReplicaState::Serving | ReplicaState::Spare)
             });
             for replica in serving {
-                if differs(place, Path::new(&replica.path), scene.all).unwrap_or(false) {
+                let (home, copy) = (PathBuf::from(&place.home), PathBuf::from(&replica.path));
+                let Some(root) = scene.homes().find(|root| home.starts_with(root)) else {
+                    continue;
+                };
+                if is_known_to_hang(root, findings) {
+                    continue;
+                }
+                let all = scene.all;
+                let found = patience.wait(root, move |pulse| differs(&home, &copy, all, pulse));
+                if found.is_none() {
+                    findings.push(hangs(root));
+                }
+                if matches!(found, Some(Ok(true))) {
                     findings.push(
                         Finding::new("replica-differs", Severity::Error, &replica.path, format!("other bytes than {}", place.home))
                             .means("Engines are given wrong bytes of this model: memory was damaged, or somebody wrote into the pool.")
@@ -33,8 +46,8 @@ pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
 }
 
 /// What cannot be read is no finding: it may have been demoted meanwhile.
-fn differs(place: &PlaceView, replica: &Path, all: bool) -> io::Result<bool> {
-    let (home, copy) = (File::open(&place.home)?, File::open(replica)?);
+fn differs(home: &Path, copy: &Path, all: bool, pulse: &Pulse) -> io::Result<bool> {
+    let (home, copy) = (File::open(home)?, File::open(copy)?);
     let size = home.metadata()?.len();
     if copy.metadata()?.len() != size {
         return Ok(true);
@@ -43,6 +56,7 @@ fn differs(place: &PlaceView, replica: &Path, all: bool) -> io::Result<bool> {
     let step = if all { 1 } else { (blocks / SAMPLES).max(1) };
     let mut at = 0;
     while at < blocks {
+        pulse.beat();
         if block(&home, at, size)? != block(&copy, at, size)? {
             return Ok(true);
         }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use speedloader_config::misplaced;
 
-use super::{Finding, Repair, Scene};
+use super::patience::{Patience, Pulse};
+use super::{Finding, Repair, Scene, hangs, is_known_to_hang};
 use crate::control::http::{TOKEN_FILE, Token};
 use crate::machine::resolve_within;
 use crate::state_files::{is_set_aside, is_unfinished};
@@ -24,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Nothing of ours takes so long to write, milliseconds.
 const UNFINISHED_MS: u64 = 60_000;
 
-pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
+pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     kernel(scene, findings);
     places(scene, findings);
-    space(scene, findings);
+    space(scene, patience, findings);
     permissions(scene, findings);
     state(scene, findings);
 }
@@ -84,31 +85,43 @@ fn places(scene: &Scene, findings: &mut Vec<Finding>) {
     }
 }
 
-fn space(scene: &Scene, findings: &mut Vec<Finding>) {
+fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     let models = &scene.config.models_dir;
-    if !models.is_dir() {
-        findings.push(
-            Finding::new("home-missing", Severity::Error, models.display(), "no directory")
-                .means("The models directory is where every new file goes; the daemon does not start without.")
-                .remedy(format!("mkdir -p '{}', or correct models_dir", models.display())),
-        );
-    }
-    for (what, path) in [
-        ("models_dir", models),
-        ("state_dir", &scene.config.state_dir),
-    ] {
-        let Ok(found) = rustix::fs::statvfs(path) else {
-            continue;
-        };
-        let percent = found.f_bavail.saturating_mul(100) / found.f_blocks.max(1);
-        if found.f_blocks > 0 && percent < FREE_PERCENT_MIN {
-            findings.push(
-                Finding::new("low-space", Severity::Warning, path.display(), format!("{percent} % of the file system of {what} are free"))
-                    .means("Pulls through the mount, or what is remembered across restarts, may soon fail.")
-                    .remedy("remove models that are no longer used"),
-            );
+    let look = |path: &PathBuf| {
+        let path = path.clone();
+        move |_: &Pulse| (path.is_dir(), free_percent(&path))
+    };
+    if !is_known_to_hang(models, findings) {
+        match patience.wait(models, look(models)) {
+            Some((true, free)) => low_space("models_dir", models, free, findings),
+            Some((false, _)) => findings.push(
+                Finding::new("home-missing", Severity::Error, models.display(), "no directory")
+                    .means("The models directory is where every new file goes; the daemon does not start without.")
+                    .remedy(format!("mkdir -p '{}', or correct models_dir", models.display())),
+            ),
+            None => findings.push(hangs(models)),
         }
     }
+    let state = &scene.config.state_dir;
+    low_space("state_dir", state, free_percent(state), findings);
+}
+
+/// How much of the file system of a directory is free, if that can be told.
+fn free_percent(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(100) / found.f_blocks)
+}
+
+fn low_space(what: &str, path: &Path, percent: Option<u64>, findings: &mut Vec<Finding>) {
+    let Some(percent) = percent.filter(|percent| *percent < FREE_PERCENT_MIN) else {
+        return;
+    };
+    let found = format!("{percent} % of the file system of {what} are free");
+    findings.push(
+        Finding::new("low-space", Severity::Warning, path.display(), found)
+            .means("Pulls through the mount, or what is remembered across restarts, may soon fail.")
+            .remedy("remove models that are no longer used"),
+    );
 }
 
 fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {

@@ -100,6 +100,7 @@ impl Place {
             resident: Vec::new(),
             root: root.clone(),
             all: false,
+            patience: Duration::from_secs(60),
             // Files of the test itself count as old.
             now_ms: now_ms() + 600_000,
         };
@@ -117,7 +118,7 @@ impl Place {
     }
 
     fn found(&self) -> Vec<Finding> {
-        examine(&self.scene)
+        examine(&self.scene, &mut |_| ())
             .into_iter()
             .filter(|finding| self.space || finding.check() != "low-space")
             .collect()
@@ -311,20 +312,7 @@ const SEEDS: &[(&str, Seed)] = &[
         write(place.root.join("cold/m.gguf"), "right");
         write(place.root.join("replica"), "wrong");
         let display = |name: &str| place.root.join(name).display().to_string();
-        let replica = ReplicaView {
-            pool: "p".to_owned(),
-            path: display("replica"),
-            state: ReplicaState::Serving,
-        };
-        let file = PlaceView {
-            home: display("cold/m.gguf"),
-            replicas: vec![replica],
-            ..PlaceView::default()
-        };
-        place.scene.resident = vec![WhichView {
-            name: "m".to_owned(),
-            files: vec![file],
-        }];
+        place.scene.resident = vec![resident(display("cold/m.gguf"), display("replica"))];
     }),
 ];
 
@@ -332,16 +320,7 @@ const SEEDS: &[(&str, Seed)] = &[
 const MOUNTED_SEEDS: &[(&str, Seed)] = &[
     ("stale-mount", |place| {
         let at = place.root.join("mnt");
-        let device = fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/fuse")
-            .unwrap();
-        let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0",
-            device.as_raw_fd()
-        );
-        mount("speedloader", &at, "fuse", &options);
+        let device = hung_mount(&at);
         place.mounts.push(at);
         // Whoever served it is gone.
         drop(device);
@@ -354,6 +333,39 @@ const MOUNTED_SEEDS: &[(&str, Seed)] = &[
         place.space = true;
     }),
 ];
+
+/// A mount that answers nothing while the device is open.
+fn hung_mount(at: &Path) -> fs::File {
+    let device = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        device.as_raw_fd()
+    );
+    mount("speedloader", at, "fuse", &options);
+    device
+}
+
+/// A model of one file with one replica.
+fn resident(home: String, replica: String) -> WhichView {
+    let replica = ReplicaView {
+        pool: "p".to_owned(),
+        path: replica,
+        state: ReplicaState::Serving,
+    };
+    let file = PlaceView {
+        home,
+        replicas: vec![replica],
+        ..PlaceView::default()
+    };
+    WhichView {
+        name: "m".to_owned(),
+        files: vec![file],
+    }
+}
 
 fn mount(source: &str, at: &Path, kind: &str, options: &str) {
     let options = CString::new(options).unwrap();
@@ -540,6 +552,31 @@ fn hostile_homes_hold_nobody_up() {
     )
     .unwrap();
     assert_eq!(place.words(), BTreeSet::new());
+}
+
+/// The original of a resident file was opened by the thread that everybody waits for.
+#[test]
+fn a_home_that_hangs_holds_nobody_up() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let mut place = Place::new();
+    let at = place.root.join("cold");
+    let device = hung_mount(&at);
+    place.mounts.push(at.clone());
+    place.scene.patience = Duration::from_millis(200);
+    write(place.root.join("replica"), "x");
+    let replica = place.root.join("replica").display().to_string();
+    place.scene.resident = vec![resident(at.join("m.gguf").display().to_string(), replica)];
+    assert_eq!(place.words(), BTreeSet::from(["home-hangs"]));
+    // The daemon has said so already.
+    place.status().homes.push(HomeView {
+        path: at.display().to_string(),
+        state: HomeState::Hung { since_ms: 1 },
+        ..HomeView::default()
+    });
+    assert_eq!(place.found().len(), 1);
+    drop(device);
 }
 
 /// What `--repair` says it did.
