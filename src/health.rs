@@ -10,6 +10,7 @@ mod homes;
 mod remotes;
 mod replicas;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -20,6 +21,7 @@ use speedloader_config::Config;
 
 use self::originals::Originals;
 use self::patience::Patience;
+use crate::view::human::{escape, printable, shell_word};
 use crate::view::{FindingView, HealthView, Severity, StatusView, WhichView};
 
 /// What is looked at.
@@ -84,13 +86,13 @@ impl Finding {
     fn new(
         check: &'static str,
         severity: Severity,
-        subject: impl ToString,
+        subject: impl AsRef<OsStr>,
         found: impl Into<String>,
     ) -> Finding {
         Finding {
             check,
             severity,
-            subject: crate::view::human::escape(subject.to_string().as_bytes()),
+            subject: escape(subject.as_ref().as_encoded_bytes()),
             found: found.into(),
             meaning: "",
             remedy: String::new(),
@@ -132,9 +134,9 @@ impl Finding {
             check: self.check.to_owned(),
             severity: self.severity,
             subject: self.subject.clone(),
-            found: self.found.clone(),
+            found: printable(&self.found),
             meaning: self.meaning.to_owned(),
-            remedy: self.remedy.clone(),
+            remedy: printable(&self.remedy),
             repairable: self.repair.is_some(),
             repaired: None,
         }
@@ -167,6 +169,7 @@ pub const CHECKS: &[&str] = &[
     "dangling-manifest",
     "missing-part",
     "replica-differs",
+    "replica-unchecked",
     "ssh-missing",
     "mkfs-missing",
     "ssh-key-refused",
@@ -196,13 +199,18 @@ pub fn examine(scene: &Scene, say: &mut dyn FnMut(&str)) -> Vec<Finding> {
 
 /// A path as it is shown.
 fn shown(path: &Path) -> String {
-    crate::view::human::escape(path.as_os_str().as_encoded_bytes())
+    escape(path.as_os_str().as_encoded_bytes())
+}
+
+/// A path as a word of a command.
+fn word(path: &Path) -> String {
+    shell_word(path.as_os_str().as_encoded_bytes())
 }
 
 /// A home that hangs.
 fn hangs(home: &Path) -> Finding {
     let found = "it does not answer";
-    Finding::new("home-hangs", Severity::Error, home.display(), found)
+    Finding::new("home-hangs", Severity::Error, home, found)
         .means("What lives there and is not resident cannot be read now.")
         .remedy("see to the server or network it is on")
 }
@@ -232,8 +240,7 @@ pub fn repair(
     demote: &mut dyn FnMut(&str) -> Result<(), String>,
 ) -> Option<Result<String, String>> {
     let repair = finding.repair.as_ref()?;
-    let failed =
-        |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", shown(path));
     // What was looked at before may lead elsewhere now.
     if Originals::of(&scene.config).would_change(repair) {
         return Some(Err(
@@ -242,18 +249,20 @@ pub fn repair(
     }
     Some(match repair {
         Repair::Remove(path) => fs::remove_file(path)
-            .map(|()| format!("removed {}", path.display()))
+            .map(|()| format!("removed {}", shown(path)))
             .map_err(|error| failed(path, &error)),
         Repair::Restrict(path, mask) => restrict(path, *mask)
             .map(|mode| format!("the permissions are {mode:o} now"))
             .map_err(|error| failed(path, &error)),
         Repair::Unmount(path) => rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH)
-            .map(|()| format!("unmounted {}; mount it again", path.display()))
+            .map(|()| format!("unmounted {}; mount it again", shown(path)))
             .map_err(|error| failed(path, &error)),
         Repair::MakeDirectory(path) => fs::create_dir_all(path)
-            .map(|()| format!("made {}", path.display()))
+            .map(|()| format!("made {}", shown(path)))
             .map_err(|error| failed(path, &error)),
-        Repair::Demote(model) => demote(model).map(|()| format!("{model} was demoted")),
+        Repair::Demote(model) => demote(model)
+            .map_err(|error| printable(&error))
+            .map(|()| format!("{} was demoted", printable(model))),
     })
 }
 

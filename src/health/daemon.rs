@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::{Finding, Repair, Scene};
-use crate::view::human::size;
+use super::{Finding, Repair, Scene, word};
+use crate::view::human::{shell_word, size};
 use crate::view::{HomeState, Severity, TierState};
 
 pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
@@ -24,25 +24,22 @@ fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new(
                 "stale-mount",
                 Severity::Error,
-                mountpoint.display(),
+                mountpoint,
                 "a mount whose daemon is gone",
             )
             .means("Whoever opens a model there gets an error.")
-            .remedy(format!(
-                "umount -l '{}', then mount again",
-                mountpoint.display()
-            ))
+            .remedy(format!("umount -l {}, then mount again", word(mountpoint)))
             .repair(Repair::Unmount(mountpoint.clone())),
         ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.push(
             Finding::new(
                 "mountpoint-missing",
                 Severity::Error,
-                mountpoint.display(),
+                mountpoint,
                 "no directory",
             )
             .means("Nothing can be mounted there.")
-            .remedy(format!("mkdir -p '{}'", mountpoint.display()))
+            .remedy(format!("mkdir -p {}", word(mountpoint)))
             .repair(Repair::MakeDirectory(mountpoint.clone())),
         ),
         Ok(_) | Err(_) => {}
@@ -55,7 +52,7 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
         Finding::new(
             "daemon-silent",
             Severity::Error,
-            socket.display(),
+            socket,
             "no daemon answers",
         )
         .means("Nothing is mounted, or nobody can steer it.")
@@ -66,11 +63,11 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new(
                 "stale-socket",
                 Severity::Notice,
-                socket.display(),
+                socket,
                 "a socket that nobody serves",
             )
             .means("A daemon was killed; the next one replaces it.")
-            .remedy(format!("rm '{}'", socket.display()))
+            .remedy(format!("rm {}", word(socket)))
             .repair(Repair::Remove(socket.clone())),
         );
     }
@@ -110,7 +107,10 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
                     "configured, and not in use",
                 )
                 .means("No model is promoted into it.")
-                .remedy(format!("speedloader tiers connect {}", pool.name)),
+                .remedy(format!(
+                    "speedloader tiers connect {}",
+                    shell_word(pool.name.as_bytes())
+                )),
             );
         }
     }

@@ -96,7 +96,7 @@ impl Home {
                 Finding::new(
                     "digest-differs",
                     Severity::Error,
-                    path.display(),
+                    path,
                     format!("contents with the digest {found}"),
                 )
                 .means(
@@ -132,7 +132,7 @@ impl Home {
             Finding::new(
                 "dangling-manifest",
                 Severity::Warning,
-                path.display(),
+                path,
                 format!("{missing} of its blobs are not in the same store"),
             )
             .means(
@@ -189,11 +189,8 @@ fn part_missing(subject: &Path, first: &str, count: usize) -> Finding {
     Finding::new(
         "missing-part",
         Severity::Warning,
-        subject.display(),
-        format!(
-            "{count} parts are missing, {} for one",
-            first.escape_debug()
-        ),
+        subject,
+        format!("{count} parts are missing, {first} for one"),
     )
     .means("No engine can load the model, unless another home has the rest.")
     .remedy("download the missing parts")

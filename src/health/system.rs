@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use speedloader_config::misplaced;
 
 use super::patience::{Patience, Pulse};
-use super::{Finding, Repair, Scene, hangs, is_known_to_hang};
+use super::{Finding, Repair, Scene, hangs, is_known_to_hang, word};
 use crate::control::http::{TOKEN_FILE, Token};
 use crate::machine::resolve_within;
 use crate::state_files::{is_set_aside, is_unfinished};
@@ -66,7 +66,7 @@ fn kernel(scene: &Scene, findings: &mut Vec<Finding>) {
     let setting = fs::read_to_string(&pages).unwrap_or_default();
     if setting.contains("[deny]") {
         findings.push(
-            Finding::new("huge-pages-off", Severity::Warning, pages.display(), "deny")
+            Finding::new("huge-pages-off", Severity::Warning, pages, "deny")
                 .means("Pools have small pages: mapped models are read 2 to 20 times slower.")
                 .remedy("echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled"),
         );
@@ -95,9 +95,9 @@ fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
         match patience.wait(models, look(models)) {
             Some((true, free)) => low_space("models_dir", models, free, findings),
             Some((false, _)) => findings.push(
-                Finding::new("home-missing", Severity::Error, models.display(), "no directory")
+                Finding::new("home-missing", Severity::Error, models, "no directory")
                     .means("The models directory is where every new file goes; the daemon does not start without.")
-                    .remedy(format!("mkdir -p '{}', or correct models_dir", models.display())),
+                    .remedy(format!("mkdir -p {}, or correct models_dir", word(models))),
             ),
             None => findings.push(hangs(models)),
         }
@@ -118,7 +118,7 @@ fn low_space(what: &str, path: &Path, percent: Option<u64>, findings: &mut Vec<F
     };
     let found = format!("{percent} % of the file system of {what} are free");
     findings.push(
-        Finding::new("low-space", Severity::Warning, path.display(), found)
+        Finding::new("low-space", Severity::Warning, path, found)
             .means("Pulls through the mount, or what is remembered across restarts, may soon fail.")
             .remedy("remove models that are no longer used"),
     );
@@ -142,11 +142,11 @@ fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new(
                 "secret-readable",
                 Severity::Error,
-                path.display(),
+                path,
                 format!("{} in a file that everybody may read", secrets.join(", ")),
             )
             .means("Whoever has an account here can change everything over HTTP, or connect to the memory of another machine.")
-            .remedy(format!("chmod o= '{}'", path.display()))
+            .remedy(format!("chmod o= {}", word(path)))
             .repair(Repair::Restrict(path.clone(), 0o007)),
         );
     }
@@ -154,15 +154,10 @@ fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
     let there = fs::symlink_metadata(&token).is_ok();
     if there && let Err(message) = Token::read_from(&scene.config.state_dir) {
         findings.push(
-            Finding::new(
-                "token-untrusted",
-                Severity::Error,
-                token.display(),
-                message.text,
-            )
-            .means("The web page is not served with it.")
-            .remedy("remove it; the daemon makes a new one at its start")
-            .repair(Repair::Remove(token)),
+            Finding::new("token-untrusted", Severity::Error, &token, message.text)
+                .means("The web page is not served with it.")
+                .remedy("remove it; the daemon makes a new one at its start")
+                .repair(Repair::Remove(token)),
         );
     }
 }
@@ -187,11 +182,11 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
                 Finding::new(
                     "left-over",
                     Severity::Notice,
-                    path.display(),
+                    &path,
                     "a file that was never finished",
                 )
                 .means("The daemon ended in the middle of writing; nothing is lost.")
-                .remedy(format!("rm '{}'", path.display()))
+                .remedy(format!("rm {}", word(&path)))
                 .repair(Repair::Remove(path.clone())),
             );
         }
@@ -200,11 +195,11 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
                 Finding::new(
                     "set-aside",
                     Severity::Notice,
-                    path.display(),
+                    &path,
                     "a file that could not be read at a start",
                 )
                 .means("What was learned in it is lost; learning goes on.")
-                .remedy(format!("rm '{}'", path.display()))
+                .remedy(format!("rm {}", word(&path)))
                 .repair(Repair::Remove(path.clone())),
             );
         }
@@ -241,7 +236,7 @@ fn clock(scene: &Scene, path: &Path, findings: &mut Vec<Finding>) {
             Finding::new(
                 "clock-wrong",
                 Severity::Warning,
-                path.display(),
+                path,
                 "a file from the future",
             )
             .means("The clock was or is wrong; times of loads are not to be relied on.")

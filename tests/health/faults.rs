@@ -1,9 +1,10 @@
 //! Every sort of fault, seeded: `health` finds it, repairs what it says it can, and changes no home.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use speedloader::health::{CHECKS, Finding, Scene, examine, repair};
 use speedloader::view::{
     HomeState, HomeView, PassthroughView, PlaceView, ReplicaState, ReplicaView, StatusView,
-    TierKind, TierState, TierView, WhichView,
+    TierKind, TierState, TierView, WhichView, human,
 };
 use speedloader_config::{Config, Sources, load};
 
@@ -314,6 +315,11 @@ const SEEDS: &[(&str, Seed)] = &[
         let display = |name: &str| place.root.join(name).display().to_string();
         place.scene.resident = vec![resident(display("cold/m.gguf"), display("replica"))];
     }),
+    ("replica-unchecked", |place| {
+        write(place.root.join("replica"), "right");
+        let display = |name: &str| place.root.join(name).display().to_string();
+        place.scene.resident = vec![resident(display("cold/gone.gguf"), display("replica"))];
+    }),
 ];
 
 /// Those that need a mount, and so root.
@@ -568,15 +574,68 @@ fn a_home_that_hangs_holds_nobody_up() {
     write(place.root.join("replica"), "x");
     let replica = place.root.join("replica").display().to_string();
     place.scene.resident = vec![resident(at.join("m.gguf").display().to_string(), replica)];
-    assert_eq!(place.words(), BTreeSet::from(["home-hangs"]));
+    assert_eq!(
+        place.words(),
+        BTreeSet::from(["home-hangs", "replica-unchecked"])
+    );
     // The daemon has said so already.
     place.status().homes.push(HomeView {
         path: at.display().to_string(),
         state: HomeState::Hung { since_ms: 1 },
         ..HomeView::default()
     });
-    assert_eq!(place.found().len(), 1);
+    assert_eq!(place.found().len(), 2);
     drop(device);
+}
+
+/// A name that is not UTF-8 was shown with U+FFFD, and not found under that name.
+#[test]
+fn a_damaged_replica_of_a_strange_name_is_found() {
+    let mut place = Place::new();
+    let name = OsStr::from_bytes(b"m\xff\x1b'.gguf");
+    write(place.root.join("cold").join(name), "right");
+    write(place.root.join("replica"), "wrong");
+    let home = human::escape(place.root.join("cold").join(name).as_os_str().as_bytes());
+    let replica = place.root.join("replica").display().to_string();
+    place.scene.resident = vec![resident(home.clone(), replica)];
+    place.scene.resident[0].name = "it's".to_owned();
+    let found = place.found();
+    let view = found[0].view();
+    assert_eq!(view.check, "replica-differs");
+    assert_eq!(view.found, format!("other bytes than {home}"));
+    assert_eq!(
+        view.remedy,
+        r"speedloader demote 'it'\''s', and test the memory"
+    );
+}
+
+/// Names of files reached the terminal as they are, and broke the commands that are to be pasted.
+#[test]
+fn no_name_commands_a_terminal_or_a_shell() {
+    let mut place = Place::new();
+    let strange = place.root.join("a\x1b[2J'b");
+    fs::create_dir(&strange).unwrap();
+    let path = |name: &str| strange.join(name).display().to_string();
+    let options = [("state_dir", path("state")), ("models_dir", path("models"))];
+    let options: Vec<(&str, &str)> = options.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    place.scene.config = config(&place.root, &options);
+    write(strange.join("state/pins.json.bad"), "{");
+    let found = place.found();
+    assert_eq!(found.len(), 2);
+    for finding in &found {
+        let view = finding.view();
+        let done = repair(&place.scene, finding, &mut |_| Ok(()));
+        let done = done.map_or_else(String::new, |done| done.unwrap());
+        for text in [&view.subject, &view.found, &view.remedy, &done] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        let quoted = r"/a\x1b[2J\'b/";
+        assert!(
+            view.remedy.contains(quoted) && view.remedy.contains(" $'"),
+            "{}",
+            view.remedy
+        );
+    }
 }
 
 /// What `--repair` says it did.
