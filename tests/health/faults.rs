@@ -638,6 +638,62 @@ fn no_name_commands_a_terminal_or_a_shell() {
     }
 }
 
+/// All files of a revision are links, so none was looked at.
+#[test]
+fn parts_that_a_hub_cache_lacks_are_found() {
+    let place = Place::new();
+    let cache = place.root.join("cold/models--o--n");
+    let revision = cache.join("snapshots/r1");
+    fs::create_dir_all(&revision).unwrap();
+    write(
+        cache.join("blobs/index"),
+        r#"{"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#,
+    );
+    write(cache.join("blobs/whole"), "x");
+    let blob = |name: &str, blob: &str| {
+        symlink(Path::new("../../blobs").join(blob), revision.join(name)).unwrap();
+    };
+    blob("model.safetensors.index.json", "index");
+    blob("m-1.safetensors", "whole");
+    blob("q-00001-of-00002.GGUF", "whole");
+    for _ in 0..2 {
+        let found = place.found();
+        let subjects: BTreeSet<String> =
+            found.iter().map(|finding| finding.view().subject).collect();
+        let missing = ["model.safetensors.index.json", "q"];
+        let missing = missing.map(|name| revision.join(name).display().to_string());
+        assert_eq!(subjects, BTreeSet::from(missing));
+        // A link to what is not there is no better than none.
+        let _ = symlink("../../blobs/gone", revision.join("m-2.safetensors"));
+        let _ = symlink("../../blobs/gone", revision.join("q-00002-of-00002.GGUF"));
+    }
+    write(cache.join("blobs/gone"), "x");
+    assert_eq!(place.words(), BTreeSet::new());
+}
+
+#[test]
+fn what_another_home_has_is_not_missing() {
+    let place = Place::new();
+    let manifest = |size: u64| {
+        let text = format!(r#"{{"layers":[{{"digest":"sha256:{RIGHT}","size":{size}}}]}}"#);
+        write(place.root.join("models/manifests/m/latest"), &text);
+    };
+    manifest(5);
+    let (path, contents) = blob("right", RIGHT);
+    write(place.root.join(path), &contents);
+    write(place.root.join("models/m-00001-of-00002.gguf"), "GGUF");
+    write(place.root.join("cold/m-00002-of-00002.gguf"), "GGUF");
+    symlink(
+        "/elsewhere/n",
+        place.root.join("cold/n-00001-of-00001.gguf"),
+    )
+    .unwrap();
+    assert_eq!(place.words(), BTreeSet::new());
+    // A blob of another size than its manifest says is damaged, however large.
+    manifest(6);
+    assert_eq!(place.words(), BTreeSet::from(["digest-differs"]));
+}
+
 /// What `--repair` says it did.
 fn repaired(place: &Place) -> Vec<String> {
     let found = place.found();
