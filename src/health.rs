@@ -21,6 +21,7 @@ use speedloader_config::Config;
 
 use self::originals::Originals;
 use self::patience::Patience;
+use crate::unmount::unmount;
 use crate::view::human::{escape, printable, shell_word};
 use crate::view::{FindingView, HealthView, Severity, StatusView, WhichView};
 
@@ -254,9 +255,9 @@ pub fn repair(
         Repair::Restrict(path, mask) => restrict(path, *mask)
             .map(|mode| format!("the permissions are {mode:o} now"))
             .map_err(|error| failed(path, &error)),
-        Repair::Unmount(path) => rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH)
+        Repair::Unmount(path) => unmount(path, true)
             .map(|()| format!("unmounted {}; mount it again", shown(path)))
-            .map_err(|error| failed(path, &error)),
+            .map_err(|message| printable(&message.to_string())),
         Repair::MakeDirectory(path) => fs::create_dir_all(path)
             .map(|()| format!("made {}", shown(path)))
             .map_err(|error| failed(path, &error)),

@@ -10,6 +10,7 @@ pub mod load_log;
 pub mod models;
 pub mod view;
 pub mod command;
+pub mod unmount;
 pub mod remote;
 pub mod setup;
 pub mod engines;

@@ -28,7 +28,11 @@ fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
                 "a mount whose daemon is gone",
             )
             .means("Whoever opens a model there gets an error.")
-            .remedy(format!("umount -l {}, then mount again", word(mountpoint)))
+            .remedy(format!(
+                "{} {}, then mount again",
+                umount(),
+                word(mountpoint)
+            ))
             .repair(Repair::Unmount(mountpoint.clone())),
         ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.push(
@@ -43,6 +47,14 @@ fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
             .repair(Repair::MakeDirectory(mountpoint.clone())),
         ),
         Ok(_) | Err(_) => {}
+    }
+}
+
+/// The command that takes away a mount that hangs, for whoever asks.
+fn umount() -> &'static str {
+    match rustix::process::geteuid().is_root() {
+        true => "umount -l",
+        false => "fusermount3 -uz",
     }
 }
 
