@@ -1,7 +1,8 @@
 //! The daemon, its mount, its socket, and what it says of itself.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use super::{Finding, Repair, Scene, word};
 use crate::view::human::{shell_word, size};
@@ -35,7 +36,7 @@ fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
             ))
             .repair(Repair::Unmount(mountpoint.clone())),
         ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.push(
+        Err(error) if error.kind() == ErrorKind::NotFound => findings.push(
             Finding::new(
                 "mountpoint-missing",
                 Severity::Error,
@@ -60,6 +61,22 @@ fn umount() -> &'static str {
 
 fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
     let socket = &scene.config.control.socket;
+    let answer = UnixStream::connect(socket)
+        .map(drop)
+        .map_err(|error| error.kind());
+    if answer.is_err_and(|kind| kind == ErrorKind::PermissionDenied) {
+        findings.push(
+            Finding::new(
+                "daemon-silent",
+                Severity::Notice,
+                socket,
+                "it may not be asked by you",
+            )
+            .means("What only the daemon knows was not looked at.")
+            .remedy("speedloader health as root, or as a member of control.group"),
+        );
+        return;
+    }
     findings.push(
         Finding::new(
             "daemon-silent",
@@ -70,7 +87,9 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
         .means("Nothing is mounted, or nobody can steer it.")
         .remedy("speedloader mount, or systemctl start speedloader"),
     );
-    if is_stale(socket) {
+    let is_socket =
+        std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && answer.is_err_and(|kind| kind == ErrorKind::ConnectionRefused) {
         findings.push(
             Finding::new(
                 "stale-socket",
@@ -83,15 +102,6 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
             .repair(Repair::Remove(socket.clone())),
         );
     }
-}
-
-fn is_stale(socket: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket =
-        std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
-    is_socket
-        && UnixStream::connect(socket)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 fn pools(scene: &Scene, findings: &mut Vec<Finding>) {

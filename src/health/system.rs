@@ -1,6 +1,7 @@
 //! The machine and our own files: kernel, memory settings, space, clock, permissions, what is left over.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -150,16 +151,39 @@ fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
             .repair(Repair::Restrict(path.clone(), 0o007)),
         );
     }
-    let token = scene.config.state_dir.join(TOKEN_FILE);
-    let there = fs::symlink_metadata(&token).is_ok();
-    if there && let Err(message) = Token::read_from(&scene.config.state_dir) {
-        findings.push(
-            Finding::new("token-untrusted", Severity::Error, &token, message.text)
-                .means("The web page is not served with it.")
-                .remedy("remove it; the daemon makes a new one at its start")
-                .repair(Repair::Remove(token)),
-        );
+    token_file(&scene.config.state_dir, findings);
+}
+
+fn token_file(directory: &Path, findings: &mut Vec<Finding>) {
+    let path = directory.join(TOKEN_FILE);
+    let Ok(found) = fs::symlink_metadata(&path) else {
+        return;
+    };
+    // Most people may not read it, and need not. What is no file may be anything.
+    let is_closed = || {
+        let opened = fs::File::open(&path);
+        opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    if found.is_file() && is_closed() {
+        return;
     }
+    let Err(message) = Token::read_from(directory) else {
+        return;
+    };
+    let finding = Finding::new("token-untrusted", Severity::Error, &path, message.text)
+        .means("The web page is not served with it.");
+    findings.push(match found.is_dir() {
+        true => finding.remedy(format!(
+            "see what is in it, then rm -r {}; the daemon makes a token at its start",
+            word(&path)
+        )),
+        false => finding
+            .remedy(format!(
+                "rm {}; the daemon makes a new one at its start",
+                word(&path)
+            ))
+            .repair(Repair::Remove(path)),
+    });
 }
 
 fn state(scene: &Scene, findings: &mut Vec<Finding>) {

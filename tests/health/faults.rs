@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use speedloader::health::{CHECKS, Finding, Scene, examine, repair};
 use speedloader::view::{
-    HomeState, HomeView, PassthroughView, PlaceView, ReplicaState, ReplicaView, StatusView,
-    TierKind, TierState, TierView, WhichView, human,
+    HomeState, HomeView, PassthroughView, PlaceView, ReplicaState, ReplicaView, Severity,
+    StatusView, TierKind, TierState, TierView, WhichView, human,
 };
 use speedloader_config::{Config, Sources, load};
 
@@ -692,6 +692,43 @@ fn what_another_home_has_is_not_missing() {
     // A blob of another size than its manifest says is damaged, however large.
     manifest(6);
     assert_eq!(place.words(), BTreeSet::from(["digest-differs"]));
+}
+
+/// It was said that nothing is mounted, and that the token is to be removed.
+#[test]
+fn what_may_not_be_asked_or_read_is_no_fault() {
+    if !skip::is_root() {
+        return skip::skip("becoming an ordinary user needs root");
+    }
+    let mut place = Place::new();
+    place.scene.status = None;
+    let _served = UnixListener::bind(place.root.join("sock")).unwrap();
+    write(place.root.join("state/http-token"), TOKEN);
+    for (name, mode) in [("sock", 0o600), ("state/http-token", 0o640), ("", 0o755)] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.root.join(name), mode).unwrap();
+    }
+    // Of this thread alone: rustix asks the kernel, not the C library.
+    let found = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            place.found()
+        });
+        asked.join().unwrap()
+    });
+    let view = found[0].view();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(view.found, "it may not be asked by you");
+    assert_eq!(found[0].severity(), Severity::Notice);
+}
+
+#[test]
+fn a_directory_in_place_of_the_token_is_not_said_to_be_repairable() {
+    let place = Place::new();
+    fs::create_dir(place.root.join("state/http-token")).unwrap();
+    assert_eq!(place.words(), BTreeSet::from(["token-untrusted"]));
+    assert!(!place.found()[0].view().repairable);
 }
 
 /// What `--repair` says it did.
