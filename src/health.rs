@@ -164,6 +164,7 @@ pub const CHECKS: &[&str] = &[
     "clock-wrong",
     "secret-readable",
     "token-untrusted",
+    "state-writable",
     "left-over",
     "set-aside",
     "digest-differs",

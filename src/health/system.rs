@@ -12,11 +12,13 @@ use super::patience::{Patience, Pulse};
 use super::{Finding, Repair, Scene, hangs, is_known_to_hang, word};
 use crate::control::http::{TOKEN_FILE, Token};
 use crate::machine::resolve_within;
-use crate::state_files::{is_set_aside, is_unfinished};
+use crate::state_files::{is_kept, is_set_aside, is_unfinished};
 use crate::view::Severity;
 
 /// The first kernel with FUSE passthrough.
 const PASSTHROUGH: (u32, u32) = (6, 9);
+/// The right to write of all but the owner.
+const OTHERS_WRITE: u32 = 0o022;
 /// Less of a file system free is little, in percent.
 const FREE_PERCENT_MIN: u64 = 5;
 /// Files from so far in the future mean that a clock was wrong, milliseconds.
@@ -225,6 +227,19 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
                 .means("What was learned in it is lost; learning goes on.")
                 .remedy(format!("rm {}", word(&path)))
                 .repair(Repair::Remove(path.clone())),
+            );
+        }
+        if is_kept(&name) && found.mode() & OTHERS_WRITE != 0 {
+            findings.push(
+                Finding::new(
+                    "state-writable",
+                    Severity::Warning,
+                    &path,
+                    format!("others may write it: {:o}", found.mode() & 0o7777),
+                )
+                .means("Whoever writes it decides what the next daemon promotes.")
+                .remedy(format!("chmod go-w {}", word(&path)))
+                .repair(Repair::Restrict(path.clone(), OTHERS_WRITE)),
             );
         }
         clock(scene, &path, findings);

@@ -255,6 +255,11 @@ const SEEDS: &[(&str, Seed)] = &[
         )
         .unwrap();
     }),
+    ("state-writable", |place| {
+        let file = place.root.join("state/loads.csv");
+        write(file.clone(), "");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    }),
     ("left-over", |place| {
         write(place.root.join("state/pins.json.new"), "{")
     }),
