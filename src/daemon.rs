@@ -40,7 +40,7 @@ use crate::view::human::size;
 const EVENTS_MAX: usize = 65_536;
 /// How long copies may take to end at shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a cold directory is asked what file system it is on.
+/// How long a directory is asked where it leads, and a cold one what file system it is on.
 const STATFS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why the daemon ends.
@@ -346,7 +346,18 @@ fn check_directories(config: &Config, mountpoint: &Path) -> Result<(), Message> 
         Err(Message::new(Code::Failed, text).with_hint(hint))
     };
     need("models_dir", &config.models_dir)?;
-    need("mountpoint", mountpoint)
+    need("mountpoint", mountpoint)?;
+    let config = Config {
+        mountpoint: Some(mountpoint.to_owned()),
+        ..config.clone()
+    };
+    let faults = speedloader_config::misplaced(&config, |path| {
+        crate::machine::resolve_within(path, STATFS_PATIENCE)
+    });
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Message::new(Code::BadConfig, faults.to_string()))
 }
 
 fn fs_settings(config: &Config) -> FsSettings {

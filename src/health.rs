@@ -2,17 +2,27 @@
 //! thing and says what it found, what that means and what to do; a few say a repair that is safe. No repair ever
 //! touches a home, and no check waits for one that hangs.
 
+mod originals;
+mod patience;
 mod daemon;
 mod system;
 mod homes;
 mod remotes;
 mod replicas;
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use speedloader_config::Config;
 
+use self::originals::Originals;
+use self::patience::Patience;
+use crate::unmount::unmount;
+use crate::view::human::{escape, printable, shell_word};
 use crate::view::{FindingView, HealthView, Severity, StatusView, WhichView};
 
 /// What is looked at.
@@ -30,8 +40,20 @@ pub struct Scene {
     pub root: PathBuf,
     /// Hash every blob and compare every byte, rather than samples.
     pub all: bool,
+    /// How long a home may stand still before it is left.
+    pub patience: Duration,
     /// Unix time in milliseconds.
     pub now_ms: u64,
+}
+
+impl Scene {
+    /// The directories where originals are.
+    fn homes(&self) -> impl Iterator<Item = &Path> {
+        let cold = self.config.cold.iter().map(|cold| &cold.path);
+        std::iter::once(&self.config.models_dir)
+            .chain(cold)
+            .map(PathBuf::as_path)
+    }
 }
 
 /// A repair that is safe.
@@ -65,13 +87,13 @@ impl Finding {
     fn new(
         check: &'static str,
         severity: Severity,
-        subject: impl ToString,
+        subject: impl AsRef<OsStr>,
         found: impl Into<String>,
     ) -> Finding {
         Finding {
             check,
             severity,
-            subject: crate::view::human::escape(subject.to_string().as_bytes()),
+            subject: escape(subject.as_ref().as_encoded_bytes()),
             found: found.into(),
             meaning: "",
             remedy: String::new(),
@@ -113,9 +135,9 @@ impl Finding {
             check: self.check.to_owned(),
             severity: self.severity,
             subject: self.subject.clone(),
-            found: self.found.clone(),
+            found: printable(&self.found),
             meaning: self.meaning.to_owned(),
-            remedy: self.remedy.clone(),
+            remedy: printable(&self.remedy),
             repairable: self.repair.is_some(),
             repaired: None,
         }
@@ -137,16 +159,19 @@ pub const CHECKS: &[&str] = &[
     "no-fuse",
     "kernel-old",
     "huge-pages-off",
+    "misplaced",
     "low-space",
     "clock-wrong",
     "secret-readable",
     "token-untrusted",
+    "state-writable",
     "left-over",
     "set-aside",
     "digest-differs",
     "dangling-manifest",
     "missing-part",
     "replica-differs",
+    "replica-unchecked",
     "ssh-missing",
     "mkfs-missing",
     "ssh-key-refused",
@@ -156,16 +181,46 @@ pub const CHECKS: &[&str] = &[
     "pool-left",
 ];
 
-/// Makes all checks; the worst findings come first.
-pub fn examine(scene: &Scene) -> Vec<Finding> {
+/// Makes all checks; the worst findings come first. `say` is told what is waited for.
+pub fn examine(scene: &Scene, say: &mut dyn FnMut(&str)) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut patience = Patience::new(scene.patience, say);
     daemon::check(scene, &mut findings);
-    system::check(scene, &mut findings);
-    homes::check(scene, &mut findings);
+    system::check(scene, &mut patience, &mut findings);
+    homes::check(scene, &mut patience, &mut findings);
     remotes::check(scene, &mut findings);
-    replicas::check(scene, &mut findings);
+    replicas::check(scene, &mut patience, &mut findings);
+    let originals = Originals::of(&scene.config);
+    for finding in &mut findings {
+        let repair = finding.repair.take();
+        finding.repair = repair.filter(|repair| !originals.would_change(repair));
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// A path as it is shown.
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
+}
+
+/// A path as a word of a command.
+fn word(path: &Path) -> String {
+    shell_word(path.as_os_str().as_encoded_bytes())
+}
+
+/// A home that hangs.
+fn hangs(home: &Path) -> Finding {
+    let found = "it does not answer";
+    Finding::new("home-hangs", Severity::Error, home, found)
+        .means("What lives there and is not resident cannot be read now.")
+        .remedy("see to the server or network it is on")
+}
+
+/// Whether it is known already that a home hangs.
+fn is_known_to_hang(home: &Path, findings: &[Finding]) -> bool {
+    let mut known = findings.iter();
+    known.any(|known| known.check == "home-hangs" && known.subject == shown(home))
 }
 
 /// What was found, as it is shown.
@@ -176,37 +231,50 @@ pub fn view(findings: &[Finding]) -> HealthView {
     }
 }
 
-/// Carries out what a finding says it can; `demote` asks the daemon. `None` if there is nothing it can do.
+/// Carries out what a finding says it can, but nothing in a home; `demote` asks the daemon. `None` if there is
+/// nothing it can do.
 ///
 /// # Errors
 /// A sentence: why it could not.
 pub fn repair(
+    scene: &Scene,
     finding: &Finding,
     demote: &mut dyn FnMut(&str) -> Result<(), String>,
 ) -> Option<Result<String, String>> {
     let repair = finding.repair.as_ref()?;
-    let failed =
-        |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", shown(path));
+    // What was looked at before may lead elsewhere now.
+    if Originals::of(&scene.config).would_change(repair) {
+        return Some(Err(
+            "it is in a home, and no home is ever changed".to_owned()
+        ));
+    }
     Some(match repair {
         Repair::Remove(path) => fs::remove_file(path)
-            .map(|()| format!("removed {}", path.display()))
+            .map(|()| format!("removed {}", shown(path)))
             .map_err(|error| failed(path, &error)),
         Repair::Restrict(path, mask) => restrict(path, *mask)
             .map(|mode| format!("the permissions are {mode:o} now"))
             .map_err(|error| failed(path, &error)),
-        Repair::Unmount(path) => rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH)
-            .map(|()| format!("unmounted {}; mount it again", path.display()))
-            .map_err(|error| failed(path, &error)),
+        Repair::Unmount(path) => unmount(path, true)
+            .map(|()| format!("unmounted {}; mount it again", shown(path)))
+            .map_err(|message| printable(&message.to_string())),
         Repair::MakeDirectory(path) => fs::create_dir_all(path)
-            .map(|()| format!("made {}", path.display()))
+            .map(|()| format!("made {}", shown(path)))
             .map_err(|error| failed(path, &error)),
-        Repair::Demote(model) => demote(model).map(|()| format!("{model} was demoted")),
+        Repair::Demote(model) => demote(model)
+            .map_err(|error| printable(&error))
+            .map(|()| format!("{} was demoted", printable(model))),
     })
 }
 
-fn restrict(path: &Path, mask: u32) -> std::io::Result<u32> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let mode = fs::symlink_metadata(path)?.mode() & 0o7777 & !mask;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+/// Of the file that a link leads to, and of no other that takes its place meanwhile.
+fn restrict(path: &Path, mask: u32) -> io::Result<u32> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let path = path.canonicalize()?;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let mode = file.metadata()?.mode() & 0o7777 & !mask;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(mode)
 }

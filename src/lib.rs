@@ -4,11 +4,13 @@
 
 pub mod machine;
 pub mod whole_file;
+pub mod state_files;
 pub mod pressure;
 pub mod load_log;
 pub mod models;
 pub mod view;
 pub mod command;
+pub mod unmount;
 pub mod remote;
 pub mod setup;
 pub mod engines;

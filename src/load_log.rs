@@ -13,10 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use speedloader_policy::{HEADER, Trace, TraceReader};
 
-/// What is being written.
-const NEWER: &str = "loads.csv";
-/// What was written before.
-const OLDER: &str = "loads.1.csv";
+use crate::state_files::{LOADS as NEWER, LOADS_BEFORE as OLDER};
+
 /// No honest line is longer.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// More of a name is not kept.

@@ -1,6 +1,7 @@
 //! Facts of this machine, read when asked; nothing is remembered and nothing changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Memory of this machine in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +80,28 @@ pub fn has_open(pid: u32, suffix: &str) -> bool {
     links.any(|link| link.as_encoded_bytes().ends_with(suffix.as_bytes()))
 }
 
+/// Where a path leads, as far as there is anything: links are followed, and what is not there is kept as it is written.
+pub fn resolve(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(found), _, _) => found,
+        (Err(_), Some(parent), Some(name)) => resolve(parent).join(name),
+        (Err(_), _, _) => path.to_owned(),
+    }
+}
+
+/// The same, and the path itself where the answer is longer in coming than `patience`: a directory may hang.
+pub fn resolve_within(path: &Path, patience: Duration) -> PathBuf {
+    let (sender, answer) = crossbeam_channel::bounded(1);
+    let asked = path.to_owned();
+    std::thread::spawn(move || {
+        // Nobody waits for an answer that comes too late.
+        let _ = sender.send(resolve(&asked));
+    });
+    answer
+        .recv_timeout(patience)
+        .unwrap_or_else(|_| path.to_owned())
+}
+
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -98,6 +121,18 @@ mod tests {
         let own = std::process::id();
         assert_eq!(process_of(own), Some(own));
         assert!(command_of(own).is_some());
+    }
+
+    #[test]
+    fn links_are_followed_as_far_as_there_is_anything() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("gone", root.join("dangling")).unwrap();
+        assert_eq!(resolve(&root.join("link")), root.join("real"));
+        assert_eq!(resolve(&root.join("link/a/b")), root.join("real/a/b"));
+        assert_eq!(resolve(&root.join("dangling")), root.join("dangling"));
     }
 
     #[test]

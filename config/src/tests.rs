@@ -152,6 +152,24 @@ fn other_machines_need_a_token() {
     assert!(load_with("10.0.0.9:1", &[("http.enabled", "false")]).is_ok());
 }
 
+/// The text of two paths does not show that one leads to the other.
+#[test]
+fn directories_that_meet_behind_links_are_told() {
+    let config = loaded(&file(
+        "models_dir = \"/m\"\nstate_dir = \"/link\"\n[[cold]]\npath = \"/c\"\n",
+    ));
+    assert!(misplaced(&config, Path::to_owned).is_empty());
+    let follow = |path: &Path| match path == Path::new("/link") {
+        true => PathBuf::from("/m/x"),
+        false => path.to_owned(),
+    };
+    assert_eq!(
+        misplaced(&config, follow).to_string().trim_end(),
+        "/c.toml:2:13: state_dir: found a way to \"/m/x\", which is inside models_dir (/c.toml:1:14), \
+         wanted a directory apart from models and pools"
+    );
+}
+
 #[test]
 fn the_design_loads() {
     let config = loaded(&file(DESIGN));

@@ -4,7 +4,7 @@
 //! only if nothing is wrong, the `Config`. The second step works on whatever the first could read.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::account::Account;
 use crate::effective::{
@@ -15,6 +15,7 @@ use crate::fault::{Fault, Faults, did_you_mean, quoted};
 use crate::field::{DefaultValue, Field, Reader, Section, key_of};
 use crate::name::PoolName;
 use crate::origin::Origin;
+use crate::places::{Directory, Role, quoted_path, related, with_place};
 use crate::raw::{COLD, ITEMS_MAX, POOL, REMOTE, Raw};
 use crate::setting::{Kind, Setting, Unfit};
 use crate::units::Bytes;
@@ -401,69 +402,14 @@ fn check_engines(c: &mut Checker<'_>, engines: &Engines) {
     }
 }
 
-/// A directory of the configuration, and what it is for.
-struct Directory {
-    key: String,
-    path: PathBuf,
-    role: Role,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Mountpoint,
-    Home,
-    Pool,
-    State,
-    Socket,
-}
-
 /// No directory may lie where it would be seen through another, hide it, or be written by it.
 fn check_places(c: &mut Checker<'_>) {
     let directories = directories(c);
-    for (i, later) in directories.iter().enumerate() {
-        for earlier in &directories[..i] {
-            let relation = relation(later, earlier);
-            if let Some((relation, wanted)) = relation {
-                let other = match c.origins.get(&earlier.key) {
-                    Some(at) => format!("{} ({at})", earlier.key),
-                    None => earlier.key.clone(),
-                };
-                let found = format!("{}, which is {relation} {other}", quoted_path(&later.path));
-                c.fault(later.key.clone(), found, wanted, None);
-            }
-        }
+    for (later, earlier, (relation, wanted)) in related(&directories) {
+        let other = with_place(&c.origins, &earlier.key);
+        let found = format!("{}, which is {relation} {other}", quoted_path(&later.path));
+        c.fault(later.key.clone(), found, wanted, None);
     }
-}
-
-fn quoted_path(path: &Path) -> String {
-    quoted(&path.to_string_lossy())
-}
-
-/// What is wrong about two directories together, if anything.
-fn relation(later: &Directory, earlier: &Directory) -> Option<(&'static str, &'static str)> {
-    use Role::{Home, Mountpoint, Pool, Socket, State};
-    let relation = if later.path == earlier.path {
-        "the same as"
-    } else if later.path.starts_with(&earlier.path) {
-        "inside"
-    } else if earlier.path.starts_with(&later.path) {
-        "around"
-    } else {
-        return None;
-    };
-    let wanted = match (earlier.role, later.role) {
-        (Mountpoint, Socket | State) if relation == "around" => return None,
-        (Mountpoint, _) if relation == "around" => "a directory without the mountpoint in it",
-        (Mountpoint, _) => "a directory outside of the mount",
-        (Home, Home) => "directories that do not overlap, so that each file has one home",
-        (Home, Pool) => {
-            "a directory apart from the models, because a pool is not seen through the mount"
-        }
-        (Pool, Pool) => "a directory of its own for each pool",
-        (Home | Pool, State) if relation != "around" => "a directory apart from models and pools",
-        _ => return None,
-    };
-    Some((relation, wanted))
 }
 
 fn pool_name<'r>(c: &Checker<'r>, item: &str) -> &'r str {

@@ -139,13 +139,8 @@ pub fn escape(name: &[u8]) -> String {
                 '\\' => text.push_str("\\\\"),
                 '\n' => text.push_str("\\n"),
                 '\t' => text.push_str("\\t"),
-                // The second range is C1, which terminals obey as they obey escape sequences; the
-                // rest turns the direction of writing round, so that a name could show as another.
-                '\0'..='\x1f'
-                | '\x7f'..='\u{9f}'
-                | '\u{202a}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => {
-                    push_escaped_bytes(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
+                hidden if is_hidden(hidden) => {
+                    push_escaped_bytes(&mut text, hidden.encode_utf8(&mut [0; 4]).as_bytes());
                 }
                 other => text.push(other),
             }
@@ -153,6 +148,15 @@ pub fn escape(name: &[u8]) -> String {
         push_escaped_bytes(&mut text, chunk.invalid());
     }
     text
+}
+
+/// Whether [`escape`] does not show a character. The second range is C1, which terminals obey as they obey escape
+/// sequences; the rest turns the direction of writing round, so that a name could show as another.
+pub fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 fn push_escaped_bytes(text: &mut String, bytes: &[u8]) {

@@ -929,13 +929,7 @@ impl Tree {
     }
 
     /// Whether the home had another directory there: one that has taken its name is read and watched anew.
-    fn has_other_directory(
-        &self,
-        parent: DirId,
-        name: &[u8],
-        home: HomeId,
-        attr: &Attr,
-    ) -> bool {
+    fn has_other_directory(&self, parent: DirId, name: &[u8], home: HomeId, attr: &Attr) -> bool {
         let known = self
             .directory_at(parent, name)
             .and_then(|id| self.directories.get(&id)?.attrs.get(&home));

@@ -1,15 +1,20 @@
 //! `speedloader config`: what is configured, where each value is from, and whether a file is right.
 //! Needs no daemon, except to reload.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use speedloader_config::{sample, show};
+use speedloader_config::{Config, misplaced, sample, show};
 
 use super::context::Context;
-use super::settings::{Loaded, load_config};
+use super::settings::{Loaded, bad_config, load_config};
 use crate::command::{Code, Command, Message};
+use crate::machine::resolve_within;
 use crate::view::{ConfigView, DoneView, SettingChange, SettingView, View, human};
+
+/// How long a directory is asked where it leads: it may hang.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Check, show or reload the configuration
 #[derive(Args, Debug)]
@@ -126,6 +131,7 @@ fn check(file: Option<PathBuf>, context: &mut Context<'_>) -> Result<(), Message
         sources: _,
         path,
     } = load_config(context.console, file.as_deref(), Vec::new())?;
+    check_places(&config, path.as_deref())?;
     for warning in &config.warnings {
         // A warning that cannot be written is not worth failing for.
         let _ = writeln!(
@@ -141,6 +147,15 @@ fn check(file: Option<PathBuf>, context: &mut Context<'_>) -> Result<(), Message
     context.show_change(&View::Done(DoneView {
         text: format!("{what}: no fault"),
     }))
+}
+
+/// What no text says: where the directories lead on this machine.
+fn check_places(config: &Config, path: Option<&Path>) -> Result<(), Message> {
+    let faults = misplaced(config, |path| resolve_within(path, PATIENCE));
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(bad_config(path, &faults)),
+    }
 }
 
 fn show_config(origin: bool, running: bool, context: &mut Context<'_>) -> Result<(), Message> {

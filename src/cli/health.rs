@@ -1,6 +1,7 @@
 //! `speedloader health`: looks from outside, with the daemon's answers where it gives any.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use speedloader_config::Config;
@@ -11,6 +12,9 @@ use super::settings::load_config;
 use crate::command::{Code, Command, Message};
 use crate::health::{Finding, Scene, examine, repair, view};
 use crate::view::{Severity, StatusView, View, WhichView};
+
+/// A home that stands still for so long is said to hang.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Find what is wrong: mounts, pools, homes, blobs, space, settings; and repair what is safe
 #[derive(Args, Debug)]
@@ -41,13 +45,21 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         config_file: path,
         root: "/".into(),
         all: arguments.all,
+        patience: PATIENCE,
         now_ms: (context.console.now_ms)(),
     };
-    let mut findings = examine(&scene);
+    let quiet = context.global.quiet;
+    let err = &mut context.console.err;
+    let mut findings = examine(&scene, &mut |text| {
+        if !quiet {
+            // What cannot be told is not worth failing for.
+            let _ = writeln!(err, "{text}");
+        }
+    });
     let mut shown = view(&findings);
     if arguments.repair {
         for (finding, row) in findings.iter().zip(&mut shown.findings) {
-            row.repaired = mend(finding, context);
+            row.repaired = mend(&scene, finding, context);
         }
         // What was repaired is not counted any more.
         findings.retain(|finding| {
@@ -106,7 +118,7 @@ fn resident(context: &Context<'_>) -> Vec<WhichView> {
         .collect()
 }
 
-fn mend(finding: &Finding, context: &Context<'_>) -> Option<String> {
+fn mend(scene: &Scene, finding: &Finding, context: &Context<'_>) -> Option<String> {
     let mut demote = |name: &str| {
         let names = vec![name.to_owned()];
         context
@@ -114,6 +126,6 @@ fn mend(finding: &Finding, context: &Context<'_>) -> Option<String> {
             .map(|_| ())
             .map_err(|message| message.to_string())
     };
-    let done = repair(finding, &mut demote)?;
+    let done = repair(scene, finding, &mut demote)?;
     Some(done.unwrap_or_else(|error| format!("failed: {error}")))
 }

@@ -135,7 +135,8 @@ fn is_there(path: &Path) -> bool {
     }
 }
 
-fn bad_config(path: Option<&Path>, faults: &Faults) -> Message {
+/// A line for each fault of the configuration in `path`.
+pub(super) fn bad_config(path: Option<&Path>, faults: &Faults) -> Message {
     let what = match path {
         Some(path) => format!("the configuration {}", path.display()),
         None => "the configuration (no file was found)".to_owned(),

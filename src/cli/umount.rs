@@ -1,30 +1,21 @@
 //! `speedloader umount`: takes the mount away and returns when its daemon has ended.
 
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use rustix::mount::UnmountFlags;
 use speedloader_fs::mount_table;
 
 use super::context::Context;
 use super::mountpoint::resolve;
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
+use crate::unmount::unmount;
 use crate::view::{DoneView, View, human};
 
 /// A daemon that has lost its mount gives its pools back and ends.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
-/// Where fusermount3 may be, should there be no PATH.
-const FUSERMOUNT: [&str; 3] = [
-    "/usr/bin/fusermount3",
-    "/bin/fusermount3",
-    "/usr/local/bin/fusermount3",
-];
-
 /// Unmount, and return when the daemon has ended
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -105,59 +96,6 @@ fn kind_of_mount(table: &[u8], mountpoint: &Path) -> Option<String> {
     let mut latest_first = mount_table::entries(table).rev();
     let found = latest_first.find(|entry| entry.mount_point == mountpoint)?;
     Some(String::from_utf8_lossy(found.file_system).into_owned())
-}
-
-fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
-    let mut flags = UnmountFlags::NOFOLLOW;
-    flags.set(UnmountFlags::DETACH, lazy);
-    match rustix::mount::unmount(mountpoint, flags) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::PERM) => unmount_as_user(mountpoint, lazy),
-        Err(rustix::io::Errno::BUSY) => Err(busy(mountpoint)),
-        Err(error) => Err(failed(mountpoint, &io::Error::from(error).to_string())),
-    }
-}
-
-/// Ordinary users may unmount what they have mounted, through the set-uid helper of FUSE.
-fn unmount_as_user(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
-    let program = FUSERMOUNT
-        .iter()
-        .find(|program| Path::new(program).exists())
-        .unwrap_or(&"fusermount3");
-    let mut process = Process::new(program);
-    process
-        .arg("-u")
-        .args(lazy.then_some("-z"))
-        .arg("--")
-        .arg(mountpoint);
-    let output = process.stdin(Stdio::null()).output().map_err(|error| {
-        let text = format!(
-            "unmounting {} needs root or fusermount3: {error}",
-            mountpoint.display()
-        );
-        Message::new(Code::Denied, text).with_hint("use sudo, or install fuse3")
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("busy") {
-        Err(busy(mountpoint))
-    } else {
-        Err(failed(mountpoint, said.trim()))
-    }
-}
-
-fn busy(mountpoint: &Path) -> Message {
-    Message::new(Code::Busy, format!("{} is in use", mountpoint.display()))
-        .with_hint("end what uses it (`fuser -vm` on it shows what), or unmount with --lazy")
-}
-
-fn failed(mountpoint: &Path, why: &str) -> Message {
-    Message::new(
-        Code::Failed,
-        format!("{} cannot be unmounted: {why}", mountpoint.display()),
-    )
 }
 
 #[cfg(test)]

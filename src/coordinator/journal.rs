@@ -17,13 +17,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use speedloader_policy::Learned;
 
+use crate::state_files::{LEARNED, PINS, RESIDENT};
 use crate::whole_file;
 
 /// The form of the list of what is resident.
 const RESIDENT_VERSION: u32 = 1;
-const RESIDENT: &str = "resident.json";
-const LEARNED: &str = "learned.bin";
-const PINS: &str = "pins.json";
 /// How long a daemon that is about to end is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);

@@ -26,6 +26,7 @@ use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
 use crate::remote::wire::Secret;
 use crate::remote::{self, MOUNTS, Machine, Settings, Step, Stopped, Timing, Volume, nqn_of};
+use crate::state_files::REMOTE;
 use crate::view::human::rate;
 use crate::view::{
     Level, Outcome, StepState, StepView, StepsView, TierKind, TierState, TierView, View,
@@ -132,7 +133,7 @@ impl Coordinator {
     }
 
     fn generation_file(&self, name: &str) -> PathBuf {
-        self.config().state_dir.join(format!("remote-{name}"))
+        self.config().state_dir.join(format!("{REMOTE}{name}"))
     }
 
     fn generation(&self, name: &str) -> Option<u64> {

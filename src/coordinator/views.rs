@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -352,13 +353,8 @@ impl Coordinator {
 
     pub(super) fn place_view(&self, file: &Arc<speedloader_fs::file::HomeFile>) -> PlaceView {
         let path = self.fs.union().path_of(file).unwrap_or_default();
-        let home = self
-            .fs
-            .home_of(file)
-            .path()
-            .join(path.as_os_str())
-            .display()
-            .to_string();
+        let shown = |path: PathBuf| escape(path.as_os_str().as_encoded_bytes());
+        let home = shown(self.fs.home_of(file).path().join(path.as_os_str()));
         let (replicas, opens) = file.with_live(|live| {
             let views = live
                 .replicas
@@ -366,13 +362,13 @@ impl Coordinator {
                 .enumerate()
                 .map(|(at, replica)| ReplicaView {
                     pool: replica.pool().name().to_owned(),
-                    path: replica
-                        .pool()
-                        .path()
-                        .join("replicas")
-                        .join(replica.id().data_name())
-                        .display()
-                        .to_string(),
+                    path: shown(
+                        replica
+                            .pool()
+                            .path()
+                            .join("replicas")
+                            .join(replica.id().data_name()),
+                    ),
                     state: match at {
                         0 => ReplicaState::Serving,
                         _ => ReplicaState::Spare,

@@ -1,10 +1,11 @@
 //! The daemon, its mount, its socket, and what it says of itself.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
-use super::{Finding, Repair, Scene};
-use crate::view::human::size;
+use super::{Finding, Repair, Scene, word};
+use crate::view::human::{shell_word, size};
 use crate::view::{HomeState, Severity, TierState};
 
 pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
@@ -24,65 +25,83 @@ fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new(
                 "stale-mount",
                 Severity::Error,
-                mountpoint.display(),
+                mountpoint,
                 "a mount whose daemon is gone",
             )
             .means("Whoever opens a model there gets an error.")
             .remedy(format!(
-                "umount -l '{}', then mount again",
-                mountpoint.display()
+                "{} {}, then mount again",
+                umount(),
+                word(mountpoint)
             ))
             .repair(Repair::Unmount(mountpoint.clone())),
         ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.push(
+        Err(error) if error.kind() == ErrorKind::NotFound => findings.push(
             Finding::new(
                 "mountpoint-missing",
                 Severity::Error,
-                mountpoint.display(),
+                mountpoint,
                 "no directory",
             )
             .means("Nothing can be mounted there.")
-            .remedy(format!("mkdir -p '{}'", mountpoint.display()))
+            .remedy(format!("mkdir -p {}", word(mountpoint)))
             .repair(Repair::MakeDirectory(mountpoint.clone())),
         ),
         Ok(_) | Err(_) => {}
     }
 }
 
+/// The command that takes away a mount that hangs, for whoever asks.
+fn umount() -> &'static str {
+    match rustix::process::geteuid().is_root() {
+        true => "umount -l",
+        false => "fusermount3 -uz",
+    }
+}
+
 fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
     let socket = &scene.config.control.socket;
+    let answer = UnixStream::connect(socket)
+        .map(drop)
+        .map_err(|error| error.kind());
+    if answer.is_err_and(|kind| kind == ErrorKind::PermissionDenied) {
+        findings.push(
+            Finding::new(
+                "daemon-silent",
+                Severity::Notice,
+                socket,
+                "it may not be asked by you",
+            )
+            .means("What only the daemon knows was not looked at.")
+            .remedy("speedloader health as root, or as a member of control.group"),
+        );
+        return;
+    }
     findings.push(
         Finding::new(
             "daemon-silent",
             Severity::Error,
-            socket.display(),
+            socket,
             "no daemon answers",
         )
         .means("Nothing is mounted, or nobody can steer it.")
         .remedy("speedloader mount, or systemctl start speedloader"),
     );
-    if is_stale(socket) {
+    let is_socket =
+        std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && answer.is_err_and(|kind| kind == ErrorKind::ConnectionRefused) {
         findings.push(
             Finding::new(
                 "stale-socket",
                 Severity::Notice,
-                socket.display(),
+                socket,
                 "a socket that nobody serves",
             )
             .means("A daemon was killed; the next one replaces it.")
-            .remedy(format!("rm '{}'", socket.display()))
+            .remedy(format!("rm {}", word(socket)))
             .repair(Repair::Remove(socket.clone())),
         );
     }
-}
-
-fn is_stale(socket: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket =
-        std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
-    is_socket
-        && UnixStream::connect(socket)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
@@ -110,7 +129,10 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
                     "configured, and not in use",
                 )
                 .means("No model is promoted into it.")
-                .remedy(format!("speedloader tiers connect {}", pool.name)),
+                .remedy(format!(
+                    "speedloader tiers connect {}",
+                    shell_word(pool.name.as_bytes())
+                )),
             );
         }
     }

@@ -1,22 +1,21 @@
 //! Originals: blobs that are not what their names say, manifests and split models that lack a part. Only read, and by
-//! threads that nobody waits for when a home hangs.
+//! threads that nobody waits for when a home hangs. What one home lacks another may have: judged is the one tree that
+//! the mount shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Finding, Scene};
+use super::patience::{Patience, Pulse};
+use super::{Finding, Scene, hangs, is_known_to_hang, shown};
 use crate::view::Severity;
 
-/// A home that has not been looked through after so long is left.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Every blob may take long to hash: then nobody waits for less than that.
-const PATIENCE_ALL: Duration = Duration::from_secs(24 * 3600);
 /// Files that are looked at in one home.
 const FILES_MAX: usize = 500_000;
 /// Directories deeper than that are no store of models.
@@ -29,195 +28,306 @@ const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// One that names more parts than any model has is not believed.
 const PARTS_MAX: u32 = 10_000;
 
-pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
-    let colds = scene.config.cold.iter().map(|cold| cold.path.clone());
-    for home in std::iter::once(scene.config.models_dir.clone()).chain(colds) {
-        if !findings
-            .iter()
-            .any(|known| known.check == "home-hangs" && known.subject == home.display().to_string())
-        {
-            look(home, scene.all, findings);
+/// Links that lead to links are followed so far.
+const LINKS_MAX: usize = 8;
+
+pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
+    let mut tree = Tree {
+        homes: Vec::new(),
+        is_whole: true,
+    };
+    for root in scene.homes() {
+        if let Some(home) = look(root, patience, findings, Home::read) {
+            tree.is_whole &= home.is_whole;
+            tree.homes.push(Arc::new(home));
+        } else {
+            tree.is_whole = false;
         }
     }
-}
-
-fn look(home: PathBuf, all: bool, findings: &mut Vec<Finding>) {
-    let (sender, answer) = crossbeam_channel::bounded(1);
-    let path = home.clone();
-    std::thread::spawn(move || {
-        // Nobody waits for an answer that comes too late.
-        let _ = sender.send(Home::read(&path).findings(all));
-    });
-    let patience = if all { PATIENCE_ALL } else { PATIENCE };
-    match answer.recv_timeout(patience) {
-        Ok(found) => findings.extend(found),
-        Err(_) => findings.push(
-            Finding::new(
-                "home-hangs",
-                Severity::Error,
-                home.display(),
-                "it does not answer, or is very slow",
-            )
-            .means("What lives there and is not resident cannot be read now.")
-            .remedy("see to the server or network it is on"),
-        ),
+    let tree = Arc::new(tree);
+    let mut found = Vec::new();
+    for home in &tree.homes {
+        let (tree, own, all) = (Arc::clone(&tree), Arc::clone(home), scene.all);
+        let judge = move |_: PathBuf, pulse: &Pulse| tree.findings(&own, all, pulse);
+        found.extend(
+            look(&home.root, patience, findings, judge)
+                .into_iter()
+                .flatten(),
+        );
     }
+    found.extend(tree.splits());
+    // A blob may be named by several manifests.
+    let mut seen = BTreeSet::new();
+    found.retain(|finding| seen.insert((finding.check, finding.subject.clone())));
+    findings.extend(found);
 }
 
-/// What a home holds, as far as it concerns us.
-#[derive(Default)]
+/// What `work` comes to with a home; `None`, and a finding, if that hangs.
+fn look<T: Send + 'static>(
+    root: &Path,
+    patience: &mut Patience<'_>,
+    findings: &mut Vec<Finding>,
+    work: impl FnOnce(PathBuf, &Pulse) -> T + Send + 'static,
+) -> Option<T> {
+    if is_known_to_hang(root, findings) {
+        return None;
+    }
+    let path = root.to_owned();
+    let done = patience.wait(root, move |pulse| work(path, pulse));
+    if done.is_none() {
+        findings.push(hangs(root));
+    }
+    done
+}
+
+/// What is under a name.
+enum Entry {
+    File {
+        path: PathBuf,
+        size: u64,
+    },
+    /// To another path below the homes.
+    Link(PathBuf),
+    /// A link out of the home: not looked at.
+    Elsewhere,
+}
+
+/// What a home holds, as far as it concerns us; paths are relative to it.
 struct Home {
-    files: BTreeMap<PathBuf, u64>,
+    root: PathBuf,
+    entries: BTreeMap<PathBuf, Entry>,
+    /// Whether all of it was looked at.
+    is_whole: bool,
 }
 
 impl Home {
-    fn read(root: &Path) -> Home {
-        let mut home = Home::default();
-        let mut open = vec![(root.to_owned(), 0)];
+    fn read(root: PathBuf, pulse: &Pulse) -> Home {
+        let mut entries = BTreeMap::new();
+        let mut is_whole = true;
+        let mut open = vec![(PathBuf::new(), 0)];
         while let Some((directory, depth)) = open.pop() {
             // One that may not be read is the daemon's concern, not a fault of a model.
-            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            for entry in fs::read_dir(root.join(&directory))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                pulse.beat();
                 let Ok(found) = entry.metadata() else {
                     continue;
                 };
-                if found.is_dir() && depth < DEPTH_MAX {
-                    open.push((entry.path(), depth + 1));
-                } else if found.is_file() && home.files.len() < FILES_MAX {
-                    home.files.insert(entry.path(), found.len());
+                let name = directory.join(entry.file_name());
+                let path = entry.path();
+                if found.is_dir() {
+                    if depth < DEPTH_MAX {
+                        open.push((name, depth + 1));
+                    }
+                } else if entries.len() >= FILES_MAX {
+                    is_whole = false;
+                } else if found.is_file() {
+                    let size = found.len();
+                    entries.insert(name, Entry::File { path, size });
+                } else if let Ok(target) = fs::read_link(&path) {
+                    entries.insert(name, link(&root, &directory, &target));
                 }
             }
         }
-        home
-    }
-
-    fn findings(&self, all: bool) -> Vec<Finding> {
-        let mut findings = self.blobs(all);
-        for path in self.files.keys() {
-            findings.extend(self.manifest(path));
-            findings.extend(self.index(path));
+        Home {
+            root,
+            entries,
+            is_whole,
         }
-        findings.extend(self.splits());
-        findings
     }
 
-    fn blobs(&self, all: bool) -> Vec<Finding> {
-        let mut blobs: Vec<(&PathBuf, u64, &str)> = self
-            .files
-            .iter()
-            .filter_map(|(path, size)| Some((path, *size, digest_in(path)?)))
-            .collect();
+    fn blobs(&self, all: bool, pulse: &Pulse) -> Vec<Finding> {
+        let blob = |entry| match entry {
+            &Entry::File { ref path, size } => Some((path, size, digest_in(path)?)),
+            Entry::Link(_) | Entry::Elsewhere => None,
+        };
+        let mut blobs: Vec<(&PathBuf, u64, &str)> =
+            self.entries.values().filter_map(blob).collect();
         if !all {
             blobs.retain(|(_, size, _)| *size <= SAMPLE_BYTES_MAX);
             blobs.sort_by_key(|(_, size, _)| std::cmp::Reverse(*size));
             blobs.truncate(SAMPLES);
         }
         let differs = |(path, _, promised): &(&PathBuf, u64, &str)| {
-            let found = hash(path).ok()?;
-            (found != *promised).then(|| {
-                Finding::new(
-                    "digest-differs",
-                    Severity::Error,
-                    path.display(),
-                    format!("contents with the digest {found}"),
-                )
-                .means(
-                    "The blob is not what its name says: it was damaged or not pulled to its end.",
-                )
-                .remedy("pull the model again: ollama pull NAME, after ollama rm NAME")
-            })
+            let found = hash(path, pulse).ok()?;
+            let text = format!("contents with the digest {found}");
+            (found != *promised).then(|| damaged(path, text))
         };
         blobs.iter().filter_map(differs).collect()
     }
+}
 
-    /// An Ollama manifest whose blobs are not all there.
-    fn manifest(&self, path: &Path) -> Option<Finding> {
-        let root = path
+/// Where a link in `directory` leads.
+fn link(root: &Path, directory: &Path, target: &Path) -> Entry {
+    let (mut path, rest) = match target.strip_prefix(root) {
+        Ok(rest) => (PathBuf::new(), rest),
+        Err(_) if target.is_absolute() => return Entry::Elsewhere,
+        Err(_) => (directory.to_owned(), target),
+    };
+    for part in rest.components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir if !path.pop() => return Entry::Elsewhere,
+            _ => {}
+        }
+    }
+    Entry::Link(path)
+}
+
+/// All homes as one.
+struct Tree {
+    homes: Vec<Arc<Home>>,
+    /// Else nothing can be said to be missing.
+    is_whole: bool,
+}
+
+impl Tree {
+    fn entry(&self, path: &Path) -> Option<&Entry> {
+        let mut homes = self.homes.iter();
+        homes.find_map(|home| home.entries.get(path))
+    }
+
+    /// What is at the end of all links.
+    fn find(&self, path: &Path) -> Option<&Entry> {
+        let mut path = path;
+        for _ in 0..LINKS_MAX {
+            match self.entry(path) {
+                Some(Entry::Link(target)) => path = target,
+                Some(found) => return Some(found),
+                None => {
+                    // Through a directory that is a link.
+                    let mut above = path.ancestors().skip(1);
+                    let is_linked = above.any(|path| self.entry(path).is_some());
+                    return is_linked.then_some(&Entry::Elsewhere);
+                }
+            }
+        }
+        None
+    }
+
+    /// What a small file at the end of all links says.
+    fn json(&self, path: &Path) -> Option<Value> {
+        match self.find(path)? {
+            Entry::File { path, .. } => serde_json::from_str(&small_text(path)?).ok(),
+            Entry::Link(_) | Entry::Elsewhere => None,
+        }
+    }
+
+    fn findings(&self, home: &Home, all: bool, pulse: &Pulse) -> Vec<Finding> {
+        let mut findings = home.blobs(all, pulse);
+        for path in home.entries.keys() {
+            pulse.beat();
+            findings.extend(self.manifest(home, path).into_iter().flatten());
+            findings.extend(self.index(home, path));
+        }
+        findings
+    }
+
+    /// An Ollama manifest whose blobs are not all there, or not as large as it says.
+    fn manifest(&self, home: &Home, path: &Path) -> Option<Vec<Finding>> {
+        let store = path
             .ancestors()
             .find(|one| one.ends_with("manifests"))?
             .parent()?;
-        let text: serde_json::Value = serde_json::from_str(&small_text(path)?).ok()?;
+        let text = self.json(path)?;
         let layers = text["layers"].as_array().into_iter().flatten();
-        let digests = layers
-            .chain(std::iter::once(&text["config"]))
-            .filter_map(|layer| layer["digest"].as_str());
-        let missing = digests
-            .filter(|digest| {
-                let name = digest.replace(':', "-");
-                // Names that could lead elsewhere are not followed.
-                name.starts_with("sha256-")
-                    && !name.contains('/')
-                    && !self.files.contains_key(&root.join("blobs").join(name))
-            })
-            .count();
-        (missing > 0).then(|| {
-            Finding::new(
-                "dangling-manifest",
-                Severity::Warning,
-                path.display(),
-                format!("{missing} of its blobs are not in the same store"),
-            )
-            .means(
-                "The engine lists the model and cannot load it, unless another home has the blobs.",
-            )
-            .remedy("pull the model again, or ollama rm it")
-        })
+        let (mut findings, mut missing) = (Vec::new(), 0);
+        for layer in layers.chain(std::iter::once(&text["config"])) {
+            let name = layer["digest"]
+                .as_str()
+                .unwrap_or_default()
+                .replace(':', "-");
+            // Names that could lead elsewhere are not followed.
+            if !name.starts_with("sha256-") || name.contains('/') {
+                continue;
+            }
+            match (
+                self.find(&store.join("blobs").join(name)),
+                layer["size"].as_u64(),
+            ) {
+                (None, _) => missing += 1,
+                (Some(Entry::File { path: blob, size }), Some(promised)) if *size != promised => {
+                    let manifest = shown(&home.root.join(path));
+                    let text = format!("{size} bytes, and {manifest} says {promised}");
+                    findings.push(damaged(blob, text));
+                }
+                (Some(_), _) => {}
+            }
+        }
+        if missing > 0 && self.is_whole {
+            findings.push(dangling(&home.root.join(path), missing));
+        }
+        Some(findings)
     }
 
     /// An index of safetensors whose shards are not all there.
-    fn index(&self, path: &Path) -> Option<Finding> {
-        let name = path.file_name()?.to_str()?;
-        if !name.ends_with(".safetensors.index.json") {
+    fn index(&self, home: &Home, path: &Path) -> Option<Finding> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        if !self.is_whole || !name.ends_with(".safetensors.index.json") {
             return None;
         }
-        let text: serde_json::Value = serde_json::from_str(&small_text(path)?).ok()?;
+        let text = self.json(path)?;
         let shards: BTreeSet<&str> = text["weight_map"]
             .as_object()?
             .values()
             .filter_map(|shard| shard.as_str())
             .collect();
         let directory = path.parent()?;
-        let missing: Vec<&str> = shards
-            .into_iter()
-            .filter(|shard| !shard.contains('/') && !directory.join(shard).exists())
-            .collect();
-        missing
-            .first()
-            .map(|first| part_missing(path, first, missing.len()))
+        let is_missing =
+            |shard: &&str| !shard.contains('/') && self.find(&directory.join(shard)).is_none();
+        let missing: Vec<&str> = shards.into_iter().filter(is_missing).collect();
+        let first = missing.first()?;
+        Some(part_missing(&home.root.join(path), first, missing.len()))
     }
 
     /// Split GGUF sets of which a part is missing.
     fn splits(&self) -> Vec<Finding> {
-        let mut sets: BTreeMap<(PathBuf, u32), BTreeSet<u32>> = BTreeMap::new();
-        for path in self.files.keys() {
-            if let Some((stem, number, count)) = split_of(path) {
-                sets.entry((stem, count)).or_default().insert(number);
+        let mut sets: BTreeMap<(PathBuf, u32), (PathBuf, BTreeSet<u32>)> = BTreeMap::new();
+        for home in self.homes.iter().filter(|_| self.is_whole) {
+            for path in home.entries.keys() {
+                let Some((stem, number, count)) = split_of(path) else {
+                    continue;
+                };
+                let subject = home.root.join(&stem);
+                let set = sets.entry((stem, count));
+                let (_, parts) = set.or_insert_with(|| (subject, BTreeSet::new()));
+                // A link may lead to nothing.
+                parts.extend(self.find(path).map(|_| number));
             }
         }
-        let incomplete = |((stem, count), parts): (&(PathBuf, u32), &BTreeSet<u32>)| {
-            let first = (1..=*count).find(|number| !parts.contains(number))?;
-            let name = format!("part {first} of {count}");
-            Some(part_missing(
-                stem,
-                &name,
-                usize::try_from(*count).unwrap_or(0) - parts.len(),
-            ))
-        };
-        sets.iter().filter_map(incomplete).collect()
+        let mut findings = Vec::new();
+        for ((_, count), (subject, parts)) in &sets {
+            if let Some(first) = (1..=*count).find(|number| !parts.contains(number)) {
+                let missing = usize::try_from(*count).unwrap_or(0) - parts.len();
+                let first = format!("part {first} of {count}");
+                findings.push(part_missing(subject, &first, missing));
+            }
+        }
+        findings
     }
 }
 
+fn damaged(blob: &Path, found: String) -> Finding {
+    Finding::new("digest-differs", Severity::Error, blob, found)
+        .means("The blob is not what its name says: it was damaged or not pulled to its end.")
+        .remedy("pull the model again: ollama pull NAME, after ollama rm NAME")
+}
+
+fn dangling(manifest: &Path, missing: usize) -> Finding {
+    let found = format!("{missing} of its blobs are in no home");
+    Finding::new("dangling-manifest", Severity::Warning, manifest, found)
+        .means("The engine lists the model and cannot load it.")
+        .remedy("pull the model again, or ollama rm it")
+}
+
 fn part_missing(subject: &Path, first: &str, count: usize) -> Finding {
-    Finding::new(
-        "missing-part",
-        Severity::Warning,
-        subject.display(),
-        format!(
-            "{count} parts are missing, {} for one",
-            first.escape_debug()
-        ),
-    )
-    .means("No engine can load the model, unless another home has the rest.")
-    .remedy("download the missing parts")
+    let found = format!("{count} parts are missing, {first} for one");
+    Finding::new("missing-part", Severity::Warning, subject, found)
+        .means("No engine can load the model.")
+        .remedy("download the missing parts")
 }
 
 /// The digest that a blob's name promises.
@@ -234,7 +344,12 @@ fn digest_in(path: &Path) -> Option<&str> {
 
 /// `model-00002-of-00005.gguf` as stem, number and count.
 fn split_of(path: &Path) -> Option<(PathBuf, u32, u32)> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+    const ENDING: &str = ".gguf";
+    let name = path.file_name()?.to_str()?;
+    let (name, ending) = name.split_at_checked(name.len().checked_sub(ENDING.len())?)?;
+    if !ending.eq_ignore_ascii_case(ENDING) {
+        return None;
+    }
     let (rest, count) = name.rsplit_once("-of-")?;
     let (stem, number) = rest.rsplit_once('-')?;
     let number_of = |text: &str| {
@@ -263,11 +378,12 @@ fn small_text(path: &Path) -> Option<String> {
     Some(text)
 }
 
-fn hash(path: &Path) -> io::Result<String> {
+fn hash(path: &Path, pulse: &Pulse) -> io::Result<String> {
     let mut file = open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
+        pulse.beat();
         match file.read(&mut buffer)? {
             0 => break,
             count => hasher.update(&buffer[..count]),

@@ -8,8 +8,9 @@ use std::path::Path;
 use speedloader_config::{Config, DefaultValue, Filesystem, Remote, Transport};
 use speedloader_fs::mount_table;
 
-use super::{Finding, Repair, Scene};
+use super::{Finding, Repair, Scene, word};
 use crate::remote::{MOUNTS, nqn_of};
+use crate::view::human::shell_word;
 use crate::view::{Severity, TierKind, TierState};
 
 /// Where programs of the system are.
@@ -68,11 +69,11 @@ fn keys(scene: &Scene, findings: &mut Vec<Finding>) {
                 Finding::new(
                     "ssh-key-refused",
                     Severity::Error,
-                    key.display(),
+                    &key,
                     "a private key that others may read",
                 )
                 .means("ssh does not use such a key, so remote pools cannot be connected with it.")
-                .remedy(format!("chmod go= '{}'", key.display()))
+                .remedy(format!("chmod go= {}", word(&key)))
                 .repair(Repair::Restrict(key.clone(), 0o077)),
             );
         }
@@ -169,7 +170,8 @@ fn connections(scene: &Scene, findings: &mut Vec<Finding>) {
                 )
                 .means("The other machine keeps memory for nobody.")
                 .remedy(format!(
-                    "if no other speedloader here uses it: nvme disconnect -n '{nqn}'"
+                    "if no other speedloader here uses it: nvme disconnect -n {}",
+                    shell_word(nqn.as_bytes())
                 )),
             );
         }
@@ -201,17 +203,19 @@ fn mounts(scene: &Scene, findings: &mut Vec<Finding>) {
         let mut pools = status.pools.iter();
         let is_known =
             pools.any(|pool| Path::new(&pool.path) == at && pool.state != TierState::Disconnected);
-        let path = at.display();
         if !is_known {
             findings.push(
                 Finding::new(
                     "pool-left",
                     Severity::Notice,
-                    &path,
+                    &at,
                     "mounted, and the daemon has no pool there",
                 )
                 .means("Its memory is kept for nobody. Pools hold copies only.")
-                .remedy(format!("if no other speedloader uses it: umount '{path}'")),
+                .remedy(format!(
+                    "if no other speedloader uses it: umount {}",
+                    word(&at)
+                )),
             );
         }
     }

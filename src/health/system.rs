@@ -1,26 +1,37 @@
 //! The machine and our own files: kernel, memory settings, space, clock, permissions, what is left over.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Finding, Repair, Scene};
+use speedloader_config::misplaced;
+
+use super::patience::{Patience, Pulse};
+use super::{Finding, Repair, Scene, hangs, is_known_to_hang, word};
 use crate::control::http::{TOKEN_FILE, Token};
+use crate::machine::resolve_within;
+use crate::state_files::{is_kept, is_set_aside, is_unfinished};
 use crate::view::Severity;
 
 /// The first kernel with FUSE passthrough.
 const PASSTHROUGH: (u32, u32) = (6, 9);
+/// The right to write of all but the owner.
+const OTHERS_WRITE: u32 = 0o022;
 /// Less of a file system free is little, in percent.
 const FREE_PERCENT_MIN: u64 = 5;
 /// Files from so far in the future mean that a clock was wrong, milliseconds.
 const FUTURE_MS: u64 = 3_600_000;
+/// How long a directory is asked where it leads: it may hang.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Nothing of ours takes so long to write, milliseconds.
 const UNFINISHED_MS: u64 = 60_000;
 
-pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
+pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     kernel(scene, findings);
-    space(scene, findings);
+    places(scene, findings);
+    space(scene, patience, findings);
     permissions(scene, findings);
     state(scene, findings);
 }
@@ -58,42 +69,71 @@ fn kernel(scene: &Scene, findings: &mut Vec<Finding>) {
     let setting = fs::read_to_string(&pages).unwrap_or_default();
     if setting.contains("[deny]") {
         findings.push(
-            Finding::new("huge-pages-off", Severity::Warning, pages.display(), "deny")
+            Finding::new("huge-pages-off", Severity::Warning, pages, "deny")
                 .means("Pools have small pages: mapped models are read 2 to 20 times slower.")
                 .remedy("echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled"),
         );
     }
 }
 
-fn space(scene: &Scene, findings: &mut Vec<Finding>) {
-    let models = &scene.config.models_dir;
-    if !models.is_dir() {
-        let remedy = match models.exists() {
-            true => "correct models_dir".to_owned(),
-            false => format!("mkdir -p '{}', or correct models_dir", models.display()),
-        };
+/// What the text of a configuration does not show.
+fn places(scene: &Scene, findings: &mut Vec<Finding>) {
+    let faults = misplaced(&scene.config, |path| resolve_within(path, PATIENCE));
+    for fault in faults.faults {
         findings.push(
-            Finding::new("home-missing", Severity::Error, models.display(), "no directory")
-                .means("The models directory is where every new file goes; the daemon does not start without.")
-                .remedy(remedy),
+            Finding::new("misplaced", Severity::Error, &fault.key, fault.found)
+                .means("One directory would be seen through another, hide it, or be written by it; the daemon does not start.")
+                .remedy(fault.wanted),
         );
     }
-    for (what, path) in [
-        ("models_dir", models),
-        ("state_dir", &scene.config.state_dir),
-    ] {
-        let Ok(found) = rustix::fs::statvfs(path) else {
-            continue;
-        };
-        let percent = found.f_bavail.saturating_mul(100) / found.f_blocks.max(1);
-        if found.f_blocks > 0 && percent < FREE_PERCENT_MIN {
-            findings.push(
-                Finding::new("low-space", Severity::Warning, path.display(), format!("{percent} % of the file system of {what} are free"))
-                    .means("Pulls through the mount, or what is remembered across restarts, may soon fail.")
-                    .remedy("remove models that are no longer used"),
-            );
+}
+
+fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
+    let models = &scene.config.models_dir;
+    let look = |path: &PathBuf| {
+        let path = path.clone();
+        move |_: &Pulse| {
+            let is_directory = std::fs::metadata(&path).map(|found| found.is_dir());
+            (is_directory.ok(), free_percent(&path))
+        }
+    };
+    if !is_known_to_hang(models, findings) {
+        match patience.wait(models, look(models)) {
+            Some((Some(true), free)) => low_space("models_dir", models, free, findings),
+            Some((found, _)) => {
+                let remedy = match found {
+                    Some(_) => "correct models_dir".to_owned(),
+                    None => format!("mkdir -p {}, or correct models_dir", word(models)),
+                };
+                findings.push(
+                    Finding::new("home-missing", Severity::Error, models, "no directory")
+                        .means("The models directory is where every new file goes; the daemon does not start without.")
+                        .remedy(remedy),
+                );
+            }
+            None => findings.push(hangs(models)),
         }
     }
+    let state = &scene.config.state_dir;
+    low_space("state_dir", state, free_percent(state), findings);
+}
+
+/// How much of the file system of a directory is free, if that can be told.
+fn free_percent(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(100) / found.f_blocks)
+}
+
+fn low_space(what: &str, path: &Path, percent: Option<u64>, findings: &mut Vec<Finding>) {
+    let Some(percent) = percent.filter(|percent| *percent < FREE_PERCENT_MIN) else {
+        return;
+    };
+    let found = format!("{percent} % of the file system of {what} are free");
+    findings.push(
+        Finding::new("low-space", Severity::Warning, path, found)
+            .means("Pulls through the mount, or what is remembered across restarts, may soon fail.")
+            .remedy("remove models that are no longer used"),
+    );
 }
 
 fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
@@ -114,29 +154,47 @@ fn permissions(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new(
                 "secret-readable",
                 Severity::Error,
-                path.display(),
+                path,
                 format!("{} in a file that everybody may read", secrets.join(", ")),
             )
             .means("Whoever has an account here can change everything over HTTP, or connect to the memory of another machine.")
-            .remedy(format!("chmod o= '{}'", path.display()))
+            .remedy(format!("chmod o= {}", word(path)))
             .repair(Repair::Restrict(path.clone(), 0o007)),
         );
     }
-    let token = scene.config.state_dir.join(TOKEN_FILE);
-    let there = fs::symlink_metadata(&token).is_ok();
-    if there && let Err(message) = Token::read_from(&scene.config.state_dir) {
-        findings.push(
-            Finding::new(
-                "token-untrusted",
-                Severity::Error,
-                token.display(),
-                message.text,
-            )
-            .means("The web page is not served with it.")
-            .remedy("remove it; the daemon makes a new one at its start")
-            .repair(Repair::Remove(token)),
-        );
+    token_file(&scene.config.state_dir, findings);
+}
+
+fn token_file(directory: &Path, findings: &mut Vec<Finding>) {
+    let path = directory.join(TOKEN_FILE);
+    let Ok(found) = fs::symlink_metadata(&path) else {
+        return;
+    };
+    // Most people may not read it, and need not. What is no file may be anything.
+    let is_closed = || {
+        let opened = fs::File::open(&path);
+        opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    if found.is_file() && is_closed() {
+        return;
     }
+    let Err(message) = Token::read_from(directory) else {
+        return;
+    };
+    let finding = Finding::new("token-untrusted", Severity::Error, &path, message.text)
+        .means("The web page is not served with it.");
+    findings.push(match found.is_dir() {
+        true => finding.remedy(format!(
+            "see what is in it, then rm -r {}; the daemon makes a token at its start",
+            word(&path)
+        )),
+        false => finding
+            .remedy(format!(
+                "rm {}; the daemon makes a new one at its start",
+                word(&path)
+            ))
+            .repair(Repair::Remove(path)),
+    });
 }
 
 fn state(scene: &Scene, findings: &mut Vec<Finding>) {
@@ -153,43 +211,56 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
         if !found.is_file() {
             continue;
         }
-        if is_left_over(&name) && is_old(scene, &path) {
+        let is_left_over = is_unfinished(&name) || is_unfinished_token(&name);
+        if is_left_over && is_old(scene, &path) {
             findings.push(
                 Finding::new(
                     "left-over",
                     Severity::Notice,
-                    path.display(),
+                    &path,
                     "a file that was never finished",
                 )
                 .means("The daemon ended in the middle of writing; nothing is lost.")
-                .remedy(format!("rm '{}'", path.display()))
+                .remedy(format!("rm {}", word(&path)))
                 .repair(Repair::Remove(path.clone())),
             );
         }
-        if name.contains(".bad") {
+        if is_set_aside(&name) {
             findings.push(
                 Finding::new(
                     "set-aside",
                     Severity::Notice,
-                    path.display(),
+                    &path,
                     "a file that could not be read at a start",
                 )
                 .means("What was learned in it is lost; learning goes on.")
-                .remedy(format!("rm '{}'", path.display()))
+                .remedy(format!("rm {}", word(&path)))
                 .repair(Repair::Remove(path.clone())),
+            );
+        }
+        if is_kept(&name) && found.mode() & OTHERS_WRITE != 0 {
+            findings.push(
+                Finding::new(
+                    "state-writable",
+                    Severity::Warning,
+                    &path,
+                    format!("others may write it: {:o}", found.mode() & 0o7777),
+                )
+                .means("Whoever writes it decides what the next daemon promotes.")
+                .remedy(format!("chmod go-w {}", word(&path)))
+                .repair(Repair::Restrict(path.clone(), OTHERS_WRITE)),
             );
         }
         clock(scene, &path, findings);
     }
 }
 
-/// A file that is replaced by rename is written under its name and our process's number first.
-fn is_left_over(name: &str) -> bool {
-    let numbered = name
+/// The token is written under its name and our process's number first.
+fn is_unfinished_token(name: &str) -> bool {
+    let number = name
         .strip_prefix(TOKEN_FILE)
-        .and_then(|rest| rest.strip_prefix('.'))
-        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
-    numbered || name.ends_with(".tmp") || name.ends_with(".new")
+        .and_then(|rest| rest.strip_prefix('.'));
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The daemon may be at it just now.
@@ -213,7 +284,7 @@ fn clock(scene: &Scene, path: &Path, findings: &mut Vec<Finding>) {
             Finding::new(
                 "clock-wrong",
                 Severity::Warning,
-                path.display(),
+                path,
                 "a file from the future",
             )
             .means("The clock was or is wrong; times of loads are not to be relied on.")

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::wire::{Fabric, Offer};
 use super::{Failure, Settings};
+use crate::state_files::HOST_ID;
 
 /// How often it is looked whether the device has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -44,7 +45,7 @@ impl HostIdentity {
         let id = read(&etc.join("hostid")).filter(|id| is_uuid(id));
         let id = match id {
             Some(id) => id,
-            None => kept_uuid(&state_dir.join("nvme-hostid"))?,
+            None => kept_uuid(&state_dir.join(HOST_ID))?,
         };
         let configured = nqn.map(str::to_owned);
         let nqn = configured

@@ -4,6 +4,7 @@
 
 /// Makes any name printable; [`unescape`] is its inverse.
 pub use speedloader_fs::rel_path::escape;
+use speedloader_fs::rel_path::is_hidden;
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -125,17 +126,26 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// `text` with its control characters escaped and nothing else changed.
+/// `text` with the characters that [`escape`] does not show escaped, and nothing else changed.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_hidden(character) {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// A name of any bytes as one word of a shell: quoted where it must be, and always printable.
+pub fn shell_word(name: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@,".contains(byte);
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.is_empty() && name.iter().all(is_plain) => text.to_owned(),
+        Ok(text) if !text.chars().any(is_hidden) => format!("'{}'", text.replace('\'', "'\\''")),
+        Ok(_) | Err(_) => format!("$'{}'", escape(name).replace('\'', "\\'")),
+    }
 }
 
 /// The bytes that [`escape`] has made printable; `None` if a backslash starts nothing known.
@@ -245,6 +255,16 @@ mod tests {
         );
         assert_eq!(unescape("\\q"), None);
         assert_eq!(unescape("\\x1"), None);
+    }
+
+    #[test]
+    fn a_name_is_one_word_of_a_shell() {
+        assert_eq!(shell_word(b"/mnt/m-1.gguf"), "/mnt/m-1.gguf");
+        assert_eq!(shell_word(b""), "''");
+        assert_eq!(shell_word(b"a b\\"), "'a b\\'");
+        assert_eq!(shell_word(b"it's; rm -rf /"), r"'it'\''s; rm -rf /'");
+        assert_eq!(shell_word(b"\x1b[2J'\xff\\"), r"$'\x1b[2J\'\xff\\'");
+        assert_eq!(printable("a\x1b, \u{202e}"), r"a\u{1b}, \u{202e}");
     }
 
     proptest! {

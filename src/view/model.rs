@@ -181,7 +181,7 @@ pub struct PlaceView {
     pub file: String,
     /// Its bytes.
     pub size_bytes: u64,
-    /// The real file that the next open is bound to.
+    /// The real file that the next open is bound to; like all paths here escaped.
     pub serving: String,
     /// Its durable original.
     pub home: String,

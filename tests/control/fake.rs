@@ -293,6 +293,7 @@ fn draft(changes: &[SettingChange], saved: bool) -> DraftView {
         changes: changes.iter().map(change).collect(),
         diff: vec![line("-", "enabled = true"), line("+", "enabled = false")],
         saved,
+        ..DraftView::default()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Every sort of fault, seeded: `health` finds it, repairs what it says it can, and changes no home.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use speedloader::health::{CHECKS, Finding, Scene, examine, repair};
 use speedloader::view::{
-    HomeState, HomeView, PassthroughView, PlaceView, ReplicaState, ReplicaView, StatusView,
-    TierKind, TierState, TierView, WhichView,
+    HomeState, HomeView, PassthroughView, PlaceView, ReplicaState, ReplicaView, Severity,
+    StatusView, TierKind, TierState, TierView, WhichView, human,
 };
 use speedloader_config::{Config, Sources, load};
 
@@ -100,6 +101,7 @@ impl Place {
             resident: Vec::new(),
             root: root.clone(),
             all: false,
+            patience: Duration::from_secs(60),
             // Files of the test itself count as old.
             now_ms: now_ms() + 600_000,
         };
@@ -117,7 +119,7 @@ impl Place {
     }
 
     fn found(&self) -> Vec<Finding> {
-        examine(&self.scene)
+        examine(&self.scene, &mut |_| ())
             .into_iter()
             .filter(|finding| self.space || finding.check() != "low-space")
             .collect()
@@ -193,6 +195,11 @@ const SEEDS: &[(&str, Seed)] = &[
             ..HomeView::default()
         });
     }),
+    ("misplaced", |place| {
+        symlink("models", place.root.join("link")).unwrap();
+        let state = place.root.join("link/state").display().to_string();
+        place.scene.config = config(&place.root, &[("state_dir", &state)]);
+    }),
     ("home-missing", |place| {
         fs::remove_dir(place.root.join("models")).unwrap()
     }),
@@ -247,6 +254,11 @@ const SEEDS: &[(&str, Seed)] = &[
             place.root.join("state/http-token"),
         )
         .unwrap();
+    }),
+    ("state-writable", |place| {
+        let file = place.root.join("state/loads.csv");
+        write(file.clone(), "");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     }),
     ("left-over", |place| {
         write(place.root.join("state/pins.json.new"), "{")
@@ -306,21 +318,12 @@ const SEEDS: &[(&str, Seed)] = &[
         write(place.root.join("cold/m.gguf"), "right");
         write(place.root.join("replica"), "wrong");
         let display = |name: &str| place.root.join(name).display().to_string();
-        let replica = ReplicaView {
-            pool: "p".to_owned(),
-            path: display("replica"),
-            state: ReplicaState::Serving,
-        };
-        let file = PlaceView {
-            home: display("cold/m.gguf"),
-            replicas: vec![replica],
-            ..PlaceView::default()
-        };
-        place.scene.resident = vec![WhichView {
-            name: "m".to_owned(),
-            files: vec![file],
-            ..WhichView::default()
-        }];
+        place.scene.resident = vec![resident(display("cold/m.gguf"), display("replica"))];
+    }),
+    ("replica-unchecked", |place| {
+        write(place.root.join("replica"), "right");
+        let display = |name: &str| place.root.join(name).display().to_string();
+        place.scene.resident = vec![resident(display("cold/gone.gguf"), display("replica"))];
     }),
 ];
 
@@ -328,16 +331,7 @@ const SEEDS: &[(&str, Seed)] = &[
 const MOUNTED_SEEDS: &[(&str, Seed)] = &[
     ("stale-mount", |place| {
         let at = place.root.join("mnt");
-        let device = fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/fuse")
-            .unwrap();
-        let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0",
-            device.as_raw_fd()
-        );
-        mount("speedloader", &at, "fuse", &options);
+        let device = hung_mount(&at);
         place.mounts.push(at);
         // Whoever served it is gone.
         drop(device);
@@ -350,6 +344,40 @@ const MOUNTED_SEEDS: &[(&str, Seed)] = &[
         place.space = true;
     }),
 ];
+
+/// A mount that answers nothing while the device is open.
+fn hung_mount(at: &Path) -> fs::File {
+    let device = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        device.as_raw_fd()
+    );
+    mount("speedloader", at, "fuse", &options);
+    device
+}
+
+/// A model of one file with one replica.
+fn resident(home: String, replica: String) -> WhichView {
+    let replica = ReplicaView {
+        pool: "p".to_owned(),
+        path: replica,
+        state: ReplicaState::Serving,
+    };
+    let file = PlaceView {
+        home,
+        replicas: vec![replica],
+        ..PlaceView::default()
+    };
+    WhichView {
+        name: "m".to_owned(),
+        files: vec![file],
+        ..WhichView::default()
+    }
+}
 
 fn mount(source: &str, at: &Path, kind: &str, options: &str) {
     let options = CString::new(options).unwrap();
@@ -474,7 +502,7 @@ fn every_seeded_fault_is_found_and_what_can_be_repaired_is() {
                 !view.meaning.is_empty() && !view.remedy.is_empty(),
                 "{word} says what to do"
             );
-            let done = repair(&finding, &mut |model| {
+            let done = repair(&place.scene, &finding, &mut |model| {
                 demoted.push(model.to_owned());
                 Ok(())
             });
@@ -536,4 +564,245 @@ fn hostile_homes_hold_nobody_up() {
     )
     .unwrap();
     assert_eq!(place.words(), BTreeSet::new());
+}
+
+/// The original of a resident file was opened by the thread that everybody waits for.
+#[test]
+fn a_home_that_hangs_holds_nobody_up() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let mut place = Place::new();
+    let at = place.root.join("cold");
+    let device = hung_mount(&at);
+    place.mounts.push(at.clone());
+    place.scene.patience = Duration::from_millis(200);
+    write(place.root.join("replica"), "x");
+    let replica = place.root.join("replica").display().to_string();
+    place.scene.resident = vec![resident(at.join("m.gguf").display().to_string(), replica)];
+    assert_eq!(
+        place.words(),
+        BTreeSet::from(["home-hangs", "replica-unchecked"])
+    );
+    // The daemon has said so already.
+    place.status().homes.push(HomeView {
+        path: at.display().to_string(),
+        state: HomeState::Hung { since_ms: 1 },
+        ..HomeView::default()
+    });
+    assert_eq!(place.found().len(), 2);
+    drop(device);
+}
+
+/// A name that is not UTF-8 was shown with U+FFFD, and not found under that name.
+#[test]
+fn a_damaged_replica_of_a_strange_name_is_found() {
+    let mut place = Place::new();
+    let name = OsStr::from_bytes(b"m\xff\x1b'.gguf");
+    write(place.root.join("cold").join(name), "right");
+    write(place.root.join("replica"), "wrong");
+    let home = human::escape(place.root.join("cold").join(name).as_os_str().as_bytes());
+    let replica = place.root.join("replica").display().to_string();
+    place.scene.resident = vec![resident(home.clone(), replica)];
+    place.scene.resident[0].name = "it's".to_owned();
+    let found = place.found();
+    let view = found[0].view();
+    assert_eq!(view.check, "replica-differs");
+    assert_eq!(view.found, format!("other bytes than {home}"));
+    assert_eq!(
+        view.remedy,
+        r"speedloader demote 'it'\''s', and test the memory"
+    );
+}
+
+/// Names of files reached the terminal as they are, and broke the commands that are to be pasted.
+#[test]
+fn no_name_commands_a_terminal_or_a_shell() {
+    let mut place = Place::new();
+    let strange = place.root.join("a\x1b[2J'b");
+    fs::create_dir(&strange).unwrap();
+    let path = |name: &str| strange.join(name).display().to_string();
+    let options = [("state_dir", path("state")), ("models_dir", path("models"))];
+    let options: Vec<(&str, &str)> = options.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    place.scene.config = config(&place.root, &options);
+    write(strange.join("state/pins.json.bad"), "{");
+    let found = place.found();
+    assert_eq!(found.len(), 2);
+    for finding in &found {
+        let view = finding.view();
+        let done = repair(&place.scene, finding, &mut |_| Ok(()));
+        let done = done.map_or_else(String::new, |done| done.unwrap());
+        for text in [&view.subject, &view.found, &view.remedy, &done] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        let quoted = r"/a\x1b[2J\'b/";
+        assert!(
+            view.remedy.contains(quoted) && view.remedy.contains(" $'"),
+            "{}",
+            view.remedy
+        );
+    }
+}
+
+/// All files of a revision are links, so none was looked at.
+#[test]
+fn parts_that_a_hub_cache_lacks_are_found() {
+    let place = Place::new();
+    let cache = place.root.join("cold/models--o--n");
+    let revision = cache.join("snapshots/r1");
+    fs::create_dir_all(&revision).unwrap();
+    write(
+        cache.join("blobs/index"),
+        r#"{"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#,
+    );
+    write(cache.join("blobs/whole"), "x");
+    let blob = |name: &str, blob: &str| {
+        symlink(Path::new("../../blobs").join(blob), revision.join(name)).unwrap();
+    };
+    blob("model.safetensors.index.json", "index");
+    blob("m-1.safetensors", "whole");
+    blob("q-00001-of-00002.GGUF", "whole");
+    for _ in 0..2 {
+        let found = place.found();
+        let subjects: BTreeSet<String> =
+            found.iter().map(|finding| finding.view().subject).collect();
+        let missing = ["model.safetensors.index.json", "q"];
+        let missing = missing.map(|name| revision.join(name).display().to_string());
+        assert_eq!(subjects, BTreeSet::from(missing));
+        // A link to what is not there is no better than none.
+        let _ = symlink("../../blobs/gone", revision.join("m-2.safetensors"));
+        let _ = symlink("../../blobs/gone", revision.join("q-00002-of-00002.GGUF"));
+    }
+    write(cache.join("blobs/gone"), "x");
+    assert_eq!(place.words(), BTreeSet::new());
+}
+
+#[test]
+fn what_another_home_has_is_not_missing() {
+    let place = Place::new();
+    let manifest = |size: u64| {
+        let text = format!(r#"{{"layers":[{{"digest":"sha256:{RIGHT}","size":{size}}}]}}"#);
+        write(place.root.join("models/manifests/m/latest"), &text);
+    };
+    manifest(5);
+    let (path, contents) = blob("right", RIGHT);
+    write(place.root.join(path), &contents);
+    write(place.root.join("models/m-00001-of-00002.gguf"), "GGUF");
+    write(place.root.join("cold/m-00002-of-00002.gguf"), "GGUF");
+    symlink(
+        "/elsewhere/n",
+        place.root.join("cold/n-00001-of-00001.gguf"),
+    )
+    .unwrap();
+    assert_eq!(place.words(), BTreeSet::new());
+    // A blob of another size than its manifest says is damaged, however large.
+    manifest(6);
+    assert_eq!(place.words(), BTreeSet::from(["digest-differs"]));
+}
+
+/// It was said that nothing is mounted, and that the token is to be removed.
+#[test]
+fn what_may_not_be_asked_or_read_is_no_fault() {
+    if !skip::is_root() {
+        return skip::skip("becoming an ordinary user needs root");
+    }
+    let mut place = Place::new();
+    place.scene.status = None;
+    let _served = UnixListener::bind(place.root.join("sock")).unwrap();
+    write(place.root.join("state/http-token"), TOKEN);
+    for (name, mode) in [("sock", 0o600), ("state/http-token", 0o640), ("", 0o755)] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.root.join(name), mode).unwrap();
+    }
+    // Of this thread alone: rustix asks the kernel, not the C library.
+    let found = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            place.found()
+        });
+        asked.join().unwrap()
+    });
+    let view = found[0].view();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(view.found, "it may not be asked by you");
+    assert_eq!(found[0].severity(), Severity::Notice);
+}
+
+#[test]
+fn a_directory_in_place_of_the_token_is_not_said_to_be_repairable() {
+    let place = Place::new();
+    fs::create_dir(place.root.join("state/http-token")).unwrap();
+    assert_eq!(place.words(), BTreeSet::from(["token-untrusted"]));
+    assert!(!place.found()[0].view().repairable);
+}
+
+/// What `--repair` says it did.
+fn repaired(place: &Place) -> Vec<String> {
+    let found = place.found();
+    let repaired = found
+        .iter()
+        .filter_map(|finding| repair(&place.scene, finding, &mut |_| Ok(())));
+    repaired
+        .map(|done| done.unwrap_or_else(|error| error))
+        .collect()
+}
+
+/// A state directory that was a link to the models lost them what looked unfinished.
+#[test]
+fn no_repair_reaches_a_home_through_a_link() {
+    let mut place = Place::new();
+    let outside = place.found();
+    assert!(outside.is_empty());
+    write(place.root.join("models/learned.bin.new"), "{");
+    write(place.root.join("models/pins.json.bad"), "{");
+    symlink("models", place.root.join("link")).unwrap();
+    let path = |name: &str| place.root.join(name).display().to_string();
+    let options = [
+        ("state_dir", path("link")),
+        ("mountpoint", path("link/new")),
+    ];
+    let options: Vec<(&str, &str)> = options.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    place.scene.config = config(&place.root, &options);
+    let before = picture(&place.root.join("models"));
+    assert!(place.words().contains("set-aside") && place.words().contains("misplaced"));
+    assert_eq!(repaired(&place), Vec::<String>::new());
+    assert_eq!(picture(&place.root.join("models")), before);
+    // Found while it was elsewhere, and carried out when it is not.
+    write(place.root.join("state/pins.json.bad"), "{");
+    place.scene.config = config(&place.root, &[]);
+    let found = place.found();
+    fs::remove_dir_all(place.root.join("state")).unwrap();
+    symlink("models", place.root.join("state")).unwrap();
+    for finding in &found {
+        repair(&place.scene, finding, &mut |_| Ok(()))
+            .unwrap()
+            .unwrap_err();
+    }
+    assert_eq!(picture(&place.root.join("models")), before);
+}
+
+#[test]
+fn only_files_of_ours_are_left_over() {
+    let place = Place::new();
+    for name in ["model.gguf.tmp", "x.new", "y.bad.gguf", ".x.1.2"] {
+        write(place.root.join("state").join(name), "");
+    }
+    assert_eq!(place.words(), BTreeSet::new());
+    write(place.root.join("state/.pins.json.17.0"), "{");
+    assert_eq!(place.words(), BTreeSet::from(["left-over"]));
+}
+
+/// The mode of the link, which is always 0777, was given to the file.
+#[test]
+fn the_file_behind_a_link_is_restricted_not_opened() {
+    let mut place = Place::new();
+    let file = place.root.join("real.toml");
+    write(file.clone(), "");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    symlink("real.toml", place.root.join("config.toml")).unwrap();
+    place.scene.config = config(&place.root, &[("http.token", TOKEN)]);
+    place.scene.config_file = Some(place.root.join("config.toml"));
+    assert_eq!(repaired(&place), ["the permissions are 640 now"]);
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
 }

@@ -228,7 +228,10 @@ fn a_symlink_that_changes_leads_elsewhere() {
 fn a_directory_in_the_place_of_another_is_another() {
     in_both_modes(site, |mount| {
         for home in [mount.models(""), mount.cold(0, "")] {
-            for (turn, how) in ["renamed", "exchanged", "made again"].into_iter().enumerate() {
+            for (turn, how) in ["renamed", "exchanged", "made again"]
+                .into_iter()
+                .enumerate()
+            {
                 let name = format!("place-{turn}-{}", home.ends_with("models"));
                 let (place, other) = (home.join(&name), home.join(format!("{name}.other")));
                 mount.change_cold(0, || {
@@ -255,10 +258,13 @@ fn a_directory_in_the_place_of_another_is_another() {
                     }
                 });
                 let seen = |file: &str, seed| {
-                    content::check_file(&mount.mounted(&format!("{name}/{file}")), seed, 100).is_ok()
+                    content::check_file(&mount.mounted(&format!("{name}/{file}")), seed, 100)
+                        .is_ok()
                 };
                 mount.until("the other is seen", || {
-                    seen("new", 6) && seen("both", 7) && !mount.mounted(&format!("{name}/old")).exists()
+                    seen("new", 6)
+                        && seen("both", 7)
+                        && !mount.mounted(&format!("{name}/old")).exists()
                 });
                 mount.change_cold(0, || content::write_file(&place.join("later"), 8, 100));
                 mount.until("what is made in it later is seen", || seen("later", 8));
@@ -297,7 +303,9 @@ fn a_rename_moves_what_was_put_there_before() {
 #[test]
 fn permissions_of_a_directory_are_seen() {
     in_both_modes(site, |mount| {
-        mount.change_cold(0, || content::write_file(&mount.cold(0, "mode/file"), 4, 100));
+        mount.change_cold(0, || {
+            content::write_file(&mount.cold(0, "mode/file"), 4, 100)
+        });
         fs::create_dir(mount.models("own-mode")).unwrap();
         for (path, directory) in [
             (mount.cold(0, "mode"), mount.mounted("mode")),
@@ -309,7 +317,9 @@ fn permissions_of_a_directory_are_seen() {
                 mount.change_cold(0, || {
                     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
                 });
-                mount.until("its new mode is seen", || permissions().is_ok_and(|now| now == mode));
+                mount.until("its new mode is seen", || {
+                    permissions().is_ok_and(|now| now == mode)
+                });
             }
         }
     });
@@ -338,7 +348,9 @@ fn who_creates_what_is_there_already_is_checked_as_by_any_open() {
                 file.read(true).write(true).create(true);
                 let path = mount.models(&format!("open/mine-{turn}"));
                 content::write_file(&path, 4, 100);
-                let file = file.open(mount.mounted(&format!("open/mine-{turn}"))).unwrap();
+                let file = file
+                    .open(mount.mounted(&format!("open/mine-{turn}")))
+                    .unwrap();
                 content::check_open(&file, 4, 100).unwrap();
             }
             user.finish();
@@ -359,7 +371,9 @@ pub fn create() {
             .open(directory.join(name));
         let said = match made {
             Ok(_) => "opened".to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => "EACCES".to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                "EACCES".to_owned()
+            }
             Err(error) => error.to_string(),
         };
         child::say(&said);

@@ -236,10 +236,13 @@ impl TieredFs {
                 self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid));
                 if view.attr.permissions & 0o6000 != 0 {
                     // Neither making nor giving away keeps these bits.
-                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let flags =
+                        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let made = rustix::fs::openat(&fd, text, flags, Mode::empty());
-                    made.and_then(|made| rustix::fs::fchmod(made, bits(view.attr.permissions.into())))
-                        .map_err(|errno| FsError::io("make directory", &path, errno))?;
+                    made.and_then(|made| {
+                        rustix::fs::fchmod(made, bits(view.attr.permissions.into()))
+                    })
+                    .map_err(|errno| FsError::io("make directory", &path, errno))?;
                 }
             }
             Err(error) if errno::is_there(error) => {}
