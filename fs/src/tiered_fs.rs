@@ -45,6 +45,8 @@ pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Patience, Register
 
 /// Why a file loses its replicas that no name leads to.
 const HIDDEN: &str = "no name shows the file any more";
+/// The same for one that is no longer what was copied.
+const CHANGED: &str = "the file changed in its home";
 
 /// Inode numbers shown for the virtual files: far above those of homes.
 const VIRTUAL_INO: u64 = 1 << 61;
@@ -457,9 +459,7 @@ impl TieredFs {
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
             match node.anchor(file).map(rustix::fs::fstat) {
-                Some(Ok(stat)) => {
-                    file.set_attr(Attr::of(&stat));
-                }
+                Some(Ok(stat)) => self.see_attr(file, Attr::of(&stat)),
                 _ => self.reload_attr(file),
             }
         }
@@ -500,6 +500,21 @@ impl TieredFs {
         }
     }
 
+    /// Records attributes just seen of a file of the models directory. Whoever records a change of
+    /// contents must see to it: nobody else will find a difference.
+    fn see_attr(&self, file: &Arc<HomeFile>, attr: Attr) {
+        let former = file.set_attr(attr);
+        let through_us = file.with_live(|live| live.writers > 0);
+        if through_us || former.identity.same_contents(&attr.identity) {
+            return;
+        }
+        self.drop_replicas(file, None, CHANGED);
+        if let Some(node) = file.with_live(|live| live.node()) {
+            self.residency.notice(Notice::Data(node));
+        }
+        self.tree_changed();
+    }
+
     /// Looks at a file of the models directory again.
     fn reload_attr(&self, file: &Arc<HomeFile>) {
         let attr = self
@@ -508,7 +523,7 @@ impl TieredFs {
             .and_then(|path| self.models().stat(&path).ok());
         match attr {
             Some(attr) if attr.identity.ino == file.attr().identity.ino => {
-                file.set_attr(attr);
+                self.see_attr(file, attr);
             }
             Some(_) => {}
             None => {
@@ -624,7 +639,7 @@ impl TieredFs {
                 }
                 UnionChange::FileChanged(file) => {
                     tree_changed = true;
-                    self.drop_replicas(&file, None, "the file changed in its home");
+                    self.drop_replicas(&file, None, CHANGED);
                     let (node, writers) = file.with_live(|live| (live.node(), live.writers));
                     if let Some(node) = node {
                         // What is written through us, the kernel has already.

@@ -107,6 +107,62 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
     }
 }
 
+/// A `stat` put a change behind our back on record and nobody else saw a difference any more: whoever
+/// opened beside a reader of the replica got the old bytes, and the replica was offered for ever.
+#[test]
+fn a_change_that_a_stat_saw_first_is_no_secret() {
+    for passthrough in [true, false] {
+        let models = tempfile::tempdir().unwrap();
+        let home = models.path().join("f.gguf");
+        fs::write(&home, "home").unwrap();
+        let pool = TestPool::directory(&std::env::temp_dir());
+        let fs = file_system(models.path(), passthrough);
+        let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        promote(&fs, &pool, node);
+        let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+        fs::write(&home, "HOMES").unwrap();
+
+        let file = fs.node(node).unwrap().file().unwrap();
+        assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
+        assert!(!file.is_resident(), "passthrough: {passthrough}");
+        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        assert_ne!(again, node);
+        let other = open(&fs, again, libc::O_RDONLY).unwrap();
+        assert_eq!(first_byte(&fs, &other), b'H');
+        assert_eq!(first_byte(&fs, &reader), b'r', "it keeps what it opened");
+    }
+}
+
+/// With the daemon serving, pages of a replica were kept for who read the changed file afterwards: the
+/// replica had been recorded with the size and time of the change.
+#[test]
+fn pages_of_a_replica_are_not_kept_for_what_its_file_has_become() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), false);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    promote(&fs, &pool, node);
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+    let unchanged = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert!(matches!(unchanged.served, Served::Cached(true)));
+    fs::write(&home, "HOMES").unwrap();
+
+    let refused = open(&fs, node, libc::O_RDONLY).unwrap_err();
+    assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
+    let file = fs.node(node).unwrap().file().unwrap();
+    file.set_attr(fs.homes()[0].stat(&RelPath::new(NAME).unwrap()).unwrap());
+    // A thread that had the nodeid already.
+    let late = open(&fs, node, libc::O_RDONLY).unwrap();
+    fs.release(late.handle);
+    fs.release(unchanged.handle);
+    fs.release(reader.handle);
+    let changed = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert!(matches!(changed.served, Served::Cached(false)));
+    assert_eq!(first_byte(&fs, &changed), b'H');
+}
+
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
 /// the pool; who reads already keeps what is open; when it answers again, nothing was forgotten.
 #[test]
