@@ -751,19 +751,44 @@ impl TieredFs {
         Ok(bytes.len())
     }
 
-    /// Makes a file durable.
+    /// Makes a file durable, whoever has written it: any handle of it will do.
     ///
     /// # Errors
     /// The kernel's answer.
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> FsResult<()> {
         let open = self.open_file_of(handle)?;
-        let Some(own) = &open.own else { return Ok(()) };
-        let done = if data_only {
-            own.sync_data()
-        } else {
-            own.sync_all()
+        let sync = |file: &File| match data_only {
+            true => file.sync_data(),
+            false => file.sync_all(),
+        };
+        let done = match &open.own {
+            Some(own) => sync(own),
+            None => match self.home_file_of(&open)? {
+                Some(home) => sync(&home),
+                None => Ok(()),
+            },
         };
         done.map_err(|error| FsError::new("fsync", ErrorKind::Io(error)))
+    }
+
+    /// What a reader's handle has of the models directory, also when it reads a replica. `None`: it is
+    /// of cold storage, where nothing is written, or nothing leads to the file any more.
+    pub(super) fn home_file_of(&self, open: &OpenFile) -> FsResult<Option<Arc<File>>> {
+        let file = {
+            let state = open.node.lock_open();
+            let Some(bound) = state.bound.as_ref().filter(|bound| !bound.file.is_cold()) else {
+                return Ok(None);
+            };
+            if let Place::Home(home) = &bound.place {
+                return Ok(Some(Arc::clone(home)));
+            }
+            Arc::clone(&bound.file)
+        };
+        match self.open_home(&open.node, &file, false) {
+            Ok(home) => Ok(Some(Arc::new(home))),
+            Err(_) if file.any_name().is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a directory of the models directory durable.

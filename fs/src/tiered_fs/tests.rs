@@ -163,6 +163,32 @@ fn pages_of_a_replica_are_not_kept_for_what_its_file_has_become() {
     assert_eq!(first_byte(&fs, &changed), b'H');
 }
 
+/// What one process has written another may make durable, by a descriptor that only reads; it was told
+/// that it had, and nothing was done.
+#[test]
+fn fsync_of_a_reader_reaches_the_home() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let synced = |opened: &Opened| {
+        let open = fs.open_file_of(opened.handle).unwrap();
+        fs.fsync(opened.handle, false).unwrap();
+        let file = fs.home_file_of(&open).unwrap()?;
+        Some(Identity::of_fd(&*file).unwrap())
+    };
+    let wanted = Some(Identity::of_fd(&fs::File::open(&home).unwrap()).unwrap());
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let at_home = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert_eq!(synced(&at_home), wanted);
+    promote(&fs, &pool, node);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let on_replica = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert_eq!(first_byte(&fs, &on_replica), b'r');
+    assert_eq!(synced(&on_replica), wanted);
+}
+
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
 /// the pool; who reads already keeps what is open; when it answers again, nothing was forgotten.
 #[test]
