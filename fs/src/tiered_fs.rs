@@ -256,6 +256,7 @@ impl TieredFs {
             Some(replica) => self.first_loads.completed(file.id, replica),
             None => self.first_loads.end(file.id),
         }
+        self.guard_resident(file);
         // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
         // sees the other's work.
         if !self.union.shows(file) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::*;
 use crate::ids::FileId;
 use crate::replica::{Digest, Partial, ReplicaOrigin};
+use crate::settings::ColdSettings;
 use crate::testing::TestPool;
 use crate::virtual_file::NoVirtualFiles;
 
@@ -15,11 +16,14 @@ const NAME: &[u8] = b"f.gguf";
 
 /// A file system over a models directory; what it registers for passthrough is nothing.
 fn file_system(models: &Path, passthrough: bool) -> Arc<TieredFs> {
-    let settings = FsSettings {
+    with_settings(FsSettings {
         models_dir: models.to_owned(),
         passthrough,
         ..FsSettings::default()
-    };
+    })
+}
+
+fn with_settings(settings: FsSettings) -> Arc<TieredFs> {
     let drainer = Arc::new(Drainer::start(|_| ()).unwrap());
     let (events, _) = unbounded();
     let (file_system, _) =
@@ -58,7 +62,7 @@ fn promote(fs: &TieredFs, pool: &TestPool, node: NodeId) {
     let file = fs.node(node).unwrap().file().unwrap();
     let source = file.attr().identity;
     let origin = ReplicaOrigin {
-        home: fs.homes()[0].path().to_owned(),
+        home: fs.home_of(&file).path().to_owned(),
         path: fs.union().path_of(&file).unwrap(),
         source,
     };
@@ -187,6 +191,49 @@ fn fsync_of_a_reader_reaches_the_home() {
     let on_replica = open(&fs, node, libc::O_RDONLY).unwrap();
     assert_eq!(first_byte(&fs, &on_replica), b'r');
     assert_eq!(synced(&on_replica), wanted);
+}
+
+/// inotify tells nothing of a file that is changed through a link outside its home; the setting was
+/// never looked at, and the replica served for ever.
+#[test]
+fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
+    let top = tempfile::tempdir().unwrap();
+    let (models, cold) = (top.path().join("models"), top.path().join("cold"));
+    for home in [&models, &cold] {
+        fs::create_dir(home).unwrap();
+        fs::write(home.join(home.file_name().unwrap()), "home").unwrap();
+    }
+    let fs = with_settings(FsSettings {
+        models_dir: models.clone(),
+        cold: vec![ColdSettings {
+            path: cold.clone(),
+            watch: Watch::Inotify,
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        stale_check_interval: Duration::from_millis(20),
+        ..FsSettings::default()
+    });
+    fs.start().unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    for home in [&models, &cold] {
+        let name = home.file_name().unwrap();
+        let node = fs.lookup(NodeId::ROOT, name.as_encoded_bytes()).unwrap();
+        let file = fs.node(node.node).unwrap().file().unwrap();
+        promote(&fs, &pool, node.node);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(file.is_resident(), "it was not changed");
+
+        let link = top.path().join("link");
+        fs::hard_link(home.join(name), &link).unwrap();
+        fs::write(&link, "HOMES").unwrap();
+        fs::remove_file(&link).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while file.is_resident() {
+            assert!(std::time::Instant::now() < deadline, "{home:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    fs.stop();
 }
 
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
