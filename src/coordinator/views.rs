@@ -144,6 +144,7 @@ impl Coordinator {
             if connected
                 .iter()
                 .all(|known| known.name() != pool.name.as_str())
+                && !self.is_connecting(pool.name.as_str())
             {
                 let name = &pool.name;
                 warnings.push(format!(
@@ -176,7 +177,10 @@ impl Coordinator {
             {
                 views.push(TierView {
                     name: pool.name.to_string(),
-                    state: TierState::Disconnected,
+                    state: match self.is_connecting(pool.name.as_str()) {
+                        true => TierState::Connecting,
+                        false => TierState::Disconnected,
+                    },
                     path: pool.path.display().to_string(),
                     ..TierView::default()
                 });
