@@ -21,6 +21,7 @@ use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
 use crate::control::Peer;
 use crate::machine;
+use crate::view::human::size;
 use crate::view::{Level, MoveView, View};
 
 /// How long dropped spares may take until their memory is free.
@@ -186,6 +187,7 @@ impl Coordinator {
     ) -> Result<(), Message> {
         let name = config.name.as_str();
         let connecting = self.begin_connecting(name)?;
+        self.refuse_while_draining(name)?;
         if self.pools().iter().any(|pool| pool.name() == name) {
             return Err(Message::new(
                 Code::AlreadyRunning,
@@ -222,6 +224,36 @@ impl Coordinator {
         self.watch.wake();
         self.think();
         Ok(())
+    }
+
+    /// Pools that were disconnected and whose memory somebody still reads.
+    pub(super) fn draining_pools(&self) -> Vec<Arc<Pool>> {
+        let left = self.lock_left();
+        let drains = |pool: &Arc<Pool>| pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
+        left.iter()
+            .filter_map(Weak::upgrade)
+            .filter(drains)
+            .collect()
+    }
+
+    fn refuse_while_draining(&self, name: &str) -> Result<(), Message> {
+        let draining = || {
+            let mut pools = self.draining_pools().into_iter();
+            pools.find(|pool| pool.name() == name)
+        };
+        let Some(pool) = draining() else {
+            return Ok(());
+        };
+        self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
+        match pool.usage().map_or(0, |usage| usage.draining_bytes) {
+            0 => Ok(()),
+            bytes => {
+                let bytes = size(bytes);
+                let text = format!("{name} still drains {bytes}: somebody reads what it held");
+                let hint = "it can be connected when they let go; `speedloader tiers` shows it";
+                Err(Message::new(Code::Busy, text).with_hint(hint))
+            }
+        }
     }
 
     /// Measures how fast a pool is, unless that is configured; one that cannot be measured comes last.
