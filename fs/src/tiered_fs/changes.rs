@@ -207,9 +207,12 @@ impl TieredFs {
         if directory == DirId::ROOT && name == crate::virtual_file::DIRECTORY.as_bytes() {
             return Err(FsError::new(what, ErrorKind::NotPermitted));
         }
-        self.make_in_models(directory)?;
         let gone = || FsError::new(what, ErrorKind::NotFound);
         let path = self.union.directory_path(directory).ok_or_else(gone)?;
+        // What no path leads to could never be looked up or removed again.
+        path.join(name)
+            .map_err(|bad| FsError::new(what, ErrorKind::BadPath(bad)).at(&path))?;
+        self.make_in_models(directory)?;
         let fd = self.models().directory(&path)?;
         Ok(Slot {
             directory,

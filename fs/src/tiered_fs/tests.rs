@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::*;
 use crate::ids::FileId;
+use crate::rel_path::BadPath;
 use crate::replica::{Digest, Partial, ReplicaOrigin};
 use crate::settings::ColdSettings;
 use crate::testing::TestPool;
@@ -234,6 +235,30 @@ fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
         }
     }
     fs.stop();
+}
+
+/// A name too deep to be reached by a path was made in the home all the same, listed, and could be
+/// neither looked up nor removed.
+#[test]
+fn nothing_is_made_where_no_path_leads() {
+    let models = tempfile::tempdir().unwrap();
+    let fs = file_system(models.path(), true);
+    let name = [b'd'; 255];
+    let (mut parent, mut depth) = (NodeId::ROOT, 0);
+    let too_deep = loop {
+        match fs.mkdir(parent, &name, 0o755, 0, 0) {
+            Ok(made) => (parent, depth) = (made.node, depth + 1),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(
+        too_deep.kind,
+        ErrorKind::BadPath(BadPath::TooLong)
+    ));
+    // 16 names and the slashes between them are 4095 bytes.
+    assert_eq!(depth, 16);
+    let listed = fs.opendir(parent).unwrap();
+    assert!(fs.readdir(parent, listed, true).unwrap().0.is_empty());
 }
 
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
