@@ -359,10 +359,11 @@ impl TieredFs {
         cold: &Arc<HomeFile>,
         request: &OpenRequest,
     ) -> FsResult<Arc<HomeFile>> {
-        let gone = || FsError::new("truncate", ErrorKind::NotFound);
+        // Whoever comes without a name, by `/proc/self/fd` of a reader, has no name to make anything under.
+        let nameless = || FsError::new("truncate", ErrorKind::Retired);
         self.refuse_locked(node, cold)?;
         let names = self.union.shown_names(cold);
-        let ((directory, name), links) = names.split_first().ok_or_else(gone)?;
+        let ((directory, name), links) = names.split_first().ok_or_else(nameless)?;
         let slot = self.slot_in(*directory, name, "truncate")?;
         let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
         for (directory, name) in links {

@@ -261,6 +261,32 @@ fn nothing_is_made_where_no_path_leads() {
     assert!(fs.readdir(parent, listed, true).unwrap().0.is_empty());
 }
 
+/// Emptied through `/proc/self/fd` of a reader, a cold file was replaced, and whoever asked was told
+/// ENOENT: the kernel asks a second time, with the same node, of which no name is left.
+#[test]
+fn emptying_a_cold_file_without_a_name_is_stale() {
+    let (models, cold) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(cold.path().join("f.gguf"), "cold").unwrap();
+    let fs = with_settings(FsSettings {
+        models_dir: models.path().to_owned(),
+        cold: vec![ColdSettings {
+            path: cold.path().to_owned(),
+            watch: Watch::Rescan,
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        ..FsSettings::default()
+    });
+    fs.start().unwrap();
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+    for _ in 0..2 {
+        let refused = open(&fs, node, libc::O_RDWR | libc::O_TRUNC).unwrap_err();
+        assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
+    }
+    assert_eq!(first_byte(&fs, &reader), b'c');
+    fs.stop();
+}
+
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
 /// the pool; who reads already keeps what is open; when it answers again, nothing was forgotten.
 #[test]
