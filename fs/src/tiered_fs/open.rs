@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 
 use super::{CHANGED, Shown, TieredFs};
 use crate::attr::Attr;
@@ -132,6 +132,19 @@ fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
     open.bound
         .as_ref()
         .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)))
+}
+
+/// Takes away the bits that let a program run as its owner, as the kernel does when an ordinary user
+/// changes the file: it was root, we, who emptied it.
+fn clear_set_id(own: &File) -> rustix::io::Result<()> {
+    let mode = rustix::fs::fstat(own)?.st_mode;
+    // Without the group's execute bit it is a mark of mandatory locking, and stays.
+    let set_group = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    let cleared = mode & !(0o4000 | set_group);
+    if cleared == mode {
+        return Ok(());
+    }
+    rustix::fs::fchmod(own, Mode::from_raw_mode(cleared & 0o7777))
 }
 
 fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
@@ -499,6 +512,10 @@ impl TieredFs {
         if request.truncates() {
             own.set_len(0)
                 .map_err(|error| FsError::new("truncate", ErrorKind::Io(error)))?;
+            if request.uid != 0 {
+                clear_set_id(&own)
+                    .map_err(|errno| FsError::new("truncate", ErrorKind::Io(errno.into())))?;
+            }
             self.note_written(file, &own);
         }
         let mut open = node.lock_open();

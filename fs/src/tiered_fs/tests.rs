@@ -287,6 +287,33 @@ fn emptying_a_cold_file_without_a_name_is_stale() {
     fs.stop();
 }
 
+/// Root empties the file for whoever opens it, and the kernel leaves root's files what they are.
+#[test]
+fn emptying_a_file_takes_its_set_id_bits_away() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    for (uid, before, after) in [
+        (0, 0o6777, 0o6777),
+        (1, 0o6777, 0o777),
+        (1, 0o6767, 0o2767),
+    ] {
+        fs::set_permissions(&home, fs::Permissions::from_mode(before)).unwrap();
+        let by = OpenRequest {
+            uid,
+            ..request(libc::O_WRONLY | libc::O_TRUNC)
+        };
+        let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+        let Ok(OpenReply::Ready(opened)) = fs.open(node, &by, &register, Patience::None) else {
+            panic!("it was not opened");
+        };
+        fs.release(opened.handle);
+        assert_eq!(fs.getattr(node, None).unwrap().attr.permissions, after);
+    }
+}
+
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
 /// the pool; who reads already keeps what is open; when it answers again, nothing was forgotten.
 #[test]
