@@ -4,7 +4,7 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -21,7 +21,7 @@ use crate::handle::{Handle, HandleTable};
 use crate::home::{Home, Watch};
 use crate::identity::Identity;
 use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
-use crate::node::{Node, NodeTable, Target, VIRTUAL_NODE};
+use crate::node::{Node, NodeTable, Place, Target, VIRTUAL_NODE};
 use crate::offload::Offload;
 use crate::pool::{Pool, Reach};
 use crate::rel_path::{RelPath, check_name};
@@ -374,7 +374,7 @@ impl TieredFs {
     }
 
     /// A descriptor that keeps a file of the models directory reachable whatever happens to its name.
-    fn anchor(&self, file: &HomeFile) -> Option<std::os::fd::OwnedFd> {
+    fn anchor(&self, file: &HomeFile) -> Option<OwnedFd> {
         if file.is_cold() {
             return None;
         }
@@ -384,6 +384,24 @@ impl TieredFs {
         }
         let identity = Identity::of_fd(&anchor).ok()?;
         (identity.ino == file.attr().identity.ino).then_some(anchor)
+    }
+
+    /// What leads to a file of the models directory without its name: its anchor, or, where it has none
+    /// and was unlinked, what its readers and writers have open.
+    fn stands_for(&self, node: &Node, file: &HomeFile) -> Option<Arc<OwnedFd>> {
+        let anchor = node.anchor(file);
+        if anchor.is_some() || file.any_name().is_some() {
+            return anchor;
+        }
+        let open = node.lock_open();
+        let bound = open.bound.as_ref()?;
+        match &bound.place {
+            Place::Home(home) if bound.file.id == file.id => {
+                let home = home.try_clone().ok()?;
+                Some(Arc::new(OwnedFd::from(home)))
+            }
+            _ => None,
+        }
     }
 
     /// The same for a cold file, on a thread that may wait; where inotify tells of changes, else it
@@ -459,7 +477,7 @@ impl TieredFs {
 
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
-            match node.anchor(file).map(rustix::fs::fstat) {
+            match self.stands_for(node, file).map(rustix::fs::fstat) {
                 Some(Ok(stat)) => self.see_attr(file, Attr::of(&stat)),
                 _ => self.reload_attr(file),
             }

@@ -712,7 +712,7 @@ impl TieredFs {
             self.truncate(node, file, handle, size)?;
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
-        let anchor = match node.anchor(file) {
+        let anchor = match self.stands_for(node, file) {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);

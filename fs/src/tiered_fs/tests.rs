@@ -314,6 +314,40 @@ fn emptying_a_file_takes_its_set_id_bits_away() {
     }
 }
 
+/// Where so many files are looked up that one gets no anchor, what is open without a name could be
+/// neither truncated nor given other permissions.
+#[test]
+fn an_open_file_without_name_or_anchor_can_be_changed() {
+    let models = tempfile::tempdir().unwrap();
+    fs::write(models.path().join("f.gguf"), "home").unwrap();
+    let mut fs = file_system(models.path(), true);
+    Arc::get_mut(&mut fs).unwrap().anchors_below = 0;
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let writer = open(&fs, node, libc::O_RDWR).unwrap();
+    fs.unlink(NodeId::ROOT, NAME, 0).unwrap();
+    let set = |set: SetAttr, handle| fs.setattr(node, handle, &set, &request(0)).unwrap();
+    let size = Some(2);
+    let shown = set(
+        SetAttr {
+            size,
+            ..SetAttr::default()
+        },
+        Some(writer.handle),
+    );
+    assert_eq!((shown.attr.identity.size, shown.attr.nlink), (2, 0));
+    let mode = Some(0o600);
+    let shown = set(
+        SetAttr {
+            mode,
+            ..SetAttr::default()
+        },
+        None,
+    );
+    assert_eq!(shown.attr.permissions, 0o600);
+    fs.write(node, writer.handle, 0, b"HOMES", 0).unwrap();
+    assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
+}
+
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
 /// the pool; who reads already keeps what is open; when it answers again, nothing was forgotten.
 #[test]
