@@ -4,11 +4,12 @@
 //! what must wait is reported as [`OpenReply::Waits`] and done again on a thread that may. Tests
 //! below the mount drive this object.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -29,6 +30,7 @@ use crate::replica::{Drainer, Replica};
 use crate::residency::{Notice, Residency};
 use crate::settings::FsSettings;
 use crate::stats::{Stats, count};
+use crate::sys::lease;
 use crate::union::{Found, HOMES_MAX, ListedName, Union, UnionChange};
 use crate::virtual_file::{DIRECTORY, VirtualFiles};
 
@@ -98,6 +100,21 @@ fn anchors_below() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let below = limit.current.map(|most| most - most / DESCRIPTORS_KEPT);
     below.map_or(i32::MAX, |below| i32::try_from(below).unwrap_or(i32::MAX))
+}
+
+/// How long a writer may take to be gone: the kernel tells of a close before it has closed.
+const WRITER_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Whether somebody has the file of a home open or mapped for writing, as far as the file system says.
+fn has_writer(opened: &File) -> bool {
+    let until = Instant::now() + WRITER_PATIENCE;
+    while let Ok(false) = lease::has_no_writer(opened) {
+        if Instant::now() >= until {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 /// How many pools can be known at once.
@@ -222,6 +239,25 @@ impl TieredFs {
         }
     }
 
+    /// Opens a file to be copied. One that somebody may be writing is none: through the mount, or in the
+    /// models directory itself, where also a mapping counts whose descriptor is closed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] for such a file; the home's answer.
+    pub fn open_to_copy(&self, file: &HomeFile) -> FsResult<File> {
+        let written = |why| FsError::new("promote", ErrorKind::Busy(why));
+        if file.with_live(|live| live.writers > 0) {
+            return Err(written("the file is being written"));
+        }
+        let gone = || FsError::new("promote", ErrorKind::NotFound);
+        let path = self.union.path_of(file).ok_or_else(gone)?;
+        let opened = self.home_of(file).open_file(&path, false)?;
+        if !file.is_cold() && has_writer(&opened) {
+            return Err(written("somebody has it open or mapped for writing").at(&path));
+        }
+        Ok(opened)
+    }
+
     /// Gives a verified replica to new opens; `writes` is [`HomeFile::writes`] when the copy began.
     ///
     /// # Errors
@@ -243,6 +279,13 @@ impl TieredFs {
         if !file.is_cold() {
             // What the models directory has now, not what inotify will tell us soon.
             self.reload_attr(file);
+            let opened = self.open_to_copy(file);
+            if let Err(error) = opened
+                && matches!(error.kind, ErrorKind::Busy(_))
+            {
+                self.first_loads.end(file.id);
+                return Err((error, Box::new(replica)));
+            }
         }
         self.residency
             .publish(&self.nodes, file, replica, writes, |pool| {

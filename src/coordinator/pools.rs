@@ -215,11 +215,7 @@ impl Coordinator {
         let adopted = self.adopt_into(&pool, true, is_whole)?;
         self.add_pool(&pool);
         drop(connecting);
-        let text = format!(
-            "connected at {}; {}",
-            pool.path().display(),
-            adopted.text()
-        );
+        let text = format!("connected at {}; {}", pool.path().display(), adopted.text());
         self.events.add(Level::Info, "pool", name, text);
         self.watch.wake();
         self.think();

@@ -61,18 +61,22 @@ fn create(fs: &TieredFs, flags: i32) -> FsResult<Opened> {
 /// Makes the file resident, with contents that only the replica has.
 fn promote(fs: &TieredFs, pool: &TestPool, node: NodeId) {
     let file = fs.node(node).unwrap().file().unwrap();
+    let replica = replica_of(fs, pool, &file);
+    assert!(fs.publish(&file, replica, file.writes()).is_ok());
+}
+
+fn replica_of(fs: &TieredFs, pool: &TestPool, file: &HomeFile) -> Replica {
     let source = file.attr().identity;
     let origin = ReplicaOrigin {
-        home: fs.home_of(&file).path().to_owned(),
-        path: fs.union().path_of(&file).unwrap(),
+        home: fs.home_of(file).path().to_owned(),
+        path: fs.union().path_of(file).unwrap(),
         source,
     };
     let claim = pool.pool.try_reserve(source.size).unwrap();
     let partial = Partial::create(claim, origin).unwrap();
     let length = usize::try_from(source.size).unwrap();
     partial.file().write_all_at(&vec![b'r'; length], 0).unwrap();
-    let replica = partial.publish(Digest::blake3([0; 32])).unwrap();
-    assert!(fs.publish(&file, replica, file.writes()).is_ok());
+    partial.publish(Digest::blake3([0; 32])).unwrap()
 }
 
 fn first_byte(fs: &TieredFs, opened: &Opened) -> u8 {
@@ -295,11 +299,7 @@ fn emptying_a_file_takes_its_set_id_bits_away() {
     fs::write(&home, "home").unwrap();
     let fs = file_system(models.path(), true);
     let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
-    for (uid, before, after) in [
-        (0, 0o6777, 0o6777),
-        (1, 0o6777, 0o777),
-        (1, 0o6767, 0o2767),
-    ] {
+    for (uid, before, after) in [(0, 0o6777, 0o6777), (1, 0o6777, 0o777), (1, 0o6767, 0o2767)] {
         fs::set_permissions(&home, fs::Permissions::from_mode(before)).unwrap();
         let by = OpenRequest {
             uid,
@@ -346,6 +346,28 @@ fn an_open_file_without_name_or_anchor_can_be_changed() {
     assert_eq!(shown.attr.permissions, 0o600);
     fs.write(node, writer.handle, 0, b"HOMES", 0).unwrap();
     assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
+}
+
+/// A writable mapping outlives its descriptor, and the kernel's word that the writer is gone; so does
+/// who writes in the home itself. Both were copied while they wrote.
+#[test]
+fn what_is_mapped_or_open_for_writing_in_its_home_is_not_promoted() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let file = fs.node(node).unwrap().file().unwrap();
+    let writer = fs::OpenOptions::new().write(true).open(&home).unwrap();
+    let busy = fs.open_to_copy(&file).unwrap_err();
+    assert!(matches!(busy.kind, ErrorKind::Busy(_)), "{busy}");
+    let published = fs.publish(&file, replica_of(&fs, &pool, &file), file.writes());
+    assert!(matches!(published.unwrap_err().0.kind, ErrorKind::Busy(_)));
+    drop(writer);
+    fs.open_to_copy(&file).unwrap();
+    promote(&fs, &pool, node);
+    assert!(file.is_resident());
 }
 
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
