@@ -154,6 +154,8 @@ pub struct Coordinator {
     /// Of all pools since the start: events tell of some that are gone.
     pool_names: Mutex<HashMap<PoolId, String>>,
     next_pool: AtomicU64,
+    /// Local pools that are being connected, by name.
+    connecting: Mutex<HashSet<String>>,
     /// Pools that are about to be disconnected.
     leaving: Mutex<HashSet<PoolId>>,
     /// Pools that were disconnected while somebody read from them.
@@ -236,6 +238,7 @@ impl Coordinator {
             pools: RwLock::default(),
             pool_names: Mutex::default(),
             next_pool: AtomicU64::new(0),
+            connecting: Mutex::default(),
             leaving: Mutex::default(),
             left: Mutex::default(),
             remotes: Remotes::default(),
@@ -341,6 +344,12 @@ impl Coordinator {
 
     fn lock_state(&self) -> MutexGuard<'_, DaemonState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_connecting(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.connecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_leaving(&self) -> MutexGuard<'_, HashSet<PoolId>> {

@@ -375,6 +375,7 @@ fn fs_settings(config: &Config) -> FsSettings {
         entry_timeout: config.cache.entry_timeout,
         attr_timeout: config.cache.attr_timeout,
         scan_wait: config.union.scan_wait,
+        stale_check_interval: config.union.stale_check_interval,
         ..FsSettings::default()
     }
 }

@@ -219,7 +219,8 @@ section! {
     pub struct Union in "union." {
         /// How long the start waits until the cold directories are read; what is slower appears later.
         pub scan_wait: Duration = Value("30s"), Remount, from "0s" to "1h";
-        /// How long a file that was changed behind our back may still be given out as it was.
+        /// How long a resident file of a local disk that was changed where inotify is blind, through a mapping or a hard
+        /// link from elsewhere, may still be given out as it was; of other cold directories `rescan_interval` says it.
         pub stale_check_interval: Duration = Value("10s"), Remount, from "1s" to "1h";
     }
 }

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatVfs, StatxFlags, fstat, openat2,
@@ -42,6 +43,9 @@ pub struct Home {
     watch: Watch,
     read_only_mount: bool,
 }
+
+/// How often an open is tried that a lease is in the way of.
+const LEASE_TRIES: u32 = 10;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -151,13 +155,15 @@ impl Home {
     }
 
     fn beneath(&self, path: &RelPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        openat2(
-            self.root(),
-            path.as_os_str(),
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            BENEATH,
-        )
+        past_leases(|| {
+            openat2(
+                self.root(),
+                path.as_os_str(),
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                BENEATH,
+            )
+        })
     }
 
     /// Opens a regular file; for writing only in the models directory.
@@ -354,6 +360,20 @@ fn link_target(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Ve
     Ok(std::ffi::OsString::from_vec(target.into_bytes()).into_vec())
 }
 
+/// Opens again while a lease is in the way: for a moment it may be our own question whether anybody
+/// writes, and we do not wait in an open.
+fn past_leases(open: impl Fn() -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<OwnedFd> {
+    for _ in 0..LEASE_TRIES {
+        match open() {
+            Err(errno) if errno::lease_refused(&errno.into()) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+    open()
+}
+
 /// The path by which a descriptor can be named in calls that take only paths.
 pub fn proc_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
@@ -366,12 +386,9 @@ pub fn proc_path(fd: &OwnedFd) -> String {
 pub fn reopen(anchor: &OwnedFd, write: bool) -> std::io::Result<File> {
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
     let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(
-        CWD,
-        proc_path(anchor),
-        flags,
-        Mode::empty(),
-    )?))
+    let path = proc_path(anchor);
+    let opened = past_leases(|| rustix::fs::openat(CWD, &path, flags, Mode::empty()))?;
+    Ok(File::from(opened))
 }
 
 #[cfg(test)]

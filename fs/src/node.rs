@@ -14,6 +14,7 @@ use dashmap::{DashMap, Entry};
 
 use crate::file::{HomeFile, lock};
 use crate::first_load::FirstLoad;
+use crate::identity::Identity;
 use crate::ids::{DirId, FileId, NodeId, PoolId};
 
 /// What a FUSE library registered for a node, kept alive while the node is held.
@@ -37,15 +38,15 @@ pub enum Target {
 pub enum Place {
     /// The home file itself.
     Home(Arc<File>),
-    /// A copy in a pool: the pool and the replica's own descriptor.
-    Pool(PoolId, Arc<File>),
+    /// A copy in a pool: the pool, the replica's own descriptor, and what was copied.
+    Pool(PoolId, Arc<File>, Identity),
 }
 
 impl Place {
     /// The descriptor to read from.
     pub fn file(&self) -> &File {
         match self {
-            Place::Home(file) | Place::Pool(_, file) => file,
+            Place::Home(file) | Place::Pool(_, file, _) => file,
         }
     }
 
@@ -53,7 +54,15 @@ impl Place {
     pub fn pool(&self) -> Option<PoolId> {
         match self {
             Place::Home(_) => None,
-            Place::Pool(pool, _) => Some(*pool),
+            Place::Pool(pool, ..) => Some(*pool),
+        }
+    }
+
+    /// What was copied, if it is a copy: whatever becomes of the file meanwhile, these are its bytes.
+    pub fn copied(&self) -> Option<&Identity> {
+        match self {
+            Place::Home(_) => None,
+            Place::Pool(.., copied) => Some(copied),
         }
     }
 }

@@ -13,8 +13,9 @@ use crossbeam_channel::Sender;
 use crate::error::{ErrorKind, FsError};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
+use crate::identity::Identity;
 use crate::ids::{DirId, NodeId, PoolId};
-use crate::node::{Node, NodeTable};
+use crate::node::{Node, NodeTable, Place};
 use crate::replica::{Drainer, Replica};
 use crate::stats::{Stats, count};
 
@@ -203,10 +204,8 @@ impl Residency {
     /// new opens go.
     pub fn retire_held(&self, nodes: &NodeTable, file: &Arc<HomeFile>) {
         let best = |live: &mut crate::file::Live| {
-            (
-                live.node(),
-                live.serving().map(|replica| replica.pool().id()),
-            )
+            let of = |replica: &Replica| (replica.pool().id(), replica.meta().origin.source);
+            (live.node(), live.serving().map(of))
         };
         let (Some(id), best) = file.with_live(best) else {
             return;
@@ -217,7 +216,7 @@ impl Residency {
             let elsewhere = open
                 .bound
                 .as_ref()
-                .is_some_and(|bound| bound.place.pool() != best);
+                .is_some_and(|bound| !is_at(&bound.place, best.as_ref()));
             if open.handles == 0 || !elsewhere || self.is_locked(&node, file) {
                 return;
             }
@@ -269,6 +268,17 @@ impl Residency {
             })
             .filter_map(|word| word.rsplit(':').next()?.parse::<u64>().ok())
             .any(|ino| ino == file.ino || ino == node.id.0)
+    }
+}
+
+/// Whether what is bound there is what new opens get: `best`, or the home.
+fn is_at(place: &Place, best: Option<&(PoolId, Identity)>) -> bool {
+    match (place, best) {
+        (Place::Pool(pool, _, copied), Some((best, source))) => {
+            pool == best && copied.same_contents(source)
+        }
+        (Place::Home(_), None) => true,
+        _ => false,
     }
 }
 

@@ -38,6 +38,8 @@ pub struct FsSettings {
     /// How long a file that vanished from the models directory behind our back can still be opened
     /// by who had looked it up.
     pub vanished_grace: Duration,
+    /// How often resident files of watched homes are compared with their homes.
+    pub stale_check_interval: Duration,
 }
 
 impl Default for FsSettings {
@@ -52,6 +54,7 @@ impl Default for FsSettings {
             attr_timeout: Duration::from_secs(3600),
             scan_wait: Duration::from_secs(30),
             vanished_grace: Duration::from_millis(500),
+            stale_check_interval: Duration::from_secs(10),
         }
     }
 }

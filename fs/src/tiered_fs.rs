@@ -5,11 +5,12 @@
 //! below the mount drive this object.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsRawFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -22,7 +23,7 @@ use crate::handle::{Handle, HandleTable};
 use crate::home::{Home, Watch};
 use crate::identity::Identity;
 use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
-use crate::node::{Node, NodeTable, Target, VIRTUAL_NODE};
+use crate::node::{Node, NodeTable, Place, Target, VIRTUAL_NODE};
 use crate::offload::Offload;
 use crate::pool::{Pool, Reach};
 use crate::rel_path::{RelPath, check_name};
@@ -30,6 +31,7 @@ use crate::replica::{Drainer, Replica};
 use crate::residency::{Notice, Residency};
 use crate::settings::FsSettings;
 use crate::stats::{Stats, count};
+use crate::sys::lease;
 use crate::union::{Found, HOMES_MAX, ListedName, Union, UnionChange};
 use crate::virtual_file::{DIRECTORY, VirtualFiles};
 
@@ -46,6 +48,8 @@ pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Patience, Register
 
 /// Why a file loses its replicas that no name leads to.
 const HIDDEN: &str = "no name shows the file any more";
+/// The same for one that is no longer what was copied.
+const CHANGED: &str = "the file changed in its home";
 
 /// Inode numbers shown for the virtual files: far above those of homes.
 const VIRTUAL_INO: u64 = 1 << 61;
@@ -97,6 +101,21 @@ fn anchors_below() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let below = limit.current.map(|most| most - most / DESCRIPTORS_KEPT);
     below.map_or(i32::MAX, |below| i32::try_from(below).unwrap_or(i32::MAX))
+}
+
+/// How long a writer may take to be gone: the kernel tells of a close before it has closed.
+const WRITER_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Whether somebody has the file of a home open or mapped for writing, as far as the file system says.
+fn has_writer(opened: &File) -> bool {
+    let until = Instant::now() + WRITER_PATIENCE;
+    while let Ok(false) = lease::has_no_writer(opened) {
+        if Instant::now() >= until {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 /// How many pools can be known at once.
@@ -221,6 +240,25 @@ impl TieredFs {
         }
     }
 
+    /// Opens a file to be copied. One that somebody may be writing is none: through the mount, or in the
+    /// models directory itself, where also a mapping counts whose descriptor is closed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] for such a file; the home's answer.
+    pub fn open_to_copy(&self, file: &HomeFile) -> FsResult<File> {
+        let written = |why| FsError::new("promote", ErrorKind::Busy(why));
+        if file.with_live(|live| live.writers > 0) {
+            return Err(written("the file is being written"));
+        }
+        let gone = || FsError::new("promote", ErrorKind::NotFound);
+        let path = self.union.path_of(file).ok_or_else(gone)?;
+        let opened = self.home_of(file).open_file(&path, false)?;
+        if !file.is_cold() && has_writer(&opened) {
+            return Err(written("somebody has it open or mapped for writing").at(&path));
+        }
+        Ok(opened)
+    }
+
     /// Gives a verified replica to new opens; `writes` is [`HomeFile::writes`] when the copy began.
     ///
     /// # Errors
@@ -242,6 +280,13 @@ impl TieredFs {
         if !file.is_cold() {
             // What the models directory has now, not what inotify will tell us soon.
             self.reload_attr(file);
+            let opened = self.open_to_copy(file);
+            if let Err(error) = opened
+                && matches!(error.kind, ErrorKind::Busy(_))
+            {
+                self.first_loads.end(file.id);
+                return Err((error, Box::new(replica)));
+            }
         }
         self.residency
             .publish(&self.nodes, file, replica, writes, |pool| {
@@ -255,6 +300,7 @@ impl TieredFs {
             Some(replica) => self.first_loads.completed(file.id, replica),
             None => self.first_loads.end(file.id),
         }
+        self.guard_resident(file);
         // Whoever takes the last name away or hides it drops the replicas afterwards: one of us two
         // sees the other's work.
         if !self.union.shows(file) {
@@ -372,7 +418,7 @@ impl TieredFs {
     }
 
     /// A descriptor that keeps a file of the models directory reachable whatever happens to its name.
-    fn anchor(&self, file: &HomeFile) -> Option<std::os::fd::OwnedFd> {
+    fn anchor(&self, file: &HomeFile) -> Option<OwnedFd> {
         if file.is_cold() {
             return None;
         }
@@ -382,6 +428,24 @@ impl TieredFs {
         }
         let identity = Identity::of_fd(&anchor).ok()?;
         (identity.ino == file.attr().identity.ino).then_some(anchor)
+    }
+
+    /// What leads to a file of the models directory without its name: its anchor, or, where it has none
+    /// and was unlinked, what its readers and writers have open.
+    fn stands_for(&self, node: &Node, file: &HomeFile) -> Option<Arc<OwnedFd>> {
+        let anchor = node.anchor(file);
+        if anchor.is_some() || file.any_name().is_some() {
+            return anchor;
+        }
+        let open = node.lock_open();
+        let bound = open.bound.as_ref()?;
+        match &bound.place {
+            Place::Home(home) if bound.file.id == file.id => {
+                let home = home.try_clone().ok()?;
+                Some(Arc::new(OwnedFd::from(home)))
+            }
+            _ => None,
+        }
     }
 
     /// The same for a cold file, on a thread that may wait; where inotify tells of changes, else it
@@ -457,10 +521,8 @@ impl TieredFs {
 
     fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
-            match node.anchor(file).map(rustix::fs::fstat) {
-                Some(Ok(stat)) => {
-                    file.set_attr(Attr::of(&stat));
-                }
+            match self.stands_for(node, file).map(rustix::fs::fstat) {
+                Some(Ok(stat)) => self.see_attr(file, Attr::of(&stat)),
                 _ => self.reload_attr(file),
             }
         }
@@ -501,6 +563,21 @@ impl TieredFs {
         }
     }
 
+    /// Records attributes just seen of a file of the models directory. Whoever records a change of
+    /// contents must see to it: nobody else will find a difference.
+    fn see_attr(&self, file: &Arc<HomeFile>, attr: Attr) {
+        let former = file.set_attr(attr);
+        let through_us = file.with_live(|live| live.writers > 0);
+        if through_us || former.identity.same_contents(&attr.identity) {
+            return;
+        }
+        self.drop_replicas(file, None, CHANGED);
+        if let Some(node) = file.with_live(|live| live.node()) {
+            self.residency.notice(Notice::Data(node));
+        }
+        self.tree_changed();
+    }
+
     /// Looks at a file of the models directory again.
     fn reload_attr(&self, file: &Arc<HomeFile>) {
         let attr = self
@@ -509,7 +586,7 @@ impl TieredFs {
             .and_then(|path| self.models().stat(&path).ok());
         match attr {
             Some(attr) if attr.identity.ino == file.attr().identity.ino => {
-                file.set_attr(attr);
+                self.see_attr(file, attr);
             }
             Some(_) => {}
             None => {
@@ -626,7 +703,7 @@ impl TieredFs {
                 }
                 UnionChange::FileChanged(file) => {
                     tree_changed = true;
-                    self.drop_replicas(&file, None, "the file changed in its home");
+                    self.drop_replicas(&file, None, CHANGED);
                     let (node, writers) = file.with_live(|live| (live.node(), live.writers));
                     if let Some(node) = node {
                         // What is written through us, the kernel has already.

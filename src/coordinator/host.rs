@@ -42,15 +42,7 @@ impl Host {
 impl MoverHost for Host {
     fn open_source(&self, id: FileId) -> FsResult<Box<dyn Source>> {
         let (coordinator, Errand { file, origin, .. }) = self.errand("promote", id)?;
-        if file.with_live(|live| live.writers > 0) {
-            return Err(FsError::new(
-                "promote",
-                ErrorKind::Busy("the file is being written"),
-            ));
-        }
-        let gone = || FsError::new("promote", ErrorKind::NotFound);
-        let path = coordinator.fs.union().path_of(&file).ok_or_else(gone)?;
-        let opened = coordinator.fs.home_of(&file).open_file(&path, false)?;
+        let opened = coordinator.fs.open_to_copy(&file)?;
         // What a header's reader has just had from the home comes from the page cache.
         let kept = coordinator.fs.first_loads().kept_blocks(id);
         let source = FileSource::new(opened).keeping(kept);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use speedloader_config::{Bytes, HugePages, Pool as PoolConfig};
+use speedloader_fs::copy::verify;
 use speedloader_fs::error::{ErrorKind, FsError};
 use speedloader_fs::file::{HomeFile, Live};
 use speedloader_fs::ids::PoolId;
@@ -26,6 +27,9 @@ use crate::view::{Level, MoveView, View};
 /// How long dropped spares may take until their memory is free.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long the start waits until what lies on disks is verified.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often it is looked again whether what drains has gone.
 const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -36,6 +40,22 @@ pub(super) struct Adopted {
     pub(super) replicas: usize,
     /// Those that were not whole, and are gone.
     pub(super) damaged: usize,
+}
+
+fn being_connected(name: &str) -> Message {
+    let text = format!("{name} is being connected: what it holds is verified");
+    Message::new(Code::Busy, text).with_hint("`speedloader tiers` says when it is there")
+}
+
+impl Adopted {
+    /// In words.
+    pub(super) fn text(&self) -> String {
+        let damaged = match self.damaged {
+            0 => String::new(),
+            number => format!(", {number} damaged ones removed"),
+        };
+        format!("{} replicas taken over{damaged}", self.replicas)
+    }
 }
 
 pub(super) fn failed(what: &str, error: &FsError) -> Message {
@@ -59,16 +79,66 @@ fn too_small(name: &str, wanted_bytes: u64, error: &FsError) -> Message {
     Message::new(Code::NoSpace, text)
 }
 
+/// While this is there a pool is being connected.
+struct Connecting<'a> {
+    coordinator: &'a Coordinator,
+    name: String,
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.coordinator.lock_connecting().remove(&self.name);
+    }
+}
+
 impl Coordinator {
-    /// Connects all configured pools. One that fails is an event, not the end.
-    pub fn connect_pools(&self, seam: &Arc<dyn Seam>) {
+    /// Connects all configured pools. One that fails is an event, not the end. Those on a disk are read
+    /// first, in the background: nothing waits for that longer than a moment.
+    pub fn connect_pools(self: &Arc<Self>, seam: &Arc<dyn Seam>) {
+        let (done, all_done) = crossbeam_channel::unbounded::<()>();
         for pool in &self.config().pools {
-            if let Err(error) = self.connect_pool(pool, seam) {
-                let text = format!("{error}; `speedloader tiers connect` tries again");
-                self.events
-                    .add(Level::Error, "pool", pool.name.as_str(), text);
+            if pool.mount {
+                self.connect_or_tell(pool, seam);
+                continue;
+            }
+            let (coordinator, seam, owned) = (Arc::clone(self), Arc::clone(seam), pool.clone());
+            let done = done.clone();
+            let started = std::thread::Builder::new()
+                .name("pool-connect".to_owned())
+                .spawn(move || {
+                    coordinator.connect_or_tell(&owned, &seam);
+                    drop(done);
+                });
+            if let Err(error) = started {
+                tracing::warn!(%error, pool = pool.name.as_str(), "cannot connect");
             }
         }
+        drop(done);
+        // Nothing is ever sent: the last one hangs up.
+        let _ = all_done.recv_timeout(VERIFY_PATIENCE);
+    }
+
+    fn connect_or_tell(&self, pool: &PoolConfig, seam: &Arc<dyn Seam>) {
+        if let Err(error) = self.connect_pool(pool, seam) {
+            let text = format!("{error}; `speedloader tiers connect` tries again");
+            self.events
+                .add(Level::Error, "pool", pool.name.as_str(), text);
+        }
+    }
+
+    fn begin_connecting(&self, name: &str) -> Result<Connecting<'_>, Message> {
+        if !self.lock_connecting().insert(name.to_owned()) {
+            return Err(being_connected(name));
+        }
+        Ok(Connecting {
+            coordinator: self,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Whether a local pool is being connected: what is in it is not known yet.
+    pub(super) fn is_connecting(&self, name: &str) -> bool {
+        self.lock_connecting().contains(name)
     }
 
     /// A number that no pool has had.
@@ -126,6 +196,8 @@ impl Coordinator {
         seam: &Arc<dyn Seam>,
     ) -> Result<(), Message> {
         let name = config.name.as_str();
+        let connecting = self.begin_connecting(name)?;
+        self.refuse_while_draining(name)?;
         if self.pools().iter().any(|pool| pool.name() == name) {
             return Err(Message::new(
                 Code::AlreadyRunning,
@@ -147,17 +219,47 @@ impl Coordinator {
         }
         self.rate_pool(&pool, config.speed.is_some());
         self.lock_memory().configure(pool.id(), configured_bytes);
-        let adopted = self.adopt_into(&pool, true, |_| true)?;
+        // Memory was ours alone; a disk outlives the daemon, and errors of its own. What cannot be read is
+        // as good as damaged.
+        let is_whole = |replica: &Replica| pool.is_memory() || verify(replica).unwrap_or(false);
+        let adopted = self.adopt_into(&pool, true, is_whole)?;
         self.add_pool(&pool);
-        let text = format!(
-            "connected at {}; {} replicas taken over",
-            pool.path().display(),
-            adopted.replicas
-        );
+        drop(connecting);
+        let text = format!("connected at {}; {}", pool.path().display(), adopted.text());
         self.events.add(Level::Info, "pool", name, text);
         self.watch.wake();
         self.think();
         Ok(())
+    }
+
+    /// Pools that were disconnected and whose memory somebody still reads.
+    pub(super) fn draining_pools(&self) -> Vec<Arc<Pool>> {
+        let left = self.lock_left();
+        let drains = |pool: &Arc<Pool>| pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
+        left.iter()
+            .filter_map(Weak::upgrade)
+            .filter(drains)
+            .collect()
+    }
+
+    fn refuse_while_draining(&self, name: &str) -> Result<(), Message> {
+        let draining = || {
+            let mut pools = self.draining_pools().into_iter();
+            pools.find(|pool| pool.name() == name)
+        };
+        let Some(pool) = draining() else {
+            return Ok(());
+        };
+        self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
+        match pool.usage().map_or(0, |usage| usage.draining_bytes) {
+            0 => Ok(()),
+            bytes => {
+                let bytes = size(bytes);
+                let text = format!("{name} still drains {bytes}: somebody reads what it held");
+                let hint = "it can be connected when they let go; `speedloader tiers` shows it";
+                Err(Message::new(Code::Busy, text).with_hint(hint))
+            }
+        }
     }
 
     /// Measures how fast a pool is, unless that is configured; one that cannot be measured comes last.
@@ -372,6 +474,9 @@ impl Coordinator {
         let pools = self.pools();
         if let Some(pool) = pools.iter().find(|pool| pool.name() == name) {
             return Ok(Arc::clone(pool));
+        }
+        if self.is_connecting(name) {
+            return Err(being_connected(name));
         }
         let names: Vec<String> = pools.iter().map(|pool| pool.name().to_owned()).collect();
         let hint = match names.is_empty() {

@@ -394,15 +394,8 @@ impl Coordinator {
         let adopted = self.adopt_into(&pool, volume.is_known, is_whole)?;
         self.add_pool(&pool);
         let speed = rate(pool.speed_bytes_per_sec());
-        let damaged = match adopted.damaged {
-            0 => String::new(),
-            number => format!(", {number} damaged ones removed"),
-        };
         let by = volume.fabric.word();
-        let text = format!(
-            "{speed} by {by}; {} replicas taken over{damaged}",
-            adopted.replicas
-        );
+        let text = format!("{speed} by {by}; {}", adopted.text());
         Ok((pool, text))
     }
 

@@ -141,12 +141,15 @@ impl Coordinator {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let connected = self.pools();
+        let draining = self.draining_pools();
         for pool in &self.config().pools {
-            if connected
-                .iter()
-                .all(|known| known.name() != pool.name.as_str())
-            {
-                let name = &pool.name;
+            let name = pool.name.as_str();
+            let is_one_of = |pools: &[Arc<Pool>]| pools.iter().any(|known| known.name() == name);
+            if is_one_of(&draining) {
+                warnings.push(format!(
+                    "pool {name} is disconnected; its memory is free when its last reader lets go"
+                ));
+            } else if !is_one_of(&connected) && !self.is_connecting(name) {
                 warnings.push(format!(
                     "pool {name} is not connected; `speedloader tiers connect {name}` tries again"
                 ));
@@ -171,14 +174,23 @@ impl Coordinator {
         if views.len() > 1 {
             self.add_spares(&mut views);
         }
+        for pool in self.draining_pools() {
+            let view = self.tier_view(&pool);
+            views.push(TierView {
+                state: TierState::Draining,
+                configured_bytes: view.capacity_bytes,
+                free_bytes: 0,
+                ..view
+            });
+        }
         for pool in &self.config().pools {
-            if connected
-                .iter()
-                .all(|known| known.name() != pool.name.as_str())
-            {
+            if views.iter().all(|view| view.name != pool.name.as_str()) {
                 views.push(TierView {
                     name: pool.name.to_string(),
-                    state: TierState::Disconnected,
+                    state: match self.is_connecting(pool.name.as_str()) {
+                        true => TierState::Connecting,
+                        false => TierState::Disconnected,
+                    },
                     path: pool.path.display().to_string(),
                     ..TierView::default()
                 });

@@ -221,6 +221,10 @@ impl Coordinator {
             self.lock_moves().warm_up.awaited.clear();
             return;
         }
+        if !self.lock_connecting().is_empty() {
+            // It may be in there.
+            return;
+        }
         let known = self.world.fresh();
         self.look_for_awaited(&known);
         self.order_next();

@@ -98,6 +98,30 @@ fn a_pool_whose_readers_nobody_waits_for_any_more_stays() {
     });
 }
 
+/// It was shown as gone, with nothing used, and another daemon was said to have it.
+#[test]
+fn a_pool_that_was_disconnected_under_a_reader_is_shown_until_its_memory_is_free() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("f");
+        let held = File::open(mount.mounted("f")).unwrap();
+        mount.call(disconnect(true, false));
+        let shown = mount.status().pools.remove(0);
+        assert_eq!(shown.state, TierState::Draining, "{shown:?}");
+        assert!(shown.used_bytes >= LEN, "{shown:?}");
+        assert!(shown.draining_bytes >= LEN, "{shown:?}");
+        let connect = || {
+            let name = "p".to_owned();
+            mount.try_call(Command::TierConnect { name })
+        };
+        let refused = connect().unwrap_err();
+        assert_eq!(refused.code, Code::Busy);
+        assert!(refused.text.contains("p still drains 2."), "{refused}");
+        drop(held);
+        mount.until("it can be connected", || connect().is_ok());
+        mount.promote_wait("f");
+    });
+}
+
 #[test]
 fn a_pool_that_was_disconnected_under_a_reader_does_not_outlive_the_daemon() {
     let Some(mount) = site(Site::new()).start() else {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -469,4 +469,34 @@ fn what_is_in_the_way_is_said() {
         // No directory can be made where a file is.
         assert!(wanted != "file" || !told.contains("mkdir"), "{told}");
     }
+}
+
+/// What lies on a disk was taken over unread: an error of the disk while no daemon ran was served.
+#[test]
+fn a_damaged_replica_on_a_disk_is_not_served() {
+    let on_disk = |made: Site| site(made).option("pool.p.mount=false");
+    let Some(mut mount) = on_disk(Site::new()).without_passthrough().start() else {
+        return;
+    };
+    let warnings = mount.status().warnings;
+    if !warnings.iter().any(|text| text.contains("not in memory")) {
+        skip::skip("the temporary directory is in memory");
+        return;
+    }
+    for path in ["f", "own"] {
+        mount.promote_wait(path);
+    }
+    assert!(mount.end(Signal::TERM).success());
+    let replicas = fs::read_dir(mount.pool("p").join("replicas")).unwrap();
+    let mut data: Vec<_> = replicas.map(|entry| entry.unwrap().path()).collect();
+    data.retain(|path| path.extension().is_some_and(|end| end == "data"));
+    let damaged = fs::OpenOptions::new().write(true).open(&data[0]).unwrap();
+    damaged.write_all_at(b"damaged", LEN - 7).unwrap();
+    mount.restart();
+    for (path, seed) in [("f", 1), ("own", 2)] {
+        content::check_file(&mount.mounted(path), seed, LEN).unwrap();
+    }
+    let said = "1 replicas taken over, 1 damaged ones removed";
+    assert!(mount.log().contains(said), "{}", mount.log());
+    mount.finish();
 }

@@ -207,9 +207,12 @@ impl TieredFs {
         if directory == DirId::ROOT && name == crate::virtual_file::DIRECTORY.as_bytes() {
             return Err(FsError::new(what, ErrorKind::NotPermitted));
         }
-        self.make_in_models(directory)?;
         let gone = || FsError::new(what, ErrorKind::NotFound);
         let path = self.union.directory_path(directory).ok_or_else(gone)?;
+        // What no path leads to could never be looked up or removed again.
+        path.join(name)
+            .map_err(|bad| FsError::new(what, ErrorKind::BadPath(bad)).at(&path))?;
+        self.make_in_models(directory)?;
         let fd = self.models().directory(&path)?;
         Ok(Slot {
             directory,
@@ -366,10 +369,11 @@ impl TieredFs {
         cold: &Arc<HomeFile>,
         request: &OpenRequest,
     ) -> FsResult<Arc<HomeFile>> {
-        let gone = || FsError::new("truncate", ErrorKind::NotFound);
+        // Whoever comes without a name, by `/proc/self/fd` of a reader, has no name to make anything under.
+        let nameless = || FsError::new("truncate", ErrorKind::Retired);
         self.refuse_locked(node, cold)?;
         let names = self.union.shown_names(cold);
-        let ((directory, name), links) = names.split_first().ok_or_else(gone)?;
+        let ((directory, name), links) = names.split_first().ok_or_else(nameless)?;
         let slot = self.slot_in(*directory, name, "truncate")?;
         let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
         for (directory, name) in links {
@@ -740,7 +744,7 @@ impl TieredFs {
             self.truncate(node, file, handle, size)?;
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
-        let anchor = match node.anchor(file) {
+        let anchor = match self.stands_for(node, file) {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);

@@ -1,4 +1,5 @@
-//! Keeping the union true: the first scan, inotify on local homes, rescans of the others.
+//! Keeping the union true: the first scan, inotify on local homes, rescans of the others, and a look
+//! at what is resident where inotify may be blind: at writes through a mapping or another link.
 //!
 //! One thread a home scans it, one thread reads inotify. A home that hangs holds up its own thread
 //! and nothing else; what is known of it stays as it was.
@@ -7,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -19,7 +20,7 @@ use crate::errno;
 use crate::error::FsResult;
 use crate::file::{HomeFile, Name, lock};
 use crate::home::{Home, Watch, proc_path};
-use crate::ids::{DirId, HomeId};
+use crate::ids::{DirId, FileId, HomeId};
 use crate::union::UnionChange;
 
 /// How often the start looks whether homes are still being scanned.
@@ -33,10 +34,20 @@ enum Task {
     Scan(DirId),
     /// Look at these names again.
     Look(Vec<Name>),
+    /// Look at this file from time to time while it is resident.
+    Guard(Weak<HomeFile>),
     /// Read everything, and tell when it is done.
     Rescan(Sender<()>),
     /// End.
     Stop,
+}
+
+/// The resident files of a watched home, and when they are looked at next; without any the home's
+/// thread sleeps.
+#[derive(Default)]
+struct Guarded {
+    files: HashMap<FileId, Weak<HomeFile>>,
+    due: Option<Instant>,
 }
 
 /// One home as `status` shows it.
@@ -273,9 +284,11 @@ impl TieredFs {
         // Nobody waits any more when `scan_wait` is over.
         let _ = first_done.send(());
         drop(first_done);
+        let (mut guarded, mut scanned) = (Guarded::default(), Instant::now());
         loop {
-            let task = match self.rescan_interval(home) {
-                Some(interval) => scanner.receiver.recv_timeout(interval),
+            let rescan = self.rescan_interval(home).map(|after| scanned + after);
+            let task = match rescan.into_iter().chain(guarded.due).min() {
+                Some(due) => scanner.receiver.recv_deadline(due),
                 None => scanner
                     .receiver
                     .recv()
@@ -287,15 +300,50 @@ impl TieredFs {
                     self.note_error(home, done);
                 }
                 Ok(Task::Look(names)) => self.look(home, names),
+                Ok(Task::Guard(file)) => self.guard(&mut guarded, file),
                 Ok(Task::Rescan(done)) => {
                     self.scan_reported(home);
+                    scanned = Instant::now();
                     // Nobody may wait for it any more.
                     let _ = done.send(());
                 }
-                Err(RecvTimeoutError::Timeout) => self.scan_reported(home),
+                Err(RecvTimeoutError::Timeout) if rescan.is_some_and(|at| at <= Instant::now()) => {
+                    self.scan_reported(home);
+                    scanned = Instant::now();
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_at_guarded(home, &mut guarded),
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// A file is resident now. Where nothing is watched, the rescans look at it.
+    pub(super) fn guard_resident(&self, file: &Arc<HomeFile>) {
+        if self.home_of(file).watch() == Watch::Inotify {
+            let file_now = Arc::downgrade(file);
+            self.keep_true.tell(file.home, Task::Guard(file_now));
+        }
+    }
+
+    fn guard(&self, guarded: &mut Guarded, file: Weak<HomeFile>) {
+        let Some(id) = file.upgrade().map(|file| file.id) else {
+            return;
+        };
+        guarded.files.insert(id, file);
+        let due = || Instant::now() + self.settings.stale_check_interval;
+        guarded.due.get_or_insert_with(due);
+    }
+
+    /// Compares what is resident with its home.
+    fn look_at_guarded(&self, home: &Home, guarded: &mut Guarded) {
+        guarded.files.retain(|_, file| {
+            let resident = file.upgrade().filter(|file| file.is_resident());
+            let name = resident.as_ref().and_then(|file| file.any_name());
+            self.look(home, name.into_iter().collect());
+            resident.is_some_and(|file| file.is_resident())
+        });
+        let next = || Instant::now() + self.settings.stale_check_interval;
+        guarded.due = (!guarded.files.is_empty()).then(next);
     }
 
     fn rescan_interval(&self, home: &Home) -> Option<Duration> {

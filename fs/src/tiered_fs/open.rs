@@ -10,9 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 
-use super::{Shown, TieredFs};
+use super::{CHANGED, Shown, TieredFs};
 use crate::attr::Attr;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
@@ -121,7 +121,9 @@ pub enum OpenReply {
 pub(super) fn best_replica(file: &HomeFile) -> Option<Place> {
     file.with_live(|live| {
         let replica = live.serving()?;
-        Some(Place::Pool(replica.pool().id(), replica.shared_file()))
+        let copied = replica.meta().origin.source;
+        let pool = replica.pool().id();
+        Some(Place::Pool(pool, replica.shared_file(), copied))
     })
 }
 
@@ -130,6 +132,19 @@ fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
     open.bound
         .as_ref()
         .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)))
+}
+
+/// Takes away the bits that let a program run as its owner, as the kernel does when an ordinary user
+/// changes the file: it was root, we, who emptied it.
+fn clear_set_id(own: &File) -> rustix::io::Result<()> {
+    let mode = rustix::fs::fstat(own)?.st_mode;
+    // Without the group's execute bit it is a mark of mandatory locking, and stays.
+    let set_group = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    let cleared = mode & !(0o4000 | set_group);
+    if cleared == mode {
+        return Ok(());
+    }
+    rustix::fs::fchmod(own, Mode::from_raw_mode(cleared & 0o7777))
 }
 
 fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
@@ -197,7 +212,7 @@ impl TieredFs {
         if open.handles == 0 && self.has_changed(node, file) {
             // Not while the node is locked: dropping looks whether it is held.
             drop(open);
-            self.drop_replicas(file, None, "the file changed in its home");
+            self.drop_replicas(file, None, CHANGED);
             open = node.lock_open();
         }
         if open.handles == 0 {
@@ -230,7 +245,7 @@ impl TieredFs {
             // Others hold the node on a stale replica and keep it; whoever comes now is sent to look
             // the name up again, and finds a node that has what the home has.
             drop(open);
-            self.drop_replicas(file, None, "the file changed in its home");
+            self.leave_stale(node, file);
             open = node.lock_open();
             if open.retired || open.handles == 0 {
                 return Err(FsError::new("open", ErrorKind::Retired));
@@ -252,15 +267,19 @@ impl TieredFs {
         let (Some(source), false) = (source, file.is_cold()) else {
             return false;
         };
-        let current = match node.anchor(file) {
-            Some(anchor) => Identity::of_fd(&*anchor).ok(),
-            None => self
-                .union
-                .path_of(file)
-                .and_then(|path| self.models().stat(&path).ok())
-                .map(|attr| attr.identity),
-        };
+        let current = self.current(node, file);
         current.is_none_or(|current| !source.same_contents(&current))
+    }
+
+    /// What the models directory has of a file now.
+    fn current(&self, node: &Node, file: &HomeFile) -> Option<Identity> {
+        match node.anchor(file) {
+            Some(anchor) => Identity::of_fd(&*anchor).ok(),
+            None => {
+                let path = self.union.path_of(file)?;
+                Some(self.models().stat(&path).ok()?.identity)
+            }
+        }
     }
 
     /// Whether the node is held on a replica of what its home no longer has. Only of the models
@@ -269,11 +288,21 @@ impl TieredFs {
         let Some(bound) = open.bound.as_ref() else {
             return false;
         };
-        let on_replica = matches!(bound.place, Place::Pool(..)) && !bound.file.is_cold();
-        let anchor = node.anchor(&bound.file).filter(|_| on_replica);
-        let current = anchor.map(|anchor| Identity::of_fd(&*anchor));
-        let copied = bound.file.attr().identity;
-        current.is_some_and(|current| current.is_ok_and(|found| !found.same_contents(&copied)))
+        // What is on record of the file may be newer than what was copied: a `stat` looks as well.
+        let copied = bound.place.copied().filter(|_| !bound.file.is_cold());
+        copied.is_some_and(|copied| {
+            let current = self.current(node, &bound.file);
+            current.is_some_and(|current| !current.same_contents(copied))
+        })
+    }
+
+    /// Makes whoever opens next find another node than this, which is held on a stale replica.
+    fn leave_stale(&self, node: &Arc<Node>, file: &Arc<HomeFile>) {
+        if self.has_changed(node, file) {
+            self.drop_replicas(file, None, CHANGED);
+        }
+        // There may be fresh replicas: while a lock held this node, nothing could be done.
+        self.residency.retire_held(&self.nodes, file);
     }
 
     /// Opens a file of a cold home: by its path, or by its anchor when the name went a moment ago.
@@ -366,8 +395,10 @@ impl TieredFs {
                 // What is on record may be older than what is read: a change behind our back.
                 let identity = match &bound.place {
                     Place::Home(home) if !bound.file.is_cold() => Identity::of_fd(home).ok(),
-                    // A cold home may hang, and a replica never changes.
-                    Place::Home(_) | Place::Pool(..) => None,
+                    // A replica is of what was copied, whatever the file is by now.
+                    Place::Pool(.., copied) => Some(*copied),
+                    // A cold home may hang.
+                    Place::Home(_) => None,
                 };
                 let identity = identity.unwrap_or_else(|| bound.file.attr().identity);
                 let contents = Box::new((identity.size, identity.mtime_ns));
@@ -481,6 +512,10 @@ impl TieredFs {
         if request.truncates() {
             own.set_len(0)
                 .map_err(|error| FsError::new("truncate", ErrorKind::Io(error)))?;
+            if request.uid != 0 {
+                clear_set_id(&own)
+                    .map_err(|errno| FsError::new("truncate", ErrorKind::Io(errno.into())))?;
+            }
             self.note_written(file, &own);
         }
         let mut open = node.lock_open();
@@ -606,8 +641,11 @@ impl TieredFs {
         };
         drop(unbound);
         file.with_live(|live| live.opens = live.opens.saturating_sub(1));
+        if let Some(own) = &opened.own {
+            // Before the writer is counted out: what it has written is no change behind our back.
+            self.note_written(file, own);
+        }
         if opened.own.is_some() && self.residency.writer_goes(file) {
-            self.reload_attr(file);
             self.residency.notice(Notice::Attr(node.id));
             self.tree_changed();
         }
@@ -730,19 +768,44 @@ impl TieredFs {
         Ok(bytes.len())
     }
 
-    /// Makes a file durable.
+    /// Makes a file durable, whoever has written it: any handle of it will do.
     ///
     /// # Errors
     /// The kernel's answer.
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> FsResult<()> {
         let open = self.open_file_of(handle)?;
-        let Some(own) = &open.own else { return Ok(()) };
-        let done = if data_only {
-            own.sync_data()
-        } else {
-            own.sync_all()
+        let sync = |file: &File| match data_only {
+            true => file.sync_data(),
+            false => file.sync_all(),
+        };
+        let done = match &open.own {
+            Some(own) => sync(own),
+            None => match self.home_file_of(&open)? {
+                Some(home) => sync(&home),
+                None => Ok(()),
+            },
         };
         done.map_err(|error| FsError::new("fsync", ErrorKind::Io(error)))
+    }
+
+    /// What a reader's handle has of the models directory, also when it reads a replica. `None`: it is
+    /// of cold storage, where nothing is written, or nothing leads to the file any more.
+    pub(super) fn home_file_of(&self, open: &OpenFile) -> FsResult<Option<Arc<File>>> {
+        let file = {
+            let state = open.node.lock_open();
+            let Some(bound) = state.bound.as_ref().filter(|bound| !bound.file.is_cold()) else {
+                return Ok(None);
+            };
+            if let Place::Home(home) = &bound.place {
+                return Ok(Some(Arc::clone(home)));
+            }
+            Arc::clone(&bound.file)
+        };
+        match self.open_home(&open.node, &file, false) {
+            Ok(home) => Ok(Some(Arc::new(home))),
+            Err(_) if file.any_name().is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a directory of the models directory durable.

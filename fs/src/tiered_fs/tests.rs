@@ -7,7 +7,9 @@ use std::path::Path;
 
 use super::*;
 use crate::ids::FileId;
+use crate::rel_path::BadPath;
 use crate::replica::{Digest, Partial, ReplicaOrigin};
+use crate::settings::ColdSettings;
 use crate::testing::TestPool;
 use crate::virtual_file::NoVirtualFiles;
 
@@ -15,11 +17,14 @@ const NAME: &[u8] = b"f.gguf";
 
 /// A file system over a models directory; what it registers for passthrough is nothing.
 fn file_system(models: &Path, passthrough: bool) -> Arc<TieredFs> {
-    let settings = FsSettings {
+    with_settings(FsSettings {
         models_dir: models.to_owned(),
         passthrough,
         ..FsSettings::default()
-    };
+    })
+}
+
+fn with_settings(settings: FsSettings) -> Arc<TieredFs> {
     let drainer = Arc::new(Drainer::start(|_| ()).unwrap());
     let (events, _) = unbounded();
     let (file_system, _) =
@@ -56,18 +61,22 @@ fn create(fs: &TieredFs, flags: i32) -> FsResult<Opened> {
 /// Makes the file resident, with contents that only the replica has.
 fn promote(fs: &TieredFs, pool: &TestPool, node: NodeId) {
     let file = fs.node(node).unwrap().file().unwrap();
+    let replica = replica_of(fs, pool, &file);
+    assert!(fs.publish(&file, replica, file.writes()).is_ok());
+}
+
+fn replica_of(fs: &TieredFs, pool: &TestPool, file: &HomeFile) -> Replica {
     let source = file.attr().identity;
     let origin = ReplicaOrigin {
-        home: fs.homes()[0].path().to_owned(),
-        path: fs.union().path_of(&file).unwrap(),
+        home: fs.home_of(file).path().to_owned(),
+        path: fs.union().path_of(file).unwrap(),
         source,
     };
     let claim = pool.pool.try_reserve(source.size).unwrap();
     let partial = Partial::create(claim, origin).unwrap();
     let length = usize::try_from(source.size).unwrap();
     partial.file().write_all_at(&vec![b'r'; length], 0).unwrap();
-    let replica = partial.publish(Digest::blake3([0; 32])).unwrap();
-    assert!(fs.publish(&file, replica, file.writes()).is_ok());
+    partial.publish(Digest::blake3([0; 32])).unwrap()
 }
 
 fn first_byte(fs: &TieredFs, opened: &Opened) -> u8 {
@@ -108,6 +117,260 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
         fs.release(reader.handle);
         assert_eq!(fs.handle_count(), 0);
     }
+}
+
+/// A `stat` put a change behind our back on record and nobody else saw a difference any more: whoever
+/// opened beside a reader of the replica got the old bytes, and the replica was offered for ever.
+#[test]
+fn a_change_that_a_stat_saw_first_is_no_secret() {
+    for passthrough in [true, false] {
+        let models = tempfile::tempdir().unwrap();
+        let home = models.path().join("f.gguf");
+        fs::write(&home, "home").unwrap();
+        let pool = TestPool::directory(&std::env::temp_dir());
+        let fs = file_system(models.path(), passthrough);
+        let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        promote(&fs, &pool, node);
+        let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+        fs::write(&home, "HOMES").unwrap();
+
+        let file = fs.node(node).unwrap().file().unwrap();
+        assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
+        assert!(!file.is_resident(), "passthrough: {passthrough}");
+        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        assert_ne!(again, node);
+        let other = open(&fs, again, libc::O_RDONLY).unwrap();
+        assert_eq!(first_byte(&fs, &other), b'H');
+        assert_eq!(first_byte(&fs, &reader), b'r', "it keeps what it opened");
+    }
+}
+
+/// With the daemon serving, pages of a replica were kept for who read the changed file afterwards: the
+/// replica had been recorded with the size and time of the change.
+#[test]
+fn pages_of_a_replica_are_not_kept_for_what_its_file_has_become() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), false);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    promote(&fs, &pool, node);
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+    let unchanged = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert!(matches!(unchanged.served, Served::Cached(true)));
+    fs::write(&home, "HOMES").unwrap();
+
+    let refused = open(&fs, node, libc::O_RDONLY).unwrap_err();
+    assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
+    let file = fs.node(node).unwrap().file().unwrap();
+    file.set_attr(fs.homes()[0].stat(&RelPath::new(NAME).unwrap()).unwrap());
+    // A thread that had the nodeid already.
+    let late = open(&fs, node, libc::O_RDONLY).unwrap();
+    fs.release(late.handle);
+    fs.release(unchanged.handle);
+    fs.release(reader.handle);
+    let changed = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert!(matches!(changed.served, Served::Cached(false)));
+    assert_eq!(first_byte(&fs, &changed), b'H');
+}
+
+/// What one process has written another may make durable, by a descriptor that only reads; it was told
+/// that it had, and nothing was done.
+#[test]
+fn fsync_of_a_reader_reaches_the_home() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let synced = |opened: &Opened| {
+        let open = fs.open_file_of(opened.handle).unwrap();
+        fs.fsync(opened.handle, false).unwrap();
+        let file = fs.home_file_of(&open).unwrap()?;
+        Some(Identity::of_fd(&*file).unwrap())
+    };
+    let wanted = Some(Identity::of_fd(&fs::File::open(&home).unwrap()).unwrap());
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let at_home = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert_eq!(synced(&at_home), wanted);
+    promote(&fs, &pool, node);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let on_replica = open(&fs, node, libc::O_RDONLY).unwrap();
+    assert_eq!(first_byte(&fs, &on_replica), b'r');
+    assert_eq!(synced(&on_replica), wanted);
+}
+
+/// inotify tells nothing of a file that is changed through a link outside its home; the setting was
+/// never looked at, and the replica served for ever.
+#[test]
+fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
+    let top = tempfile::tempdir().unwrap();
+    let (models, cold) = (top.path().join("models"), top.path().join("cold"));
+    for home in [&models, &cold] {
+        fs::create_dir(home).unwrap();
+        fs::write(home.join(home.file_name().unwrap()), "home").unwrap();
+    }
+    let fs = with_settings(FsSettings {
+        models_dir: models.clone(),
+        cold: vec![ColdSettings {
+            path: cold.clone(),
+            watch: Watch::Inotify,
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        stale_check_interval: Duration::from_millis(20),
+        ..FsSettings::default()
+    });
+    fs.start().unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    for home in [&models, &cold] {
+        let name = home.file_name().unwrap();
+        let node = fs.lookup(NodeId::ROOT, name.as_encoded_bytes()).unwrap();
+        let file = fs.node(node.node).unwrap().file().unwrap();
+        promote(&fs, &pool, node.node);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(file.is_resident(), "it was not changed");
+
+        let link = top.path().join("link");
+        fs::hard_link(home.join(name), &link).unwrap();
+        fs::write(&link, "HOMES").unwrap();
+        fs::remove_file(&link).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while file.is_resident() {
+            assert!(std::time::Instant::now() < deadline, "{home:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    fs.stop();
+}
+
+/// A name too deep to be reached by a path was made in the home all the same, listed, and could be
+/// neither looked up nor removed.
+#[test]
+fn nothing_is_made_where_no_path_leads() {
+    let models = tempfile::tempdir().unwrap();
+    let fs = file_system(models.path(), true);
+    let name = [b'd'; 255];
+    let (mut parent, mut depth) = (NodeId::ROOT, 0);
+    let too_deep = loop {
+        match fs.mkdir(parent, &name, 0o755, 0, 0) {
+            Ok(made) => (parent, depth) = (made.node, depth + 1),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(
+        too_deep.kind,
+        ErrorKind::BadPath(BadPath::TooLong)
+    ));
+    // 16 names and the slashes between them are 4095 bytes.
+    assert_eq!(depth, 16);
+    let listed = fs.opendir(parent).unwrap();
+    assert!(fs.readdir(parent, listed, true).unwrap().0.is_empty());
+}
+
+/// Emptied through `/proc/self/fd` of a reader, a cold file was replaced, and whoever asked was told
+/// ENOENT: the kernel asks a second time, with the same node, of which no name is left.
+#[test]
+fn emptying_a_cold_file_without_a_name_is_stale() {
+    let (models, cold) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(cold.path().join("f.gguf"), "cold").unwrap();
+    let fs = with_settings(FsSettings {
+        models_dir: models.path().to_owned(),
+        cold: vec![ColdSettings {
+            path: cold.path().to_owned(),
+            watch: Watch::Rescan,
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        ..FsSettings::default()
+    });
+    fs.start().unwrap();
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+    for _ in 0..2 {
+        let refused = open(&fs, node, libc::O_RDWR | libc::O_TRUNC).unwrap_err();
+        assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
+    }
+    assert_eq!(first_byte(&fs, &reader), b'c');
+    fs.stop();
+}
+
+/// Root empties the file for whoever opens it, and the kernel leaves root's files what they are.
+#[test]
+fn emptying_a_file_takes_its_set_id_bits_away() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    for (uid, before, after) in [(0, 0o6777, 0o6777), (1, 0o6777, 0o777), (1, 0o6767, 0o2767)] {
+        fs::set_permissions(&home, fs::Permissions::from_mode(before)).unwrap();
+        let by = OpenRequest {
+            uid,
+            ..request(libc::O_WRONLY | libc::O_TRUNC)
+        };
+        let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+        let Ok(OpenReply::Ready(opened)) = fs.open(node, &by, &register, Patience::None) else {
+            panic!("it was not opened");
+        };
+        fs.release(opened.handle);
+        assert_eq!(fs.getattr(node, None).unwrap().attr.permissions, after);
+    }
+}
+
+/// Where so many files are looked up that one gets no anchor, what is open without a name could be
+/// neither truncated nor given other permissions.
+#[test]
+fn an_open_file_without_name_or_anchor_can_be_changed() {
+    let models = tempfile::tempdir().unwrap();
+    fs::write(models.path().join("f.gguf"), "home").unwrap();
+    let mut fs = file_system(models.path(), true);
+    Arc::get_mut(&mut fs).unwrap().anchors_below = 0;
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let writer = open(&fs, node, libc::O_RDWR).unwrap();
+    fs.unlink(NodeId::ROOT, NAME, 0).unwrap();
+    let set = |set: SetAttr, handle| fs.setattr(node, handle, &set, &request(0)).unwrap();
+    let size = Some(2);
+    let shown = set(
+        SetAttr {
+            size,
+            ..SetAttr::default()
+        },
+        Some(writer.handle),
+    );
+    assert_eq!((shown.attr.identity.size, shown.attr.nlink), (2, 0));
+    let mode = Some(0o600);
+    let shown = set(
+        SetAttr {
+            mode,
+            ..SetAttr::default()
+        },
+        None,
+    );
+    assert_eq!(shown.attr.permissions, 0o600);
+    fs.write(node, writer.handle, 0, b"HOMES", 0).unwrap();
+    assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
+}
+
+/// A writable mapping outlives its descriptor, and the kernel's word that the writer is gone; so does
+/// who writes in the home itself. Both were copied while they wrote.
+#[test]
+fn what_is_mapped_or_open_for_writing_in_its_home_is_not_promoted() {
+    let models = tempfile::tempdir().unwrap();
+    let home = models.path().join("f.gguf");
+    fs::write(&home, "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let file = fs.node(node).unwrap().file().unwrap();
+    let writer = fs::OpenOptions::new().write(true).open(&home).unwrap();
+    let busy = fs.open_to_copy(&file).unwrap_err();
+    assert!(matches!(busy.kind, ErrorKind::Busy(_)), "{busy}");
+    let published = fs.publish(&file, replica_of(&fs, &pool, &file), file.writes());
+    assert!(matches!(published.unwrap_err().0.kind, ErrorKind::Busy(_)));
+    drop(writer);
+    fs.open_to_copy(&file).unwrap();
+    promote(&fs, &pool, node);
+    assert!(file.is_resident());
 }
 
 /// The machine behind a pool does not answer: who opens then reads the home, at once and without asking
