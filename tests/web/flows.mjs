@@ -37,6 +37,13 @@ flow("the first change asks for the token, and takes no wrong one", async ({ pag
   await until("the daemon says so too", async () => (await site.get("/models?filter=small")).models[0].resident_percent === 100);
 });
 
+flow("no address breaks the page", async ({ page }) => {
+  for (const hash of ["#/constructor", "#/__proto__", "#/models/%"]) {
+    await page.evaluate((to) => { location.hash = to; }, hash);
+    await page.locator(".nav a[aria-current=page]", { hasText: "Models" }).waitFor();
+  }
+});
+
 flow("a promotion is seen live, in the row, the bar and the other page", async ({ page, other }) => {
   await go(other, "Activity");
   await page.evaluate(() => {
