@@ -185,15 +185,18 @@ pub const CHECKS: &[&str] = &[
 pub fn examine(scene: &Scene, say: &mut dyn FnMut(&str)) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut patience = Patience::new(scene.patience, say);
-    daemon::check(scene, &mut findings);
+    daemon::check(scene, &mut patience, &mut findings);
     system::check(scene, &mut patience, &mut findings);
     homes::check(scene, &mut patience, &mut findings);
     remotes::check(scene, &mut findings);
     replicas::check(scene, &mut patience, &mut findings);
     let originals = Originals::of(&scene.config);
     for finding in &mut findings {
-        let repair = finding.repair.take();
-        finding.repair = repair.filter(|repair| !originals.would_change(repair));
+        let repair = finding.repair.as_ref();
+        if repair.is_some_and(|repair| originals.would_change(repair)) {
+            finding.repair = None;
+            finding.remedy = format!("it lies in a home, so by hand: {}", finding.remedy);
+        }
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings

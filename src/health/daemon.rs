@@ -4,23 +4,38 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 
+use super::patience::Patience;
 use super::{Finding, Repair, Scene, word};
 use crate::view::human::{shell_word, size};
 use crate::view::{HomeState, Severity, TierState};
 
-pub(super) fn check(scene: &Scene, findings: &mut Vec<Finding>) {
-    mount(scene, findings);
+pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
+    mount(scene, patience, findings);
     match &scene.status {
         None => silent(scene, findings),
         Some(_) => pools(scene, findings),
     }
 }
 
-fn mount(scene: &Scene, findings: &mut Vec<Finding>) {
+fn mount(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     let Some(mountpoint) = &scene.config.mountpoint else {
         return;
     };
-    match std::fs::metadata(mountpoint) {
+    let path = mountpoint.clone();
+    let Some(found) = patience.wait(mountpoint, move |_| std::fs::metadata(path)) else {
+        let found = "a mount that does not answer";
+        findings.push(
+            Finding::new("stale-mount", Severity::Error, mountpoint, found)
+                .means("Whoever opens a model there waits.")
+                .remedy(format!(
+                    "end its daemon, then {} {}",
+                    umount(),
+                    word(mountpoint)
+                )),
+        );
+        return;
+    };
+    match found {
         Err(error) if speedloader_fs::errno::is_stale_mount(&error) => findings.push(
             Finding::new(
                 "stale-mount",

@@ -246,3 +246,20 @@ fn wrong_control_lines_are_refused() {
     }
     assert!(fake.asked().is_empty());
 }
+
+#[test]
+fn a_state_directory_that_leads_to_the_models_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::create_dir(path("models")).unwrap();
+    std::os::unix::fs::symlink("models", path("link")).unwrap();
+    let text = format!(
+        "models_dir = {:?}\nstate_dir = {:?}\n",
+        path("models"),
+        path("link")
+    );
+    std::fs::write(path("c.toml"), text).unwrap();
+    let arguments = ["config", "check", &path("c.toml")];
+    let outcome = speedloader(&arguments);
+    assert_refused(&arguments, &outcome, 2, "which is the same as models_dir");
+}

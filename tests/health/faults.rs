@@ -594,6 +594,21 @@ fn a_home_that_hangs_holds_nobody_up() {
     drop(device);
 }
 
+#[test]
+fn a_mount_that_hangs_holds_nobody_up() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let mut place = Place::new();
+    let at = place.root.join("mnt");
+    let device = hung_mount(&at);
+    place.mounts.push(at);
+    place.scene.patience = Duration::from_millis(200);
+    assert_eq!(place.words(), BTreeSet::from(["stale-mount"]));
+    assert!(!place.found()[0].view().repairable);
+    drop(device);
+}
+
 /// A name that is not UTF-8 was shown with U+FFFD, and not found under that name.
 #[test]
 fn a_damaged_replica_of_a_strange_name_is_found() {
