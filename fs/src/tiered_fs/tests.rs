@@ -190,7 +190,7 @@ fn fsync_of_a_reader_reaches_the_home() {
         let file = fs.home_file_of(&open).unwrap()?;
         Some(Identity::of_fd(&*file).unwrap())
     };
-    let wanted = Some(Identity::of_fd(&fs::File::open(&home).unwrap()).unwrap());
+    let wanted = Some(Identity::of_fd(fs::File::open(&home).unwrap()).unwrap());
     let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
     let at_home = open(&fs, node, libc::O_RDONLY).unwrap();
     assert_eq!(synced(&at_home), wanted);
