@@ -84,9 +84,9 @@ mod tests {
     fn what_gets_on_is_waited_for_and_what_hangs_is_left() {
         let mut said = Vec::new();
         let mut say = |text: &str| said.push(text.to_owned());
-        let mut patience = Patience::new(Duration::from_millis(300), &mut say);
+        let mut patience = Patience::new(Duration::from_millis(1500), &mut say);
         let slow = patience.wait(Path::new("/slow"), |pulse| {
-            for _ in 0..12 {
+            for _ in 0..20 {
                 std::thread::sleep(Duration::from_millis(100));
                 pulse.beat();
             }

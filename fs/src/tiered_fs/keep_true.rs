@@ -317,9 +317,11 @@ impl TieredFs {
         }
     }
 
-    /// A file is resident now. Where nothing is watched, the rescans look at it.
+    /// A file is resident now. Where nothing is watched, the rescans look at it; in the models directory each open
+    /// does.
     pub(super) fn guard_resident(&self, file: &Arc<HomeFile>) {
-        if self.home_of(file).watch() == Watch::Inotify {
+        let home = self.home_of(file);
+        if home.watch() == Watch::Inotify && !home.is_models() {
             let file_now = Arc::downgrade(file);
             self.keep_true.tell(file.home, Task::Guard(file_now));
         }
