@@ -96,7 +96,10 @@ mod tests {
         let hung = patience.wait(Path::new("/hung"), move |_| forever.recv());
         assert_eq!(hung, None);
         drop(never);
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].contains("/slow"), "{said:?}");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            said[0].contains("/slow") && said[1].contains("/hung"),
+            "{said:?}"
+        );
     }
 }
