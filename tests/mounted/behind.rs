@@ -241,8 +241,8 @@ fn a_directory_in_the_place_of_another_is_another() {
                     content::write_file(&other.join("both"), 7, 100);
                 });
                 mount.until("both are seen", || {
-                    content::check_file(&mount.mounted(&format!("{name}/both")), 5, 100).is_ok()
-                        && mount.mounted(&format!("{name}.other/both")).exists()
+                    content::check_file(&mount.mounted(format!("{name}/both")), 5, 100).is_ok()
+                        && mount.mounted(format!("{name}.other/both")).exists()
                 });
                 mount.change_cold(0, || match how {
                     "renamed" => {
@@ -258,13 +258,12 @@ fn a_directory_in_the_place_of_another_is_another() {
                     }
                 });
                 let seen = |file: &str, seed| {
-                    content::check_file(&mount.mounted(&format!("{name}/{file}")), seed, 100)
-                        .is_ok()
+                    content::check_file(&mount.mounted(format!("{name}/{file}")), seed, 100).is_ok()
                 };
                 mount.until("the other is seen", || {
                     seen("new", 6)
                         && seen("both", 7)
-                        && !mount.mounted(&format!("{name}/old")).exists()
+                        && !mount.mounted(format!("{name}/old")).exists()
                 });
                 mount.change_cold(0, || content::write_file(&place.join("later"), 8, 100));
                 mount.until("what is made in it later is seen", || seen("later", 8));
@@ -337,7 +336,7 @@ fn who_creates_what_is_there_already_is_checked_as_by_any_open() {
             let mut user = child::start("create", Some(1000), &[mount.mounted("open")]);
             user.expect("ready");
             for turn in 0..30 {
-                let path = mount.models(&format!("open/{turn}"));
+                let path = mount.models(format!("open/{turn}"));
                 fs::write(&path, b"a secret").unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
                 user.say(&turn.to_string());
@@ -346,10 +345,10 @@ fn who_creates_what_is_there_already_is_checked_as_by_any_open() {
                 // Who may, has it.
                 let mut file = OpenOptions::new();
                 file.read(true).write(true).create(true);
-                let path = mount.models(&format!("open/mine-{turn}"));
+                let path = mount.models(format!("open/mine-{turn}"));
                 content::write_file(&path, 4, 100);
                 let file = file
-                    .open(mount.mounted(&format!("open/mine-{turn}")))
+                    .open(mount.mounted(format!("open/mine-{turn}")))
                     .unwrap();
                 content::check_open(&file, 4, 100).unwrap();
             }

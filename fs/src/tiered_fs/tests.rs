@@ -104,7 +104,7 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
         assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
         // As the kernel does: it is looked up again and opened, and once more, since its readers keep the node.
         let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
-        let error = open(&fs, again, libc::O_RDWR).err().expect("is refused");
+        let error = open(&fs, again, libc::O_RDWR).expect_err("is refused");
         assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
         let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
         assert_ne!(again, node);
