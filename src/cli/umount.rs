@@ -16,6 +16,7 @@ use crate::view::{DoneView, View, human};
 
 /// A daemon that has lost its mount gives its pools back and ends.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Unmount, and return when the daemon has ended
 #[derive(Args, Debug)]
 #[command(after_help = "\

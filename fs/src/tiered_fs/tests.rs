@@ -235,6 +235,12 @@ fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
         fs::hard_link(home.join(name), &link).unwrap();
         fs::write(&link, "HOMES").unwrap();
         fs::remove_file(&link).unwrap();
+        if home == &models {
+            // Each open looks at it.
+            let opened = open(&fs, node.node, libc::O_RDONLY).unwrap();
+            assert_eq!(first_byte(&fs, &opened), b'H');
+            fs.release(opened.handle);
+        }
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while file.is_resident() {
             assert!(std::time::Instant::now() < deadline, "{home:?}");
