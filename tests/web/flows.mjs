@@ -154,7 +154,7 @@ flow("a pool is disconnected with an open model in it, and connected again", asy
     await page.locator("[aria-label='Disconnect local']").click();
     await page.locator("dialog", { hasText: "1 model is open" }).waitFor();
     await page.getByRole("button", { name: "and disconnect" }).click();
-    await page.locator("[aria-labelledby='pool-local'] .tag", { hasText: "disconnected" }).waitFor();
+    await page.locator("[aria-labelledby='pool-local'] .tag", { hasText: "draining" }).waitFor();
   } finally {
     closeSync(reader);
   }
