@@ -2,7 +2,8 @@
 //!
 //! Short names: `config=FILE`, `models=DIR`, `cold=DIR[:DIR...]`, `pool=SIZE`, `pool=NAME:SIZE[:DIR]`, `ro`,
 //! `allow_other`; and every key of the configuration, `policy.enabled=false`. A comma within a value is written `\,`,
-//! or the whole value is quoted with `"`; a colon within a cold directory is written `\:`. Only keys are judged here; values are judged by `load`.
+//! or the whole value is quoted with `"`; a colon within a cold directory is written `\:`. Only keys are judged here;
+//! values are judged by `load`.
 
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The table as it is now.
 ///
@@ -18,6 +18,11 @@ pub fn entries(table: &[u8]) -> impl DoubleEndedIterator<Item = MountEntry<'_>> 
     table
         .split(|byte| *byte == b'\n')
         .filter_map(MountEntry::parse)
+}
+
+/// The topmost mount of a table on `mount_point`, which is as the kernel knows it: absolute and without links.
+pub fn topmost<'a>(table: &'a [u8], mount_point: &Path) -> Option<MountEntry<'a>> {
+    entries(table).rfind(|entry| entry.mount_point == mount_point)
 }
 
 /// One mount.

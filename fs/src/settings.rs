@@ -38,7 +38,8 @@ pub struct FsSettings {
     /// How long a file that vanished from the models directory behind our back can still be opened
     /// by who had looked it up.
     pub vanished_grace: Duration,
-    /// How often resident files of watched homes are compared with their homes.
+    /// How often resident files of watched cold directories are compared with them; each open of a file of the models
+    /// directory compares that.
     pub stale_check_interval: Duration,
 }
 

@@ -301,8 +301,10 @@ impl<'a> Planner<'a> {
     fn obey_always(&mut self) {
         let wants = &self.board.snapshot.wants;
         let asks = |want: &&Want| {
-            let kind = want.kind;
-            matches!(kind, WantKind::Promote { .. } | WantKind::Demote { .. })
+            matches!(
+                want.kind,
+                WantKind::Promote { .. } | WantKind::Demote { .. }
+            )
         };
         let asked: BTreeSet<ModelId> = wants.iter().filter(asks).map(|want| want.model).collect();
         for at in 0..self.board.models() {

@@ -94,8 +94,7 @@ fn check_ours(mountpoint: &Path) -> Result<(), Message> {
 
 /// The type of the topmost mount on `mountpoint`.
 fn kind_of_mount(table: &[u8], mountpoint: &Path) -> Option<String> {
-    let mut latest_first = mount_table::entries(table).rev();
-    let found = latest_first.find(|entry| entry.mount_point == mountpoint)?;
+    let found = mount_table::topmost(table, mountpoint)?;
     Some(String::from_utf8_lossy(found.file_system).into_owned())
 }
 

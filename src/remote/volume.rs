@@ -263,7 +263,7 @@ pub fn mount(filesystem: &str, device: &Path, at: &Path) -> Result<(), Failure> 
 pub fn mounted_at(at: &Path) -> Result<Option<String>, Failure> {
     let table = mount_table::read().map_err(|error| Failure::io("read", at, &error))?;
     // The last one made is what is seen there.
-    let found = mount_table::entries(&table).rfind(|entry| entry.mount_point == at);
+    let found = mount_table::topmost(&table, at);
     Ok(found.map(|entry| String::from_utf8_lossy(entry.source).into_owned()))
 }
 

@@ -152,8 +152,8 @@ fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedF
     Ok(device)
 }
 
-/// Takes away mounts whose daemon is dead, and refuses to hide one whose daemon is not. Their root is opened, since its attributes may still be in
-/// the kernel's cache: an open is answered by the daemon or, with ENOTCONN, by nobody.
+/// Takes away mounts whose daemon is dead, and refuses to hide one whose daemon is not. Their root is opened, since
+/// its attributes may still be in the kernel's cache: an open is answered by the daemon or, with ENOTCONN, by nobody.
 fn replace_stale(mountpoint: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     loop {
@@ -177,9 +177,7 @@ fn replace_stale(mountpoint: &Path) -> io::Result<()> {
 fn is_ours(mountpoint: &Path) -> io::Result<bool> {
     let path = std::fs::canonicalize(mountpoint)?;
     let table = mount_table::read()?;
-    let topmost = mount_table::entries(&table)
-        .rev()
-        .find(|entry| entry.mount_point == path);
+    let topmost = mount_table::topmost(&table, &path);
     Ok(topmost.is_some_and(|mount| mount.file_system == b"fuse.speedloader"))
 }
 
