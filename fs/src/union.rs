@@ -77,6 +77,14 @@ impl Slot {
     }
 }
 
+/// A directory of one home, as last seen.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    attr: Attr,
+    /// Differs for each directory that was found under the name, one after the other.
+    incarnation: u64,
+}
+
 #[derive(Debug)]
 struct Directory {
     parent: DirId,
@@ -87,7 +95,7 @@ struct Directory {
     /// What is shown: what the first home that has it says.
     attr: Attr,
     /// What each home says that was looked at: the next one is shown when the first has lost it.
-    attrs: BTreeMap<HomeId, Attr>,
+    sights: BTreeMap<HomeId, Sight>,
     version: u64,
     entries: BTreeMap<Arc<[u8]>, Slot>,
     /// Of the entries, those that are directories in every home: counting them would make each
@@ -99,8 +107,8 @@ struct Directory {
 
 impl Directory {
     fn show_first(&mut self) {
-        if let Some(first) = self.attrs.values().next() {
-            self.attr = *first;
+        if let Some(first) = self.sights.values().next() {
+            self.attr = first.attr;
         }
     }
 
@@ -151,6 +159,7 @@ struct Tree {
     next_directory: u32,
     /// Grows when a directory moves: paths below it are others then.
     renames: u64,
+    next_incarnation: u64,
 }
 
 /// The merged tree.
@@ -181,7 +190,13 @@ impl Union {
             homes: (0..homes).fold(0, |bits, home| bits | 1 << home),
             ino: shown_ino(HomeId::MODELS, &attr, attr.identity.dev),
             attr,
-            attrs: BTreeMap::from([(HomeId::MODELS, attr)]),
+            sights: BTreeMap::from([(
+                HomeId::MODELS,
+                Sight {
+                    attr,
+                    incarnation: 0,
+                },
+            )]),
             version: 0,
             entries: BTreeMap::new(),
             plain_directories: 0,
@@ -195,6 +210,7 @@ impl Union {
                 nameless_max: NAMELESS_MIN,
                 next_directory: 1,
                 renames: 0,
+                next_incarnation: 1,
             }),
             next_file: AtomicU64::new(1),
             root_devs: (0..homes).map(|_| AtomicU64::new(0)).collect(),
@@ -445,12 +461,29 @@ impl Union {
         (files, tree.directories.len())
     }
 
-    /// The directory that was watched in the home is no more: what is found under its name from now on is another
-    /// one, even with the same inode number. Gives the name.
-    pub fn directory_is_gone(&self, home: HomeId, directory: DirId) -> Option<Name> {
+    /// Which of the directories that a home has had there, one after the other, is known now; `None`: the home has
+    /// none.
+    pub fn incarnation(&self, home: HomeId, directory: DirId) -> Option<u64> {
+        let tree = self.read();
+        let sight = tree.directories.get(&directory)?.sights.get(&home)?;
+        Some(sight.incarnation)
+    }
+
+    /// That incarnation of the directory is no more: what is found under its name from now on is another one, even
+    /// with the same inode number. Gives the name; `None` when another one is known already.
+    pub fn directory_is_gone(
+        &self,
+        home: HomeId,
+        directory: DirId,
+        incarnation: u64,
+    ) -> Option<Name> {
         let mut tree = self.write();
         let known = tree.directories.get_mut(&directory)?;
-        known.attrs.get_mut(&home)?.identity.ino = NO_INODE;
+        let sight = known.sights.get_mut(&home)?;
+        if sight.incarnation != incarnation {
+            return None;
+        }
+        sight.attr.identity.ino = NO_INODE;
         (directory != DirId::ROOT).then(|| (known.parent, Arc::clone(&known.name)))
     }
 
@@ -902,7 +935,7 @@ impl Tree {
                 homes: 0,
                 ino: shown_ino(home, attr, root_dev),
                 attr: *attr,
-                attrs: BTreeMap::new(),
+                sights: BTreeMap::new(),
                 version: 0,
                 entries: BTreeMap::new(),
                 plain_directories: 0,
@@ -916,13 +949,18 @@ impl Tree {
         let Some(known) = self.directories.get_mut(&id) else {
             return;
         };
-        let shown = known.attr;
-        known.attrs.insert(home, *attr);
+        let (shown, is_new) = (known.attr, known.homes & bit == 0);
+        let fresh = Sight {
+            attr: *attr,
+            incarnation: self.next_incarnation,
+        };
+        known.sights.entry(home).or_insert(fresh).attr = *attr;
         known.show_first();
         if known.attr != shown {
             changes.push(UnionChange::DirectoryAttr(id));
         }
-        if known.homes & bit == 0 {
+        if is_new {
+            self.next_incarnation += 1;
             known.homes |= bit;
             changes.push(UnionChange::DirectoryFound(home, id));
         }
@@ -932,9 +970,9 @@ impl Tree {
     fn has_other_directory(&self, parent: DirId, name: &[u8], home: HomeId, attr: &Attr) -> bool {
         let known = self
             .directory_at(parent, name)
-            .and_then(|id| self.directories.get(&id)?.attrs.get(&home));
+            .and_then(|id| self.directories.get(&id)?.sights.get(&home));
         let inode = |attr: &Attr| (attr.identity.dev, attr.identity.ino);
-        known.is_some_and(|known| inode(known) != inode(attr))
+        known.is_some_and(|known| inode(&known.attr) != inode(attr))
     }
 
     /// Takes a home out of a directory and of everything below.
@@ -970,7 +1008,7 @@ impl Tree {
             return;
         };
         known.homes &= !bit;
-        known.attrs.remove(&home);
+        known.sights.remove(&home);
         known.show_first();
         if known.homes == 0 {
             self.directories.remove(&id);
@@ -1034,7 +1072,11 @@ impl Tree {
                 self.put_slot(directory, name, files, Some(id));
                 self.adopt_directory(id, directory, name);
                 if let Some(hidden) = hidden {
+                    let homes = self.directories.get(&hidden).map_or(0, |known| known.homes);
                     self.merge(hidden, id, changes);
+                    // Watches go by directory: what was watched as the hidden one is watched anew.
+                    let homes = (0..HOMES_MAX as u16).filter(|home| homes & (1 << home) != 0);
+                    changes.extend(homes.map(|home| UnionChange::DirectoryFound(HomeId(home), id)));
                 }
             }
         }
@@ -1057,8 +1099,8 @@ impl Tree {
         changes.push(UnionChange::DirectoryGone(from));
         if let Some(known) = self.directories.get_mut(&into) {
             known.homes |= hidden.homes;
-            for (home, attr) in hidden.attrs {
-                known.attrs.entry(home).or_insert(attr);
+            for (home, sight) in hidden.sights {
+                known.sights.entry(home).or_insert(sight);
             }
             known.version += 1;
         }

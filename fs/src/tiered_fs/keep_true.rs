@@ -21,6 +21,7 @@ use crate::error::FsResult;
 use crate::file::{HomeFile, Name, lock};
 use crate::home::{Home, Watch, proc_path};
 use crate::ids::{DirId, FileId, HomeId};
+use crate::rel_path::RelPath;
 use crate::union::UnionChange;
 
 /// How often the start looks whether homes are still being scanned.
@@ -65,6 +66,14 @@ pub struct HomeState {
     pub error: Option<String>,
 }
 
+/// What a watch is of: the directory of a home, and which of those that it has had under the name.
+#[derive(Clone, Copy)]
+struct Watched {
+    home: HomeId,
+    directory: DirId,
+    incarnation: u64,
+}
+
 struct Scanner {
     sender: Sender<Task>,
     receiver: Receiver<Task>,
@@ -82,7 +91,7 @@ pub struct KeepTrue {
     born: Instant,
     scanners: Vec<Scanner>,
     inotify: Option<OwnedFd>,
-    watches: Mutex<HashMap<i32, (HomeId, DirId)>>,
+    watches: Mutex<HashMap<i32, Watched>>,
     stop: Mutex<Option<OwnedFd>>,
 }
 
@@ -130,7 +139,9 @@ impl KeepTrue {
             .max(1)
     }
 
-    fn watch(&self, home: &Home, directory: DirId, path: &crate::rel_path::RelPath) {
+    /// `incarnation` was looked up before the directory is opened: one that takes its place meanwhile is found, and
+    /// watched, by itself.
+    fn watch(&self, home: &Home, watched: Watched, path: &RelPath) {
         let Some(inotify_fd) = self
             .inotify
             .as_ref()
@@ -152,7 +163,7 @@ impl KeepTrue {
         let Ok(fd) = home.directory(path) else { return };
         match inotify::add_watch(inotify_fd, proc_path(&fd), flags) {
             Ok(watch) => {
-                lock(&self.watches).insert(watch, (home.id(), directory));
+                lock(&self.watches).insert(watch, watched);
             }
             Err(error) => {
                 if !self
@@ -417,16 +428,22 @@ impl TieredFs {
     ) -> FsResult<()> {
         let home = &self.homes[usize::from(home.0)];
         if top == DirId::ROOT {
-            let root = self.asking(home, || home.stat(&crate::rel_path::RelPath::root()))?;
+            let root = self.asking(home, || home.stat(&RelPath::root()))?;
             self.union.set_root_dev(home.id(), root.identity.dev);
         }
         let mut waiting = vec![top];
         while let Some(directory) = waiting.pop() {
+            let incarnation = self.union.incarnation(home.id(), directory);
             let Some(path) = self.union.directory_path(directory) else {
                 continue;
             };
             // Watched before it is read: a change in between is seen twice, not never.
-            self.keep_true.watch(home, directory, &path);
+            let watched = Watched {
+                home: home.id(),
+                directory,
+                incarnation: incarnation.unwrap_or_default(),
+            };
+            self.keep_true.watch(home, watched, &path);
             let quiet = home.is_models().then(|| self.quiet());
             match self.asking(home, || self.union.refresh_directory(home, directory)) {
                 Ok(mut changes) => {
@@ -510,18 +527,25 @@ impl TieredFs {
                 let gone = watches.remove(&event.wd());
                 drop(watches);
                 // Another one may have its name, and its inode number, by now.
-                let name = gone.and_then(|(home, directory)| {
-                    let (parent, name) = self.union.directory_is_gone(home, directory)?;
+                let name = gone.and_then(|gone| {
+                    let Watched {
+                        home,
+                        directory,
+                        incarnation,
+                    } = gone;
+                    let (parent, name) =
+                        self.union.directory_is_gone(home, directory, incarnation)?;
                     Some((home, parent, name))
                 });
                 touched.extend(name);
                 continue;
             }
-            let Some((home, directory)) = watches.get(&event.wd()).copied() else {
+            let Some(watched) = watches.get(&event.wd()).copied() else {
                 continue;
             };
             if let Some(name) = event.file_name() {
-                touched.insert((home, directory, Arc::from(name.to_bytes())));
+                let name = Arc::from(name.to_bytes());
+                touched.insert((watched.home, watched.directory, name));
             }
             if reader.is_buffer_empty() && touched.len() > 4096 {
                 break;

@@ -250,6 +250,104 @@ fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
     fs.stop();
 }
 
+/// A models directory and a cold one that has `d/cold` are kept true by inotify.
+fn watched_beside_cold(top: &Path) -> Arc<TieredFs> {
+    let (models, cold) = (top.join("models"), top.join("cold"));
+    fs::create_dir(&models).unwrap();
+    fs::create_dir_all(cold.join("d")).unwrap();
+    fs::write(cold.join("d/cold"), "cold").unwrap();
+    let fs = with_settings(FsSettings {
+        models_dir: models,
+        cold: vec![ColdSettings {
+            path: cold,
+            watch: Watch::Inotify,
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        ..FsSettings::default()
+    });
+    fs.start().unwrap();
+    fs
+}
+
+fn until_found(fs: &TieredFs, path: &str) -> Found {
+    let path = RelPath::new(path.as_bytes()).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = fs.union().find(&path) {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "{path}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// inotify tells of a directory's end when the last descriptor of it is closed; by then another one may have its
+/// place, whose files were taken out of the union for a moment, and their replicas for good.
+#[test]
+fn the_late_end_of_a_directory_is_not_that_of_the_one_in_its_place() {
+    let top = tempfile::tempdir().unwrap();
+    let fs = watched_beside_cold(top.path());
+    let models = top.path().join("models");
+    fs::create_dir(models.join("d")).unwrap();
+    fs::write(models.join("d/before"), "home").unwrap();
+    until_found(&fs, "d/before");
+    let held = fs::File::open(models.join("d")).unwrap();
+    fs::remove_dir_all(models.join("d")).unwrap();
+    assert!(fs.rescan(Duration::from_secs(10)));
+    assert!(
+        fs.union()
+            .find(&RelPath::new(b"d/before").unwrap())
+            .is_none()
+    );
+
+    let d = fs.lookup(NodeId::ROOT, b"d").unwrap().node;
+    let create = CreateRequest {
+        parent: d,
+        name: NAME,
+        mode: 0o644,
+        open: request(libc::O_CREAT | libc::O_WRONLY),
+    };
+    let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+    let (made, opened) = fs.create(&create, &register).unwrap();
+    fs.write(made.node, opened.handle, 0, b"home", 0).unwrap();
+    fs.release(opened.handle);
+    // Its thread watches the new directory before it answers.
+    assert!(fs.rescan(Duration::from_secs(10)));
+    let pool = TestPool::directory(&std::env::temp_dir());
+    promote(&fs, &pool, made.node);
+    let file = fs.node(made.node).unwrap().file().unwrap();
+
+    drop(held);
+    fs::write(models.join("d/after"), "home").unwrap();
+    until_found(&fs, "d/after");
+    assert!(file.is_resident());
+    let found = until_found(&fs, "d/f.gguf");
+    assert!(matches!(found, Found::File(found) if found.id == file.id));
+    fs.stop();
+}
+
+/// Merged with a directory that came into its place, one of cold storage was watched under a number that was gone.
+#[test]
+fn a_cold_directory_that_another_joins_is_still_watched() {
+    let top = tempfile::tempdir().unwrap();
+    let fs = watched_beside_cold(top.path());
+    let models = top.path().join("models");
+    fs::create_dir(models.join("own")).unwrap();
+    until_found(&fs, "own");
+    fs::write(models.join("d"), "a file hides the cold directory").unwrap();
+    let is_file = |found| matches!(found, Found::File(_));
+    while !is_file(until_found(&fs, "d")) {
+        std::thread::yield_now();
+    }
+    let (d, own) = ((NodeId::ROOT, &b"d"[..]), (NodeId::ROOT, &b"own"[..]));
+    fs.rename(own, d, RenameMode::Exchange, 0).unwrap();
+    until_found(&fs, "d/cold");
+
+    fs::write(top.path().join("cold/d/new"), "cold").unwrap();
+    until_found(&fs, "d/new");
+    fs.stop();
+}
+
 /// A name too deep to be reached by a path was made in the home all the same, listed, and could be
 /// neither looked up nor removed.
 #[test]
