@@ -170,6 +170,7 @@ pub const CHECKS: &[&str] = &[
     "digest-differs",
     "dangling-manifest",
     "missing-part",
+    "acl-ignored",
     "replica-differs",
     "replica-unchecked",
     "ssh-missing",

@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::patience::{Patience, Pulse};
-use super::{Finding, Scene, hangs, is_known_to_hang, shown};
+use super::{Finding, Scene, hangs, is_known_to_hang, shown, word};
 use crate::view::Severity;
 
 /// Files that are looked at in one home.
@@ -46,6 +46,9 @@ pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut V
     }
     let tree = Arc::new(tree);
     let mut found = Vec::new();
+    if scene.config.mount.allow_other {
+        found.extend(tree.homes.iter().filter_map(|home| home.ignored_acls()));
+    }
     for home in &tree.homes {
         let (tree, own, all) = (Arc::clone(&tree), Arc::clone(home), scene.all);
         let judge = move |_: PathBuf, pulse: &Pulse| tree.findings(&own, all, pulse);
@@ -98,12 +101,21 @@ struct Home {
     entries: BTreeMap<PathBuf, Entry>,
     /// Whether all of it was looked at.
     is_whole: bool,
+    /// Of files and directories with an ACL, the first that was met, and how many there are.
+    acls: Option<(PathBuf, usize)>,
 }
 
 impl Home {
     fn read(root: PathBuf, pulse: &Pulse) -> Home {
         let mut entries = BTreeMap::new();
         let mut is_whole = true;
+        let mut acls = None;
+        let mut see = |path: &Path| {
+            if has_acl(path) {
+                acls.get_or_insert_with(|| (path.to_owned(), 0)).1 += 1;
+            }
+        };
+        see(&root);
         let mut open = vec![(PathBuf::new(), 0)];
         while let Some((directory, depth)) = open.pop() {
             // One that may not be read is the daemon's concern, not a fault of a model.
@@ -118,6 +130,7 @@ impl Home {
                 };
                 let name = directory.join(entry.file_name());
                 let path = entry.path();
+                see(&path);
                 if found.is_dir() {
                     if depth < DEPTH_MAX {
                         open.push((name, depth + 1));
@@ -136,7 +149,30 @@ impl Home {
             root,
             entries,
             is_whole,
+            acls,
         }
+    }
+
+    fn ignored_acls(&self) -> Option<Finding> {
+        let (first, count) = self.acls.as_ref()?;
+        let found = match count {
+            1 => format!("{} has an ACL", shown(first)),
+            _ => format!(
+                "{count} files and directories have ACLs, {} for one",
+                shown(first)
+            ),
+        };
+        let finding = Finding::new("acl-ignored", Severity::Warning, &self.root, found)
+            .means(
+                "The mount goes by owner, group and permission bits alone: users whom an ACL lets in are refused, and \
+                 the bits of the group are the ACL's mask, which may be more than the group may.",
+            )
+            .remedy(format!(
+                "let the engine's user in by its group, and take the ACLs away: setfacl -R -b {}; or mount for root \
+                 alone: mount.allow_other = false",
+                word(&self.root)
+            ));
+        Some(finding)
     }
 
     fn blobs(&self, all: bool, pulse: &Pulse) -> Vec<Finding> {
@@ -308,6 +344,12 @@ impl Tree {
         }
         findings
     }
+}
+
+/// Whether it has a POSIX ACL, or gives one to what is made in it (acl(5)).
+fn has_acl(path: &Path) -> bool {
+    let has = |name: &str| rustix::fs::lgetxattr(path, name, &mut [0_u8; 0]).is_ok();
+    has("system.posix_acl_access") || has("system.posix_acl_default")
 }
 
 fn damaged(blob: &Path, found: String) -> Finding {
