@@ -57,27 +57,21 @@ fn a_new_open_is_bound_to_the_replica() {
     in_both_modes(
         |site| site.cold_file("f", 6, LEN),
         |mount| {
-            let active = mount.status().passthrough.active;
             let old = File::open(mount.mounted("f")).unwrap();
-            mount.promote_wait("f");
-            let place = mount.which("f");
-            assert!(
-                Path::new(&place.serving).starts_with(mount.pool("p")),
-                "{place:?}"
-            );
+            let mut new = None;
             // The kernel is told of the move a moment after it; an open before that shares the former place.
-            let mut new = File::open(mount.mounted("f")).unwrap();
-            if active {
-                let before = mount.status().totals.opens_resident;
-                mount.until("new opens are bound to the replica", || {
-                    new = File::open(mount.mounted("f")).unwrap();
-                    mount.status().totals.opens_resident > before
-                });
-            }
-            mount.demote("f");
-            // The reader of the replica keeps its memory until it lets go.
-            let pool = &mount.status().pools[0];
-            assert!(pool.draining_bytes >= LEN, "{pool:?}");
+            mount.until("a new open keeps the replica's memory", || {
+                mount.promote_wait("f");
+                let place = mount.which("f");
+                assert!(
+                    Path::new(&place.serving).starts_with(mount.pool("p")),
+                    "{place:?}"
+                );
+                new = Some(File::open(mount.mounted("f")).unwrap());
+                mount.demote("f");
+                mount.status().pools[0].draining_bytes >= LEN
+            });
+            let new = new.unwrap();
             content::check_open(&new, 6, LEN).unwrap();
             drop((old, new));
             mount.until("the replica's memory is free", || {
