@@ -92,7 +92,7 @@ impl Learned {
         }
     }
 
-    /// Takes note of one load.
+    /// Takes note of one load; of none beyond the last that can be saved, which nobody lives to see.
     pub fn observe(&mut self, params: &Params, tiers: &Tiers, load: Load) {
         self.observe_and_serve(params, tiers, load);
     }
@@ -109,6 +109,9 @@ impl Learned {
             .mirror
             .as_ref()
             .map_or(load.resident_models, |mirror| mirror.models());
+        if self.loads >= saved::LOADS_MAX {
+            return Served::default();
+        }
         self.loads += 1;
         self.clock.tick(resident);
         let slot = self.note_load(load);
@@ -555,6 +558,22 @@ mod tests {
             let is_impossible = matches!(fault, Some(LearnedFault::Impossible { .. }));
             assert!(is_impossible, "{which}: {fault:?}");
         }
+    }
+
+    /// Found by fuzzing: a count at its limit was read, and went beyond it.
+    #[test]
+    fn what_is_counted_at_the_limit_can_be_saved() {
+        let mut learned = busy(100);
+        learned.loads = saved::LOADS_MAX;
+        let mut read = Learned::from_bytes(&learned.to_bytes()).expect("it is the limit");
+        let load = Load {
+            model: ModelId(1),
+            bytes: 11,
+            family: 0,
+            resident_models: 10,
+        };
+        read.observe(&Params::default(), &tiers(10, 10), load);
+        assert!(Learned::from_bytes(&read.to_bytes()).is_ok());
     }
 
     #[test]

@@ -17,7 +17,7 @@ const NOWHERE: u8 = u8::MAX;
 const MODEL_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4 + 4 + 1;
 const POOL_BYTES: usize = 2 + 8 + 8;
 /// Nobody loads more often; ages and counts can go on from here without an end.
-const LOADS_MAX: u64 = 1 << 48;
+pub(super) const LOADS_MAX: u64 = 1 << 48;
 
 fn impossible(what: &'static str) -> LearnedFault {
     LearnedFault::Impossible { what }
