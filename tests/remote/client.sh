@@ -8,9 +8,10 @@ modprobe -a nvme-tcp nvme-fabrics xfs
 run_scenario() {
     bash -c 'set -Eeuo pipefail
         . /share/pool.sh
-        for file in lifecycle failures refusals ratios; do . "/share/$file.sh"; done
+        for file in lifecycle failures refusals ratios tls; do . "/share/$file.sh"; done
         trap "echo \"    at line \$LINENO: \$BASH_COMMAND\" >&2" ERR
         case $1 in
+            tls-lost-*-*) tls=1 rest=${1#tls-lost-}; lost "${rest%%-*}" "${rest#*-}" ;;
             lost-*-*) rest=${1#lost-}; lost "${rest%%-*}" "${rest#*-}" ;;
             *) "scenario_$1" ;;
         esac' scenario "$1"
