@@ -138,13 +138,14 @@ impl Keyring {
         let identity = CString::new(identity)
             .map_err(|_| Failure::new("a name for a key of TLS holds a NUL"))?;
         let payload = bytes_of(key.secret.reveal());
-        let number = keyring::add(c"psk", &identity, &payload, ring).map_err(refused)?;
-        if let Err(error) = keyring::set_permissions(number, PERMISSIONS) {
-            // The first error counts.
-            let _ = keyring::unlink(number, ring);
-            return Err(refused(error));
-        }
-        Ok(number)
+        // Who does not have a key in a keyring of his own may not say who may read it.
+        let own = keyring::OF_THREAD;
+        let number = keyring::add(c"psk", &identity, &payload, own).map_err(refused)?;
+        let put = keyring::set_permissions(number, PERMISSIONS)
+            .and_then(|()| keyring::link(number, ring));
+        // Where it was not put it is gone with this; the thread's keyring ends with the thread in any case.
+        let _ = keyring::unlink(number, own);
+        put.map(|()| number).map_err(refused)
     }
 
     /// Takes the keys out of it that we have put there for a subsystem.

@@ -3,6 +3,9 @@
 use std::ffi::CStr;
 use std::io;
 
+/// The keyring of the thread that asks: it ends with it, and nobody else sees it.
+pub const OF_THREAD: i32 = libc::KEY_SPEC_THREAD_KEYRING;
+
 /// Makes a key in a keyring, instead of one of the same type and description. Gives its number.
 ///
 /// # Errors
@@ -33,6 +36,16 @@ pub fn set_permissions(key: i32, permissions: u32) -> io::Result<()> {
     number(answer).map(|_| ())
 }
 
+/// Puts a key into a keyring as well, instead of one of the same type and description.
+///
+/// # Errors
+/// EACCES for a key or keyring of others, ENOKEY where there is none.
+pub fn link(key: i32, keyring: i32) -> io::Result<()> {
+    // SAFETY: this command takes two numbers and no pointer.
+    let answer = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_LINK, key, keyring) };
+    number(answer).map(|_| ())
+}
+
 /// Takes a key out of a keyring; when it was in no other it is gone.
 ///
 /// # Errors
@@ -54,12 +67,12 @@ fn number(answer: libc::c_long) -> io::Result<i32> {
 mod tests {
     use super::*;
 
-    /// The keyring of this process, which ends with it.
-    const OWN: i32 = libc::KEY_SPEC_PROCESS_KEYRING;
+    /// Another keyring of ours, which ends with this process.
+    const OTHER: i32 = libc::KEY_SPEC_PROCESS_KEYRING;
 
     #[test]
     fn a_key_is_made_and_taken_out_again() {
-        let key = match add(c"user", c"speedloader-test", b"payload", OWN) {
+        let key = match add(c"user", c"speedloader-test", b"payload", OF_THREAD) {
             // A sandbox without keyrings, or a kernel.
             Err(error) if [libc::ENOSYS, libc::EPERM].contains(&error.raw_os_error().unwrap()) => {
                 return eprintln!("SKIPPED: {error}");
@@ -67,9 +80,11 @@ mod tests {
             key => key.unwrap(),
         };
         set_permissions(key, 0x3f3f_0000).unwrap();
-        unlink(key, OWN).unwrap();
-        assert!(unlink(key, OWN).is_err(), "it is gone");
-        let unknown = add(c"no-such-type", c"speedloader-test", b"", OWN);
+        link(key, OTHER).unwrap();
+        unlink(key, OF_THREAD).unwrap();
+        unlink(key, OTHER).unwrap();
+        assert!(link(key, OTHER).is_err(), "it is gone");
+        let unknown = add(c"no-such-type", c"speedloader-test", b"", OF_THREAD);
         assert!(unknown.is_err());
     }
 }
