@@ -1,6 +1,7 @@
 # On `client`: the scenarios that $SCENARIOS names, one after the other, and the table of what came of them.
 set -uo pipefail
 . /share/pool.sh
+. /share/tls.sh
 
 cp /share/speedloader /usr/bin/speedloader
 modprobe -a nvme-tcp nvme-fabrics xfs
@@ -24,6 +25,7 @@ clear_away() {
     rm -f /run/daemon.pid /share/report
     for at in $(awk '$1 ~ "^/dev/nvme" || $1 == "speedloader" {print $2}' /proc/mounts); do umount -l "$at"; done
     for controller in /sys/class/nvme/*/delete_controller; do [ ! -e "$controller" ] || echo 1 >"$controller"; done
+    forget_keys
     # What it was before is what the next one is compared with.
     rm -f "$models/long.gguf"
     rmdir /run/speedloader/pools/* /run/speedloader/pools /run/speedloader 2>/dev/null

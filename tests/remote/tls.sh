@@ -18,17 +18,32 @@ encrypted_sockets() { awk '$1 == "TlsCurrRxSw" || $1 == "TlsCurrRxDevice" {s += 
 key_here() { state | grep ^key; }
 key_there() { there 'state | grep ^key'; }
 
-# A key in our keyring by a name that is known there, whatever is in it; says its number.
+# A key of other bytes by a name that is known there, in root's own keyring; says its
+# number. x86-64's numbers of add_key and keyctl; commands 5, 8 and 9 set permissions, link and unlink.
 put_key() { # IDENTITY
     in_root "$root" python3 - "$1" <<'X'
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-ring = next(int(line.split()[0], 16) for line in open("/proc/keys") if line.split()[7:9] == ["keyring", ".nvme:"])
-key = libc.syscall(248, b"psk", sys.argv[1].encode(), os.urandom(32), ctypes.c_size_t(32), ring)
+of_thread, of_user = -1, -4
+key = libc.syscall(248, b"psk", sys.argv[1].encode(), os.urandom(32), ctypes.c_size_t(32), of_thread)
 assert key > 0, os.strerror(ctypes.get_errno())
 assert libc.syscall(250, 5, key, 0x3F0B0000) == 0
+assert libc.syscall(250, 8, key, of_user) == 0
 print(key)
 X
+}
+
+remove_key() { # NUMBER
+    in_root "$root" python3 -c "import ctypes; assert ctypes.CDLL(None).syscall(250, 9, $1, -4) == 0"
+}
+
+# Takes all keys out of our keyring that a scenario which failed has left.
+forget_keys() {
+    local key ring
+    ring=$(awk '$8 == "keyring" && $9 == ".nvme:" {print $1}' /proc/keys)
+    for key in $(awk '$8 == "psk" {print $1}' /proc/keys); do
+        in_root "$root" python3 -c "import ctypes; ctypes.CDLL(None).syscall(250, 9, 0x$key, 0x$ring)"
+    done
 }
 
 # Counts the packets that hold a piece of a file: none, if they are encrypted. What is too fast to be seen is missed.
@@ -66,6 +81,8 @@ read_watched() {
     wait "$watcher" || fail "the wire was not watched"
     cat /share/watched
 }
+
+same_keys() { [ "$(key_here)" = "$(key_there)" ]; }
 
 scenario_tls() {
     local start nqn left key identity number seen found
@@ -106,6 +123,8 @@ scenario_tls() {
     identity=$(sed 's/^key //' <<<"$key")
     number=$(put_key "${identity%:*}")
     ! connect_by_hand "$nqn" "" ",tls,tls_key=$number" || fail "it is let in with another key"
+    remove_key "$number"
+    until_true 10 "the other key is gone" same_keys
     same_bytes || fail "wrong bytes"
 
     # A daemon that comes back takes over what stands.
