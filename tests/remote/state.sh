@@ -7,7 +7,8 @@ state() {
     ls /sys/block | sed 's/^/block /'
     awk '{print "mount", $1, $2, $3}' /proc/mounts | sort
     find /run/speedloader /mnt 2>/dev/null | sort || true
-    awk '$8 == "psk" && $2 !~ /[RDi]/ {$1 = "key"; for (i = 2; i < 9; i++) $i = ""; print}' /proc/keys | tr -s ' ' | sort
+    awk '$8 == "psk" && $2 !~ /[RDi]/ {$1 = "key"; for (i = 2; i < 9; i++) $i = ""; print}' /proc/keys 2>/dev/null |
+        tr -s ' ' | sort || true
     ps -eo args= | grep -E '^(/[^ ]*/)?(speedloader|ssh) ' | sort || true
 }
 
