@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::keyring::{Keyring, NO_TLS};
 use super::wire::{Fabric, Offer, TlsKey};
-use super::{Failure, Settings};
+use super::{Failure, Settings, way};
 use crate::state_files::HOST_ID;
 
 /// How often it is looked whether the device has come.
@@ -336,7 +336,7 @@ fn refusal(settings: &Settings, offer: &Offer, error: &io::Error) -> Failure {
         "the kernel cannot connect to {} port {} by {}: {error}",
         offer.address,
         offer.port,
-        offer.fabric.word()
+        way(offer.fabric, settings.tls)
     );
     if settings.tls {
         return tls_refusal(text, error);
@@ -357,7 +357,7 @@ fn tls_refusal(text: String, error: &io::Error) -> Failure {
         return Failure::new(text)
             .with_remedy("install it (package ktls-utils), then `systemctl enable --now tlshd`");
     }
-    Failure::new(format!("{text}; encrypted (TLS)")).with_remedy(
+    Failure::new(text).with_remedy(
         "`journalctl -u tlshd` here and there says more; where tlshd was started before the kernel module \
          nvme-keyring was loaded, `systemctl restart tlshd`",
     )
@@ -428,6 +428,32 @@ mod tests {
                 .exists()
         };
         assert!(written("nvme1") && !written("nvme0"));
+    }
+
+    #[test]
+    fn a_machine_without_handshakes_is_told_from_a_handshake_that_fails() {
+        let nobody = io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error());
+        let told = tls_refusal("by tcp".to_owned(), &nobody).to_string();
+        assert!(told.contains("no tlshd runs on this machine"), "{told}");
+        let late = tls_refusal("by tcp".to_owned(), &io::ErrorKind::TimedOut.into()).to_string();
+        assert!(
+            late.starts_with("by tcp; ") && late.contains("restart tlshd"),
+            "{late}"
+        );
+    }
+
+    #[test]
+    fn an_encrypted_connection_has_a_key_in_sysfs() {
+        let sys = tempfile::tempdir().unwrap();
+        let sys = sys.path();
+        let host = NvmeHost::below(sys);
+        controller(sys, "nvme1", NQN, "live\n");
+        assert!(!host.find(NQN).unwrap().is_encrypted);
+        // As while the handshake has not been done.
+        put(sys, "class/nvme/nvme1/tls_key", "");
+        assert!(!host.find(NQN).unwrap().is_encrypted);
+        put(sys, "class/nvme/nvme1/tls_key", "1b0d4e3c\n");
+        assert!(host.find(NQN).unwrap().is_encrypted);
     }
 
     #[test]
