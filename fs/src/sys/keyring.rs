@@ -83,7 +83,7 @@ mod tests {
         link(key, OTHER).unwrap();
         unlink(key, OF_THREAD).unwrap();
         unlink(key, OTHER).unwrap();
-        assert!(link(key, OTHER).is_err(), "it is gone");
+        assert!(unlink(key, OTHER).is_err(), "it is in it no more");
         let unknown = add(c"no-such-type", c"speedloader-test", b"", OF_THREAD);
         assert!(unknown.is_err());
     }
