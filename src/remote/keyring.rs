@@ -153,20 +153,14 @@ impl Keyring {
     /// # Errors
     /// Whatever it reports.
     pub fn remove(&self, nqn: &str) -> Result<(), Failure> {
-        let listing = self.listing();
-        let Some(ring) = number_of(&listing) else {
-            return Ok(());
-        };
-        for key in ours(&listing, nqn) {
-            match keyring::unlink(key.number, ring) {
-                // It may be on its way out already.
-                Err(error)
-                    if error.kind() != io::ErrorKind::NotFound && is_listed(self, key.number) =>
-                {
-                    let text = format!("cannot take back the key for TLS: {error}");
-                    return Err(Failure::new(text));
-                }
-                _ => {}
+        // Not only unlinked: for a moment it would be listed on.
+        for key in ours(&self.listing(), nqn) {
+            // It may be on its way out already.
+            if let Err(error) = keyring::invalidate(key.number)
+                && is_listed(self, key.number)
+            {
+                let text = format!("cannot take back the key for TLS: {error}");
+                return Err(Failure::new(text));
             }
         }
         Ok(())
