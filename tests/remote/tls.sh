@@ -12,7 +12,9 @@ handshakes() {
 no_handshakes_here() { kill "$(pgrep -x tlshd)"; }
 
 # Sockets whose data the kernel encrypts now.
-encrypted_sockets() { awk '$1 == "TlsCurrRxSw" || $1 == "TlsCurrRxDevice" {s += $2} END {print s + 0}' /proc/net/tls_stat; }
+encrypted_sockets() {
+    awk '$1 == "TlsCurrRxSw" || $1 == "TlsCurrRxDevice" {s += $2} END {print s + 0}' /proc/net/tls_stat
+}
 
 # What the keys are known by, on either machine.
 key_here() { state | grep ^key; }
@@ -175,7 +177,8 @@ scenario_refused-tls() {
     mv /run/tls.ko /lib/modules/*/kernel/net/tls/
     depmod
     # A port that lets everybody in is not ours to change.
-    there 'cd /sys/kernel/config/nvmet && mkdir ports/9 && cd ports/9 && echo tcp >addr_trtype && echo ipv4 >addr_adrfam &&
+    there 'cd /sys/kernel/config/nvmet && mkdir ports/9 && cd ports/9 &&
+        echo tcp >addr_trtype && echo ipv4 >addr_adrfam &&
         echo 10.9.0.1 >addr_traddr && echo 4420 >addr_trsvcid'
     there state >/run/there.before
     refused "a port that others offer without TLS" "without encryption"
