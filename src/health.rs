@@ -175,6 +175,7 @@ pub const CHECKS: &[&str] = &[
     "replica-unchecked",
     "ssh-missing",
     "mkfs-missing",
+    "tlshd-missing",
     "ssh-key-refused",
     "nvme-module-missing",
     "pool-lost",

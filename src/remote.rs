@@ -20,6 +20,7 @@ use crate::view::human::size;
 
 pub mod wire;
 mod kernel;
+pub mod keyring;
 pub mod target;
 pub mod connect;
 pub mod volume;
@@ -27,7 +28,7 @@ pub mod ssh;
 
 use connect::{Connection, HostIdentity, Namespace, NvmeHost};
 use volume::{Claim, Content};
-use wire::{Export, Fabric, Offer, Request, Secret, TargetState};
+use wire::{Export, Fabric, Offer, Request, Secret, TargetState, TlsKey};
 
 /// Where remote pools are mounted, beside the local ones.
 pub const MOUNTS: &str = "/run/speedloader/pools";
@@ -126,6 +127,8 @@ pub struct Settings {
     pub capacity: String,
     /// What we must prove to know, if anything.
     pub secret: Option<Secret>,
+    /// Whether data is encrypted on its way; `transport` is TCP then.
+    pub tls: bool,
     /// The file system to make.
     pub filesystem: Filesystem,
     /// Where it is mounted here.
@@ -229,12 +232,22 @@ pub trait Here {
     fn has_rdma(&self) -> bool;
     /// The connection to a subsystem.
     fn find(&self, nqn: &str) -> Option<Connection>;
-    /// Connects and waits for the namespace.
+    /// Whether it can encrypt data on its way.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn need_tls(&self) -> Result<(), Failure>;
+    /// Connects and waits for the namespace; encrypted with a key, which it keeps until the connection is ended.
     ///
     /// # Errors
     /// What is in the way.
-    fn connect(&mut self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure>;
-    /// Ends the connection.
+    fn connect(
+        &mut self,
+        settings: &Settings,
+        offer: &Offer,
+        key: Option<&TlsKey>,
+    ) -> Result<Namespace, Failure>;
+    /// Ends the connection, and forgets its key.
     ///
     /// # Errors
     /// Io.
@@ -295,8 +308,17 @@ impl Here for Machine {
         self.nvme.find(nqn)
     }
 
-    fn connect(&mut self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure> {
-        self.nvme.connect(settings, offer)
+    fn need_tls(&self) -> Result<(), Failure> {
+        self.nvme.need_tls()
+    }
+
+    fn connect(
+        &mut self,
+        settings: &Settings,
+        offer: &Offer,
+        key: Option<&TlsKey>,
+    ) -> Result<Namespace, Failure> {
+        self.nvme.connect(settings, offer, key)
     }
 
     fn disconnect(&mut self, nqn: &str) -> Result<(), Failure> {
@@ -407,11 +429,20 @@ pub fn export_of(settings: &Settings, address: IpAddr, fabric: Fabric) -> Export
         nqn: settings.nqn.clone(),
         host_nqn: settings.host.nqn.clone(),
         secret: settings.secret.clone(),
+        tls: settings.tls,
         host_name: machine::name(),
         address,
         port: settings.port,
         fabric,
         capacity: settings.capacity.clone(),
+    }
+}
+
+/// How data travels, in words.
+pub fn way(fabric: Fabric, tls: bool) -> String {
+    match tls {
+        true => format!("{}, encrypted (TLS)", fabric.word()),
+        false => fabric.word().to_owned(),
     }
 }
 
@@ -439,6 +470,9 @@ impl BringUp<'_> {
 
     fn run(&mut self) -> Result<Volume, Failure> {
         self.begin(Step::Reach);
+        if self.settings.tls {
+            self.here.need_tls()?;
+        }
         let plain = plain_fabric(self.settings.transport);
         let export = self.export(plain);
         let found = self.there.ask(&Request::Look { export })?;
@@ -498,7 +532,9 @@ impl BringUp<'_> {
                 && offer.address == self.address
                 && offer.port == self.settings.port
         };
-        if let Some(offer) = made.offer.as_ref().filter(is_kept) {
+        // The key of an export is known to nobody but the two kernels: without its connection it needs another.
+        let is_usable = |offer: &&Offer| !self.settings.tls || self.is_connected(offer).is_some();
+        if let Some(offer) = made.offer.as_ref().filter(is_kept).filter(is_usable) {
             // What is there already is not made again by another way.
             let fabric = offer.fabric;
             return Ok((self.attach_by(fabric, Some(offer.clone()))?, fabric));
@@ -516,8 +552,17 @@ impl BringUp<'_> {
         Ok((self.attach_by(plain, None)?, plain))
     }
 
+    /// The device of a connection that is live, to this offer, and encrypted or not as it should be.
+    fn is_connected(&self, offer: &Offer) -> Option<Namespace> {
+        let connection = self.here.find(&self.settings.nqn)?;
+        let is_right = connection.is_live && connection.is_encrypted == self.settings.tls;
+        let namespace = connection.namespace.filter(|_| is_right)?;
+        (namespace.uuid == offer.uuid).then_some(namespace)
+    }
+
     fn attach_by(&mut self, fabric: Fabric, kept: Option<Offer>) -> Result<Namespace, Failure> {
         self.begin(Step::Export);
+        let mut key = None;
         let offer = match kept {
             Some(offer) => {
                 self.end(StepState::Found, &self.settings.nqn.clone());
@@ -525,8 +570,15 @@ impl BringUp<'_> {
             }
             None => {
                 let export = self.export(fabric);
+                if self.settings.tls {
+                    key = Some(keyring::new_key()?);
+                }
                 self.did.push(Step::Export);
-                let state = self.there.ask(&Request::Export { export })?;
+                let request = Request::Export {
+                    export,
+                    key: key.clone(),
+                };
+                let state = self.there.ask(&request)?;
                 let offer = state.offer.ok_or_else(|| {
                     Failure::new("it was exported, and then there was no whole export")
                 })?;
@@ -535,7 +587,7 @@ impl BringUp<'_> {
                     self.settings.nqn,
                     offer.address,
                     offer.port,
-                    fabric.word()
+                    way(fabric, self.settings.tls)
                 );
                 self.end(StepState::Done, &text);
                 offer
@@ -543,22 +595,19 @@ impl BringUp<'_> {
         };
         self.begin(Step::Connect);
         let nqn = &self.settings.nqn;
-        if let Some(connection) = self.here.find(nqn) {
-            match connection.namespace {
-                Some(namespace) if connection.is_live && namespace.uuid == offer.uuid => {
-                    self.end(StepState::Found, &namespace.name);
-                    return Ok(namespace);
-                }
-                // Of an export that is gone, or not live any more: nothing can be had from it.
-                _ => {
-                    self.here.detach(&self.settings.mount_at)?;
-                    self.here.disconnect(nqn)?;
-                }
-            }
+        // With a key that is new no connection stands.
+        if let Some(namespace) = self.is_connected(&offer).filter(|_| key.is_none()) {
+            self.end(StepState::Found, &namespace.name);
+            return Ok(namespace);
+        }
+        // Of an export that is gone, or not live any more: nothing can be had from it.
+        if self.here.find(nqn).is_some() {
+            self.here.detach(&self.settings.mount_at)?;
+            self.here.disconnect(nqn)?;
         }
         // One that does not come in time may come later.
         self.did.push(Step::Connect);
-        let namespace = self.here.connect(self.settings, &offer)?;
+        let namespace = self.here.connect(self.settings, &offer, key.as_ref())?;
         self.end(StepState::Done, &namespace.name.clone());
         Ok(namespace)
     }
@@ -756,7 +805,8 @@ pub fn plan(settings: &Settings, ssh: &str) -> Result<Vec<(Step, String)>, Failu
         secret: hidden,
         ..settings.clone()
     };
-    let request = NvmeHost::request(&shown, &offer);
+    let key = settings.tls.then_some("...");
+    let request = NvmeHost::request(&shown, &offer, key);
     let format = volume::format_command(settings.filesystem, device, None);
     let words = |step: Step| match step {
         Step::Reach => ssh.to_owned(),
@@ -765,14 +815,24 @@ pub fn plan(settings: &Settings, ssh: &str) -> Result<Vec<(Step, String)>, Failu
             settings.capacity
         ),
         Step::Export => format!(
-            "there: /sys/kernel/config/nvmet: subsystem {}, allowed host {}, port {} of {} ({})",
+            "there: /sys/kernel/config/nvmet: subsystem {}, allowed host {}, port {} of {} ({}){}",
             settings.nqn,
             settings.host.nqn,
             settings.port,
             settings.address,
-            settings.transport.word()
+            settings.transport.word(),
+            match settings.tls {
+                true => ", addr_tsas tls1.3, a new key in the keyring .nvme",
+                false => "",
+            }
         ),
-        Step::Connect => format!("echo '{request}' > /dev/nvme-fabrics"),
+        Step::Connect => format!(
+            "{}echo '{request}' > /dev/nvme-fabrics",
+            match settings.tls {
+                true => "the same key in the keyring .nvme; ",
+                false => "",
+            }
+        ),
         Step::Format => format!("if it is blank: {}", format.join(" ")),
         Step::Mount => format!(
             "mount -t {} -o nosuid,nodev,noexec,noatime {} '{}'",

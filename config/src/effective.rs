@@ -100,6 +100,8 @@ section! {
         pub allowed_host_nqn: Option<Nqn> = Unset("this machine's /etc/nvme/hostnqn"), Remount;
         /// A secret that both machines prove to know (DH-HMAC-CHAP); `nvme gen-dhchap-key` makes one.
         pub dhchap_secret: Option<DhchapSecret> = Unset("whoever has the allowed NQN is let in"), Remount;
+        /// Encrypt data on its way (TLS 1.3, TCP only); both machines need Linux 6.7 and tlshd.
+        pub tls: bool = Value("false"), Remount;
         /// How many bytes a second it gives, to order the pools by.
         pub speed: Option<Bytes> = Unset("it is measured"), Remount, from "1MiB" to "16TiB";
         /// Keep what is read from it in this machine's RAM too, as page cache; false: it is let go again.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::account::Account;
+use crate::choice::Transport;
 use crate::effective::{
     Cache, Cold, Config, Control, Engines, Http, Log, Mount, Mover, PIN, Placement, Places, Policy,
     Pool, Remote, Union,
@@ -209,6 +210,9 @@ pub(crate) fn validate(raw: &Raw, account: &Account, faults: &mut Faults) -> Opt
     if let Some(engines) = &engines {
         check_engines(c, engines);
     }
+    for (name, remote) in &remotes {
+        check_tls(c, name, remote.as_ref());
+    }
     check_places(c);
     let remotes = remotes
         .into_iter()
@@ -362,6 +366,18 @@ fn check_policy(c: &mut Checker<'_>, policy: &Policy) {
             found,
             "names of commands without a path",
             hint,
+        );
+    }
+}
+
+/// The kernel encrypts TCP and nothing else.
+fn check_tls(c: &mut Checker<'_>, name: &str, remote: Option<&Remote>) {
+    if remote.is_some_and(|remote| remote.tls && remote.transport == Transport::Rdma) {
+        c.fault(
+            key_of("remote.*.tls", name),
+            "true, where `transport` is \"rdma\"".to_owned(),
+            "TLS over TCP only",
+            Some("leave `transport` out, or `tls`".to_owned()),
         );
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use speedloader_config::Remote as RemoteConfig;
+use speedloader_config::{Remote as RemoteConfig, Transport};
 use speedloader_fs::copy::verify;
 use speedloader_fs::error::FsError;
 use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
@@ -159,12 +159,17 @@ impl Coordinator {
             nqn: nqn_of(name, remote),
             address: remote.address.to_string(),
             port: remote.port,
-            transport: remote.transport,
+            // Nothing else is encrypted.
+            transport: match remote.tls {
+                true => Transport::Tcp,
+                false => remote.transport,
+            },
             capacity: remote.capacity.to_string(),
             secret: remote
                 .dhchap_secret
                 .as_ref()
                 .map(|secret| Secret::new(secret.as_str())),
+            tls: remote.tls,
             filesystem: remote.filesystem,
             mount_at: Path::new(MOUNTS).join(name),
             host,
@@ -394,7 +399,7 @@ impl Coordinator {
         let adopted = self.adopt_into(&pool, volume.is_known, is_whole)?;
         self.add_pool(&pool);
         let speed = rate(pool.speed_bytes_per_sec());
-        let by = volume.fabric.word();
+        let by = remote::way(volume.fabric, settings.tls);
         let text = format!("{speed} by {by}; {}", adopted.text());
         Ok((pool, text))
     }

@@ -44,6 +44,14 @@ fn programs(scene: &Scene, findings: &mut Vec<Finding>) {
                 .remedy("install it: package openssh-client"),
         );
     }
+    let mut remotes = scene.config.remotes.values();
+    if remotes.any(|remote| remote.tls) && !has_program(scene, "tlshd") {
+        findings.push(
+            Finding::new("tlshd-missing", Severity::Error, "tlshd", "no such program")
+                .means("A remote pool with `tls` cannot be connected: tlshd does the handshake for the kernel.")
+                .remedy("install it: package ktls-utils; then systemctl enable --now tlshd"),
+        );
+    }
     for (filesystem, program, package) in [
         (Filesystem::Xfs, "mkfs.xfs", "xfsprogs"),
         (Filesystem::Ext4, "mkfs.ext4", "e2fsprogs"),
@@ -82,6 +90,7 @@ fn keys(scene: &Scene, findings: &mut Vec<Finding>) {
 
 fn modules(scene: &Scene, name: &str, remote: &Remote, findings: &mut Vec<Finding>) {
     let wanted: &[&str] = match remote.transport {
+        _ if remote.tls => &["nvme-tcp"],
         Transport::Rdma => &["nvme-rdma"],
         Transport::Tcp => &["nvme-tcp"],
         Transport::Auto => &["nvme-tcp", "nvme-rdma"],

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::kernel::{has_rdma, names_in, provide_module, read};
-use super::wire::{Fabric, Offer};
-use super::{Failure, Settings};
+use super::keyring::{Keyring, NO_TLS};
+use super::wire::{Fabric, Offer, TlsKey};
+use super::{Failure, Settings, way};
 use crate::state_files::HOST_ID;
 
 /// How often it is looked whether the device has come.
@@ -85,6 +86,8 @@ pub struct Connection {
     pub controllers: Vec<String>,
     /// Whether one of them is live.
     pub is_live: bool,
+    /// Whether all of them are encrypted.
+    pub is_encrypted: bool,
     /// Its namespace.
     pub namespace: Option<Namespace>,
 }
@@ -105,6 +108,7 @@ pub struct Namespace {
 pub struct NvmeHost {
     sys: PathBuf,
     fabrics: PathBuf,
+    keyring: Keyring,
 }
 
 impl Default for NvmeHost {
@@ -112,6 +116,7 @@ impl Default for NvmeHost {
         NvmeHost {
             sys: PathBuf::from("/sys"),
             fabrics: PathBuf::from("/dev/nvme-fabrics"),
+            keyring: Keyring::default(),
         }
     }
 }
@@ -123,6 +128,7 @@ impl NvmeHost {
         NvmeHost {
             sys: sys.to_owned(),
             fabrics: sys.join("nvme-fabrics"),
+            keyring: Keyring::of_listing(&sys.join("keys")),
         }
     }
 
@@ -139,6 +145,10 @@ impl NvmeHost {
         }
         let is_live =
             |name: &String| read(&class.join(name).join("state")).as_deref() == Some("live");
+        // The key that the handshake was done with; empty without one.
+        let is_encrypted = |name: &String| {
+            read(&class.join(name).join("tls_key")).is_some_and(|key| !key.is_empty())
+        };
         let blocks = self.sys.join("block");
         // With multipath a namespace has a device for each path too, with a `c` in its name.
         let namespace = names_in(&blocks)
@@ -155,6 +165,7 @@ impl NvmeHost {
             });
         Some(Connection {
             is_live: controllers.iter().any(is_live),
+            is_encrypted: controllers.iter().all(is_encrypted),
             controllers,
             namespace,
         })
@@ -165,18 +176,40 @@ impl NvmeHost {
         has_rdma(&self.sys)
     }
 
-    /// What is written to the kernel to connect.
-    pub fn request(settings: &Settings, offer: &Offer) -> String {
+    /// Whether this kernel can encrypt what goes over TCP.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn need_tls(&self) -> Result<(), Failure> {
+        let knows = |option: &str| {
+            // What is read of it before anything was written is what may be written.
+            let known = read(&self.fabrics).unwrap_or_default();
+            known.split(',').any(|known| known == option)
+        };
+        if provide_module("nvme-tcp")
+            && knows("tls")
+            && self.keyring.is_there()
+            && provide_module("tls")
+        {
+            return Ok(());
+        }
+        let text = "the kernel of this machine cannot encrypt NVMe over TCP";
+        Err(Failure::new(text).with_remedy(NO_TLS))
+    }
+
+    /// What is written to the kernel to connect; `key` is the number of the key for TLS.
+    pub fn request(settings: &Settings, offer: &Offer, key: Option<&str>) -> String {
         let Settings {
             nqn, host, timing, ..
         } = settings;
         let secret = settings.secret.as_ref().map_or(String::new(), |secret| {
             format!(",dhchap_secret={}", secret.reveal())
         });
+        let tls = key.map_or(String::new(), |key| format!(",tls,tls_key={key}"));
         let queues = std::thread::available_parallelism().map_or(1, usize::from);
         format!(
             "transport={},traddr={},trsvcid={},nqn={nqn},hostnqn={},hostid={},nr_io_queues={},\
-             keep_alive_tmo={},reconnect_delay={},ctrl_loss_tmo={},fast_io_fail_tmo={}{secret}",
+             keep_alive_tmo={},reconnect_delay={},ctrl_loss_tmo={},fast_io_fail_tmo={}{secret}{tls}",
             offer.fabric.word(),
             offer.address,
             offer.port,
@@ -190,11 +223,17 @@ impl NvmeHost {
         )
     }
 
-    /// Connects, and waits for the namespace that was offered.
+    /// Connects, and waits for the namespace that was offered. A `key` is kept where the kernel finds it as long as
+    /// the connection is there, which may be made anew by the kernel itself.
     ///
     /// # Errors
     /// What is in the way: the module, the network, the other machine.
-    pub fn connect(&self, settings: &Settings, offer: &Offer) -> Result<Namespace, Failure> {
+    pub fn connect(
+        &self,
+        settings: &Settings,
+        offer: &Offer,
+        key: Option<&TlsKey>,
+    ) -> Result<Namespace, Failure> {
         let Settings { nqn, timing, .. } = settings;
         let until = Instant::now() + timing.connect;
         let module = format!("nvme-{}", offer.fabric.word());
@@ -207,7 +246,11 @@ impl NvmeHost {
         if offer.fabric == Fabric::Tcp {
             knock(offer.address, offer.port, timing.connect)?;
         }
-        let request = Self::request(settings, offer);
+        let key = match key {
+            Some(key) => Some(self.keyring.put(&settings.host.nqn, nqn, key)?.to_string()),
+            None => None,
+        };
+        let request = Self::request(settings, offer, key.as_deref());
         let fabrics = self.fabrics.clone();
         // The kernel may wait far longer than we want to for a machine that does not answer.
         let (sender, answer) = crossbeam_channel::bounded(1);
@@ -243,10 +286,11 @@ impl NvmeHost {
         }
     }
 
-    /// Ends all connections to a subsystem. Nothing of it is left then, whatever waits for it gets an error.
+    /// Ends all connections to a subsystem. Nothing of it is left then, no key either; whatever waits for it gets
+    /// an error.
     ///
     /// # Errors
-    /// Io of sysfs.
+    /// Io of sysfs, or of the keyring.
     pub fn disconnect(&self, nqn: &str) -> Result<(), Failure> {
         for name in self.find(nqn).unwrap_or_default().controllers {
             let path = self
@@ -260,7 +304,7 @@ impl NvmeHost {
                 _ => {}
             }
         }
-        Ok(())
+        self.keyring.remove(nqn)
     }
 }
 
@@ -292,8 +336,11 @@ fn refusal(settings: &Settings, offer: &Offer, error: &io::Error) -> Failure {
         "the kernel cannot connect to {} port {} by {}: {error}",
         offer.address,
         offer.port,
-        offer.fabric.word()
+        way(offer.fabric, settings.tls)
     );
+    if settings.tls {
+        return tls_refusal(text, error);
+    }
     let remedy = match settings.secret {
         Some(_) => {
             "does this kernel know `dhchap_secret` (Linux 6.0, CONFIG_NVME_HOST_AUTH)? `dmesg` here and there says more"
@@ -301,6 +348,19 @@ fn refusal(settings: &Settings, offer: &Offer, error: &io::Error) -> Failure {
         None => "`dmesg` here and there says more",
     };
     Failure::new(text).with_remedy(remedy)
+}
+
+/// The kernel says in one way only that nobody does handshakes for it.
+fn tls_refusal(text: String, error: &io::Error) -> Failure {
+    if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) {
+        let text = "no tlshd runs on this machine, which does the handshake of TLS for the kernel";
+        return Failure::new(text)
+            .with_remedy("install it (package ktls-utils), then `systemctl enable --now tlshd`");
+    }
+    Failure::new(text).with_remedy(
+        "`journalctl -u tlshd` here and there says more; where tlshd was started before the kernel module \
+         nvme-keyring was loaded, `systemctl restart tlshd`",
+    )
 }
 
 /// Whole seconds, at least one: a value of zero has another meaning to the kernel.
@@ -368,6 +428,32 @@ mod tests {
                 .exists()
         };
         assert!(written("nvme1") && !written("nvme0"));
+    }
+
+    #[test]
+    fn a_machine_without_handshakes_is_told_from_a_handshake_that_fails() {
+        let nobody = io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error());
+        let told = tls_refusal("by tcp".to_owned(), &nobody).to_string();
+        assert!(told.contains("no tlshd runs on this machine"), "{told}");
+        let late = tls_refusal("by tcp".to_owned(), &io::ErrorKind::TimedOut.into()).to_string();
+        assert!(
+            late.starts_with("by tcp; ") && late.contains("restart tlshd"),
+            "{late}"
+        );
+    }
+
+    #[test]
+    fn an_encrypted_connection_has_a_key_in_sysfs() {
+        let sys = tempfile::tempdir().unwrap();
+        let sys = sys.path();
+        let host = NvmeHost::below(sys);
+        controller(sys, "nvme1", NQN, "live\n");
+        assert!(!host.find(NQN).unwrap().is_encrypted);
+        // As while the handshake has not been done.
+        put(sys, "class/nvme/nvme1/tls_key", "");
+        assert!(!host.find(NQN).unwrap().is_encrypted);
+        put(sys, "class/nvme/nvme1/tls_key", "1b0d4e3c\n");
+        assert!(host.find(NQN).unwrap().is_encrypted);
     }
 
     #[test]

@@ -17,8 +17,10 @@ use speedloader_config::{Bytes, Capacity};
 use speedloader_fs::tmpfs::{self, HugePages, TmpfsSettings};
 
 use super::kernel::{has_rdma, names_in, provide_module, read};
+use super::keyring::{Keyring, NO_TLS, has_handshaker, is_key};
 use super::wire::{
     Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, Secret, TargetState,
+    TlsKey,
 };
 use crate::view::human::{chain, size};
 use crate::{machine, whole_file};
@@ -30,6 +32,8 @@ const ROUND_BYTES: u64 = 1 << 20;
 /// What must be left to the machine beside an export: this share of its memory, and at least so much.
 const LEFT_SHARE: u64 = 20;
 const LEFT_BYTES_MIN: u64 = 128 << 20;
+/// As nvmet writes it.
+const TLS: &str = "tls1.3";
 /// nvmet's ports are numbered.
 const PORTS_MAX: u16 = 1024;
 
@@ -78,6 +82,7 @@ struct Record {
 pub struct Target {
     configfs: PathBuf,
     exports: PathBuf,
+    keyring: Keyring,
     /// Whether there is a kernel behind `configfs`, whose modules root can load: not in tests.
     is_kernel: bool,
 }
@@ -87,6 +92,7 @@ impl Default for Target {
         Target {
             configfs: PathBuf::from("/sys/kernel/config/nvmet"),
             exports: PathBuf::from("/run/speedloader/exports"),
+            keyring: Keyring::default(),
             is_kernel: true,
         }
     }
@@ -130,7 +136,7 @@ impl Target {
     fn carry_out(&self, request: &Request) -> Done<TargetState> {
         let (Request::Look { export }
         | Request::MakeRam { export }
-        | Request::Export { export }
+        | Request::Export { export, .. }
         | Request::Withdraw { export }
         | Request::FreeRam { export }) = request;
         check(export)?;
@@ -148,9 +154,12 @@ impl Target {
         self.refuse_if_owned_by_another(export)?;
         match request {
             Request::Look { .. } => {}
-            Request::MakeRam { .. } => self.make_ram(export)?,
-            Request::Export { .. } => {
-                if let Err(error) = self.offer(export) {
+            Request::MakeRam { .. } => {
+                self.need_tls(export)?;
+                self.make_ram(export)?;
+            }
+            Request::Export { key, .. } => {
+                if let Err(error) = self.offer(export, key.as_ref()) {
                     // What cannot be completed is not left by half.
                     let _ = self.withdraw(export);
                     return Err(error);
@@ -361,10 +370,16 @@ impl Target {
         let lets_us_in = allowed.join(&export.host_nqn).exists();
         let lets_all_in = read(&self.subsystem(export).join("attr_allow_any_host"))? != "0";
         let asks_right = self.known_secret(export) == export.secret;
+        let has_key = self.keyring.has(&export.host_nqn, &export.nqn);
+        if has_key != export.tls {
+            return None;
+        }
         if !is_on || !is_ours || !lets_us_in || lets_all_in || !asks_right {
             return None;
         }
-        let port = self.port_of(export)?;
+        let port = self
+            .port_of(export)
+            .filter(|port| needs_tls(port) == export.tls)?;
         Some(Offer {
             uuid: read(&namespace.join("device_uuid"))?,
             address: read(&port.join("addr_traddr"))?.parse().ok()?,
@@ -434,11 +449,12 @@ impl Target {
         self.ports().into_iter().find(offers)
     }
 
-    fn offer(&self, export: &Export) -> Done<()> {
+    fn offer(&self, export: &Export, tls_key: Option<&TlsKey>) -> Done<()> {
         if self.ram_bytes(export).is_none() {
             return Err(refused("there is no memory to export yet"));
         }
         self.load_modules(export.fabric)?;
+        self.need_tls(export)?;
         if export.secret.is_none() && self.known_secret(export).is_some() {
             // The kernel does not take a secret back: the entry is made anew.
             self.withdraw(export)?;
@@ -473,6 +489,8 @@ impl Target {
             put(&namespace.join("enable"), "1")?;
         }
         let port = self.make_port(export, &mut record)?;
+        // Before anybody can come in, and in place of another: who connects has a new one each time.
+        self.keep_key(export, tls_key)?;
         link(&subsystem, &port.join("subsystems").join(&export.nqn)).map_err(|error| {
             error.with_remedy(format!(
                 "is {} an address of {}, and port {} free there?",
@@ -483,6 +501,62 @@ impl Target {
         })
     }
 
+    /// Puts the key where the kernel's handshakes find it, or takes away what was there.
+    fn keep_key(&self, export: &Export, key: Option<&TlsKey>) -> Done<()> {
+        let kept = match (export.tls, key) {
+            (true, Some(key)) if is_key(key) => {
+                let put = self.keyring.put(&export.host_nqn, &export.nqn, key);
+                put.map(|_| ())
+            }
+            (true, _) => return Err(refused("an encrypted export needs a key")),
+            (false, _) => self.keyring.remove(&export.nqn),
+        };
+        kept.map_err(|failure| refused(failure.what))
+    }
+
+    /// What an encrypted export needs here beside what others need.
+    fn need_tls(&self, export: &Export) -> Done<()> {
+        if !export.tls {
+            return Ok(());
+        }
+        self.load_modules(export.fabric)?;
+        if !self.keyring.is_there() || !provide_module("tls") {
+            let text = format!(
+                "the kernel of {} cannot encrypt NVMe over TCP",
+                machine::name()
+            );
+            return Err(refused(text).with_remedy(NO_TLS));
+        }
+        if has_handshaker(Path::new("/proc")) {
+            return Ok(());
+        }
+        let text = format!(
+            "no tlshd runs on {}, which does the handshake of TLS for the kernel",
+            machine::name()
+        );
+        Err(refused(text).with_remedy(
+            "install it there (package ktls-utils), then `systemctl enable --now tlshd`",
+        ))
+    }
+
+    /// Lets nobody in who does not encrypt, or everybody.
+    fn ask_for_tls(&self, export: &Export, port: &Path) -> Done<()> {
+        let attribute = port.join("addr_tsas");
+        if !export.tls {
+            // Of an attempt that was to be encrypted.
+            return match needs_tls(port) {
+                true => put(&attribute, "none"),
+                false => Ok(()),
+            };
+        }
+        if self.is_kernel && !attribute.exists() {
+            let text = format!("the NVMe target of {} cannot encrypt", machine::name());
+            return Err(refused(text).with_remedy(NO_TLS));
+        }
+        put(&attribute, TLS).map_err(|error| error.with_remedy(NO_TLS))?;
+        put(&port.join("addr_treq"), "required")
+    }
+
     /// The port that listens there already, or a new one. Others may use it too.
     fn make_port(&self, export: &Export, record: &mut Record) -> Done<PathBuf> {
         let (address, service) = (export.address.to_string(), export.port.to_string());
@@ -491,16 +565,29 @@ impl Target {
                 && read(&port.join("addr_traddr")).as_deref() == Some(&address)
                 && read(&port.join("addr_trsvcid")).as_deref() == Some(&service)
         };
+        let fits = |port: &PathBuf| listens(port) && needs_tls(port) == export.tls;
         if let Some(port) = self.port_of(export) {
-            if listens(&port) {
+            if fits(&port) {
                 return Ok(port);
             }
             self.close_port(export, record)?;
         }
-        if let Some(port) = self.ports().into_iter().find(listens) {
+        if let Some(port) = self.ports().into_iter().find(fits) {
             return Ok(port);
         }
         let ports = self.configfs.join("ports");
+        let own = record.port.map(|number| ports.join(number.to_string()));
+        let mut others = self.ports().into_iter();
+        if others.any(|port| listens(&port) && Some(&port) != own.as_ref()) {
+            let how = match export.tls {
+                true => "without encryption",
+                false => "with encryption only",
+            };
+            let text = format!("port {service} of {address} is there already, {how}");
+            return Err(refused(text).with_remedy(
+                "give this pool another `port`, or the same `tls` as the others there",
+            ));
+        }
         let number = match record.port {
             Some(number) => number,
             None => (1..=PORTS_MAX)
@@ -519,6 +606,7 @@ impl Target {
         put(&port.join("addr_adrfam"), family)?;
         put(&port.join("addr_traddr"), &address)?;
         put(&port.join("addr_trsvcid"), &service)?;
+        self.ask_for_tls(export, &port)?;
         Ok(port)
     }
 
@@ -554,6 +642,8 @@ impl Target {
             }
             fs::remove_dir(&subsystem).map_err(|error| failed("remove", &subsystem, &error))?;
         }
+        let forgotten = self.keyring.remove(&export.nqn);
+        forgotten.map_err(|failure| refused(failure.what))?;
         let host = self.host(export);
         // Another export may let the same host in: the kernel refuses then, and that is right.
         let host_gone = record.host && (!host.exists() || fs::remove_dir(&host).is_ok());
@@ -603,6 +693,9 @@ fn check(export: &Export) -> Done<()> {
     if !is_nqn(&export.nqn) || !is_nqn(&export.host_nqn) {
         return Err(refused("a name is no NVMe qualified name"));
     }
+    if export.tls && export.fabric != Fabric::Tcp {
+        return Err(refused("only TCP is encrypted"));
+    }
     if export.port == 0 || export.host_name.len() > 255 || export.capacity.len() > 32 {
         return Err(refused("a port, name or size is out of range"));
     }
@@ -627,6 +720,12 @@ fn wanted_bytes(capacity: &str, total_bytes: u64) -> Done<u64> {
         0 => Err(refused("a size of less than 1 MiB is of no use")),
         bytes => Ok(bytes),
     }
+}
+
+/// Whether a port lets nobody in who does not encrypt.
+fn needs_tls(port: &Path) -> bool {
+    read(&port.join("addr_tsas")).as_deref() == Some(TLS)
+        && read(&port.join("addr_treq")).as_deref() == Some("required")
 }
 
 fn make(directory: &Path) -> Done<()> {

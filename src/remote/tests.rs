@@ -9,7 +9,7 @@ use speedloader_config::{Filesystem, Transport};
 
 use super::connect::{Connection, HostIdentity, Namespace};
 use super::volume::{Claim, Content};
-use super::wire::{Offer, Request, TargetState};
+use super::wire::{Offer, Request, TargetState, TlsKey};
 use super::*;
 
 /// When a call fails.
@@ -32,6 +32,10 @@ struct Pair {
     rdma: bool,
     rdma_connects: bool,
     connected: Option<Offer>,
+    /// The keys for TLS that either has.
+    key_there: Option<TlsKey>,
+    key_here: Option<TlsKey>,
+    can_encrypt: bool,
     content: Content,
     formatted: bool,
     mounted: Option<PathBuf>,
@@ -46,6 +50,9 @@ impl Default for Pair {
             rdma: false,
             rdma_connects: true,
             connected: None,
+            key_there: None,
+            key_here: None,
+            can_encrypt: true,
             content: Content::Blank,
             formatted: false,
             mounted: None,
@@ -134,7 +141,7 @@ impl There for Both {
         self.change(|pair, uuid| {
             let (Request::Look { export }
             | Request::MakeRam { export }
-            | Request::Export { export }
+            | Request::Export { export, .. }
             | Request::Withdraw { export }
             | Request::FreeRam { export }) = request;
             match request {
@@ -147,7 +154,12 @@ impl There for Both {
                     pair.ram = Some(RAM_BYTES);
                     pair.owner = Some(export.host_nqn.clone());
                 }
-                Request::Export { .. } => {
+                Request::Export { key, .. } => {
+                    assert_eq!(key.is_some(), export.tls);
+                    if pair.key_there.is_some() != export.tls {
+                        pair.offer = None;
+                    }
+                    pair.key_there = key.clone();
                     let same = |offer: &Offer| {
                         offer.fabric == export.fabric
                             && offer.port == export.port
@@ -162,9 +174,13 @@ impl There for Both {
                         });
                     }
                 }
-                Request::Withdraw { .. } => pair.offer = None,
+                Request::Withdraw { .. } => {
+                    pair.offer = None;
+                    pair.key_there = None;
+                }
                 Request::FreeRam { .. } => {
                     pair.offer = None;
+                    pair.key_there = None;
                     pair.ram = None;
                     pair.owner = None;
                     pair.content = Content::Blank;
@@ -176,7 +192,10 @@ impl There for Both {
                 has_rdma: pair.rdma,
                 owner: pair.owner.clone(),
                 ram_bytes: pair.ram,
-                offer: pair.offer.clone(),
+                offer: pair
+                    .offer
+                    .clone()
+                    .filter(|_| pair.key_there.is_some() == export.tls),
                 ..TargetState::default()
             })
         })
@@ -201,17 +220,37 @@ impl Here for Both {
         pair.connected.map(|offer| Connection {
             controllers: vec!["nvme7".to_owned()],
             is_live: pair.offer.as_ref() == Some(&offer),
+            is_encrypted: pair.key_here.is_some(),
             namespace: Some(namespace(&offer)),
         })
     }
 
-    fn connect(&mut self, _: &Settings, offer: &Offer) -> Result<Namespace, Failure> {
+    fn need_tls(&self) -> Result<(), Failure> {
+        self.change(|pair, _| match pair.can_encrypt {
+            true => Ok(()),
+            false => Err(Failure::new("no TLS")),
+        })
+    }
+
+    fn connect(
+        &mut self,
+        settings: &Settings,
+        offer: &Offer,
+        key: Option<&TlsKey>,
+    ) -> Result<Namespace, Failure> {
+        assert_eq!(key.is_some(), settings.tls);
         self.change(|pair, _| {
             if offer.fabric == Fabric::Rdma && !pair.rdma_connects {
                 return Err(Failure::new("no RDMA"));
             }
             assert!(pair.connected.is_none(), "connected twice");
             assert_eq!(pair.offer.as_ref(), Some(offer));
+            assert_eq!(
+                pair.key_there.as_ref(),
+                key,
+                "a key that is not known there"
+            );
+            pair.key_here = key.cloned();
             pair.connected = Some(offer.clone());
             Ok(namespace(offer))
         })
@@ -220,6 +259,7 @@ impl Here for Both {
     fn disconnect(&mut self, _: &str) -> Result<(), Failure> {
         self.change(|pair, _| {
             pair.connected = None;
+            pair.key_here = None;
             Ok(())
         })
     }
@@ -287,6 +327,7 @@ fn settings(transport: Transport) -> Settings {
         transport,
         capacity: "64MiB".to_owned(),
         secret: None,
+        tls: false,
         filesystem: Filesystem::Xfs,
         mount_at: PathBuf::from("/run/speedloader/pools/meadowlark"),
         host: HostIdentity {
@@ -319,7 +360,63 @@ fn a_dry_run_shows_that_there_is_a_secret_and_not_which() {
         port: 4420,
         fabric: Fabric::Tcp,
     };
-    assert!(NvmeHost::request(&settings, &offer).ends_with(",dhchap_secret=DHHC-1:00:hush:"));
+    let request = NvmeHost::request(&settings, &offer, None);
+    assert!(request.ends_with(",dhchap_secret=DHHC-1:00:hush:"));
+}
+
+/// Without and with TLS.
+fn both_ways() -> [Settings; 2] {
+    let encrypted = Settings {
+        tls: true,
+        ..settings(Transport::Tcp)
+    };
+    [settings(Transport::Tcp), encrypted]
+}
+
+#[test]
+fn an_encrypted_connection_has_a_key_of_its_own_each_time() {
+    let [plain, encrypted] = both_ways();
+    let steps = format!("{:?}", plan(&encrypted, "ssh").unwrap());
+    for part in ["addr_tsas tls1.3", ",tls,tls_key=..."] {
+        assert!(steps.contains(part), "{part} is not in {steps}");
+    }
+    let both = Both::new(Pair::default());
+    both.connect(&encrypted).unwrap();
+    let first = both.pair().key_here.unwrap();
+    // One that stands is taken over as it is.
+    both.connect(&encrypted).unwrap();
+    assert_eq!(both.pair().key_here.as_ref(), Some(&first));
+    super::leave(&encrypted, &mut both.clone(), false, &mut |_, _, _| ()).unwrap();
+    assert_eq!(both.pair().key_here, None);
+    both.connect(&encrypted).unwrap();
+    let second = both.pair().key_here.unwrap();
+    assert!(first.id != second.id && first.secret != second.secret);
+
+    // Told otherwise, it is made anew the other way, and what is there stays.
+    let uuid = |both: &Both| both.pair().connected.unwrap().uuid;
+    let before = (both.pair().ram, both.pair().content);
+    both.connect(&plain).unwrap();
+    assert_eq!(both.pair().key_there, None);
+    assert_eq!(both.pair().key_here, None);
+    let plain_uuid = uuid(&both);
+    both.connect(&encrypted).unwrap();
+    assert!(both.pair().key_here.is_some() && uuid(&both) != plain_uuid);
+    assert_eq!(before.0, both.pair().ram);
+    both.disconnect(&encrypted).unwrap();
+    assert_eq!(both.pair(), Pair::default());
+}
+
+#[test]
+fn a_machine_that_cannot_encrypt_asks_nobody() {
+    let [_, encrypted] = both_ways();
+    let pair = Pair {
+        can_encrypt: false,
+        ..Pair::default()
+    };
+    let both = Both::new(pair.clone());
+    let stopped = both.connect(&encrypted).unwrap_err();
+    assert_eq!((stopped.step, both.0.borrow().calls), (Step::Reach, 1));
+    assert_eq!(both.pair(), pair);
 }
 
 /// How many calls a whole bring-up makes.
@@ -331,67 +428,70 @@ fn calls(deed: impl FnOnce(&Both)) -> usize {
 
 #[test]
 fn a_fault_at_any_call_leaves_nothing_and_the_next_attempt_goes_through() {
-    let settings = settings(Transport::Tcp);
-    let last = calls(|both| {
-        both.connect(&settings).unwrap();
-    });
-    assert!(last >= 10, "{last} calls");
-    for call in 1..=last {
-        for fault in [Fault::Before, Fault::After] {
-            let both = Both::new(Pair::default());
-            let stopped = both
-                .with_fault(Some((call, fault)))
-                .connect(&settings)
-                .unwrap_err();
-            assert_eq!(stopped.left, Vec::<String>::new());
-            assert_eq!(
-                both.pair(),
-                Pair::default(),
-                "call {call}, {fault:?}: {stopped:?}"
-            );
-            both.with_fault(None)
-                .connect(&settings)
-                .unwrap_or_else(|again| panic!("call {call}, {fault:?}: {again:?}"));
-            both.disconnect(&settings).unwrap();
-            assert_eq!(both.pair(), Pair::default(), "call {call}, {fault:?}");
+    for settings in both_ways() {
+        let last = calls(|both| {
+            both.connect(&settings).unwrap();
+        });
+        assert!(last >= 10, "{last} calls");
+        for call in 1..=last {
+            for fault in [Fault::Before, Fault::After] {
+                let both = Both::new(Pair::default());
+                let stopped = both
+                    .with_fault(Some((call, fault)))
+                    .connect(&settings)
+                    .unwrap_err();
+                assert_eq!(stopped.left, Vec::<String>::new());
+                assert_eq!(
+                    both.pair(),
+                    Pair::default(),
+                    "call {call}, {fault:?}: {stopped:?}"
+                );
+                both.with_fault(None)
+                    .connect(&settings)
+                    .unwrap_or_else(|again| panic!("call {call}, {fault:?}: {again:?}"));
+                both.disconnect(&settings).unwrap();
+                assert_eq!(both.pair(), Pair::default(), "call {call}, {fault:?}");
+            }
         }
     }
 }
 
 #[test]
 fn the_end_of_our_process_at_any_call_is_continued_from() {
-    let settings = settings(Transport::Tcp);
-    let last = calls(|both| {
-        both.connect(&settings).unwrap();
-    });
-    for call in 1..=last {
-        let both = Both::new(Pair::default());
-        both.with_fault(Some((call, Fault::Ended)))
-            .connect(&settings)
-            .unwrap_err();
-        let volume = both.with_fault(None).connect(&settings).unwrap();
-        assert!(volume.generation >= 1);
-        both.disconnect(&settings).unwrap();
-        assert_eq!(both.pair(), Pair::default(), "call {call}");
+    for settings in both_ways() {
+        let last = calls(|both| {
+            both.connect(&settings).unwrap();
+        });
+        for call in 1..=last {
+            let both = Both::new(Pair::default());
+            both.with_fault(Some((call, Fault::Ended)))
+                .connect(&settings)
+                .unwrap_err();
+            let volume = both.with_fault(None).connect(&settings).unwrap();
+            assert!(volume.generation >= 1);
+            both.disconnect(&settings).unwrap();
+            assert_eq!(both.pair(), Pair::default(), "call {call}");
+        }
     }
 }
 
 #[test]
 fn a_tear_down_that_stops_at_any_call_is_continued() {
-    let settings = settings(Transport::Tcp);
-    let up = Both::new(Pair::default());
-    up.connect(&settings).unwrap();
-    let whole = up.pair();
-    up.with_fault(None).disconnect(&settings).unwrap();
-    let last = up.0.borrow().calls;
-    for call in 1..=last {
-        for fault in [Fault::Before, Fault::After, Fault::Ended] {
-            let both = Both::new(whole.clone());
-            both.with_fault(Some((call, fault)))
-                .disconnect(&settings)
-                .unwrap_err();
-            both.with_fault(None).disconnect(&settings).unwrap();
-            assert_eq!(both.pair(), Pair::default(), "call {call}, {fault:?}");
+    for settings in both_ways() {
+        let up = Both::new(Pair::default());
+        up.connect(&settings).unwrap();
+        let whole = up.pair();
+        up.with_fault(None).disconnect(&settings).unwrap();
+        let last = up.0.borrow().calls;
+        for call in 1..=last {
+            for fault in [Fault::Before, Fault::After, Fault::Ended] {
+                let both = Both::new(whole.clone());
+                both.with_fault(Some((call, fault)))
+                    .disconnect(&settings)
+                    .unwrap_err();
+                both.with_fault(None).disconnect(&settings).unwrap();
+                assert_eq!(both.pair(), Pair::default(), "call {call}, {fault:?}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these lines. An agent of another one is not talked to.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A line is no longer than this, whoever wrote it.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
@@ -61,6 +61,16 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What the two ends of an encrypted connection share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsKey {
+    /// What it is known by: hexadecimal digits.
+    pub id: String,
+    /// The key: hexadecimal digits.
+    pub secret: Secret,
+}
+
 /// What is to be exported there, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +82,8 @@ pub struct Export {
     /// What that host must prove to know, if anything (DH-HMAC-CHAP).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
+    /// Whether data is encrypted on its way (TLS), and nobody is let in otherwise.
+    pub tls: bool,
     /// What that host calls itself, for people.
     pub host_name: String,
     /// An address of the other machine.
@@ -102,6 +114,8 @@ pub enum Request {
     Export {
         /// How, and to whom.
         export: Export,
+        /// The key of the encrypted connections, from now on. Where they are encrypted it must be there.
+        key: Option<TlsKey>,
     },
     /// Take the offer back.
     Withdraw {

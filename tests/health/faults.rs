@@ -298,6 +298,9 @@ const SEEDS: &[(&str, Seed)] = &[
     ("mkfs-missing", |place| {
         with_remote(place, &[("remote.far.filesystem", "ext4")]);
     }),
+    ("tlshd-missing", |place| {
+        with_remote(place, &[("remote.far.tls", "true")]);
+    }),
     ("ssh-key-refused", |place| {
         with_remote(place, &[]);
         let key = place.root.join("root/.ssh/id_rsa");

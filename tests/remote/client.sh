@@ -1,6 +1,7 @@
 # On `client`: the scenarios that $SCENARIOS names, one after the other, and the table of what came of them.
 set -uo pipefail
 . /share/pool.sh
+. /share/tls.sh
 
 cp /share/speedloader /usr/bin/speedloader
 modprobe -a nvme-tcp nvme-fabrics xfs
@@ -8,9 +9,10 @@ modprobe -a nvme-tcp nvme-fabrics xfs
 run_scenario() {
     bash -c 'set -Eeuo pipefail
         . /share/pool.sh
-        for file in lifecycle failures refusals ratios; do . "/share/$file.sh"; done
+        for file in lifecycle failures refusals ratios tls; do . "/share/$file.sh"; done
         trap "echo \"    at line \$LINENO: \$BASH_COMMAND\" >&2" ERR
         case $1 in
+            tls-lost-*-*) tls=1 rest=${1#tls-lost-}; lost "${rest%%-*}" "${rest#*-}" ;;
             lost-*-*) rest=${1#lost-}; lost "${rest%%-*}" "${rest#*-}" ;;
             *) "scenario_$1" ;;
         esac' scenario "$1"
@@ -23,6 +25,7 @@ clear_away() {
     rm -f /run/daemon.pid /share/report
     for at in $(awk '$1 ~ "^/dev/nvme" || $1 == "speedloader" {print $2}' /proc/mounts); do umount -l "$at"; done
     for controller in /sys/class/nvme/*/delete_controller; do [ ! -e "$controller" ] || echo 1 >"$controller"; done
+    forget_keys
     # What it was before is what the next one is compared with.
     rm -f "$models/long.gguf"
     rmdir /run/speedloader/pools/* /run/speedloader/pools /run/speedloader 2>/dev/null

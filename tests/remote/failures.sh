@@ -30,7 +30,7 @@ freeze_daemon() { kill "-$1" "$(cat /run/daemon.pid)"; }
 # Everybody is there again, by hand and by restart, and knows nothing of it.
 revive() {
     case $1 in
-        target) boot ;;
+        target) boot; [ -z "${tls:-}" ] || handshakes ;;
         daemon) start_daemon ;;
         link) fault join; until_true 60 "meadowlark answers" there true ;;
         frozen) fault cont.meadowlark; until_true 60 "meadowlark answers" there true ;;
@@ -61,7 +61,8 @@ answers() { speedloader_ tiers --json | grep -q '"state": *"connected"'; }
 
 lost() {
     local who=$1 moment=$2 left='' struck took what='' limit bytes=right recovery
-    configure tcp
+    configure tcp ${tls:+'tls = true'}
+    [ -z "${tls:-}" ] || handshakes
     remember
     start_daemon
     case $moment in
@@ -72,7 +73,7 @@ lost() {
         disconnecting) lost_while_disconnecting ;;
     esac
     recover
-    row "$who, $moment" "$what" "$took" "$limit" "$bytes" "$left" "$recovery"
+    row "$who, $moment${tls:+, with TLS}" "$what" "$took" "$limit" "$bytes" "$left" "$recovery"
 }
 
 # What is asked for in the background has its words in /run/NAME.log and its status in /run/NAME.rc.

@@ -4,7 +4,8 @@
 #
 # SUITE is where the kernel comes from: trixie (default; 6.12: FUSE passthrough) or bookworm (6.1: none).
 # The programs are those of this machine's own Debian release, so that a program built here finds the
-# same C library there. Prints the directory of vmlinux (plain ELF, boots by PVH), initrd.cpio and
+# same C library there. `tlshd` alone is SUITE's own, where that has it, with its libraries in a directory
+# of its own. Prints the directory of vmlinux (plain ELF, boots by PVH), initrd.cpio and
 # VERSION: in $SPEEDLOADER_VM_CACHE, else below ~/.cache. An image that is there is not built again
 # while this script and guest-init.sh are as they were. Needs apt, dpkg, cpio, xz and python3.
 set -euo pipefail
@@ -28,7 +29,8 @@ stage=$cache/stage root=$cache/root apt=$cache/apt
 modules=(virtio_pci virtio_net virtio_blk virtio_rng 9p 9pnet_virtio
     nvmet nvmet-tcp nvmet-rdma nvme-fabrics nvme-tcp nvme-rdma
     rdma_rxe crc32_generic crc32-pclmul rdma_ucm ib_uverbs brd xfs ext4 crc32c_generic
-    crc32c_intel fuse overlay configfs loop)
+    crc32c_intel fuse overlay configfs loop
+    nvme-keyring tls gcm ctr ghash-generic aesni_intel ghash-clmulni-intel)
 # Packages all of whose programs go into the guest.
 packages=(bash coreutils util-linux util-linux-extra mount kmod iproute2 procps nvme-cli xfsprogs
     e2fsprogs openssh-client openssh-server fuse3 gawk)
@@ -39,7 +41,7 @@ say() { printf 'image: %s\n' "$*" >&2; }
 
 # --- apt with a state of its own, so that this machine's is left as it is
 
-mkdir -p "$apt"/{lists/partial,archives/partial,parts}
+mkdir -p "$apt"/{lists/partial,archives/partial,tls/partial,parts}
 : >"$apt/status"
 apt_options=(-qq -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status"
     -o "Dir::Cache::archives=$apt/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
@@ -61,11 +63,17 @@ apt_of() { # SUITE PROGRAM ARGUMENT...: apt that knows only this suite
 
 say "kernel of $suite, programs of $own_suite"
 rm -rf "$stage" "$root"
-mkdir -p "$stage"/{kernel,user} "$root"
+mkdir -p "$stage"/{kernel,user,tls} "$root"
 apt_of "$suite" apt-get update >&2
 kernel_package=$(apt_of "$suite" apt-cache depends linux-image-amd64 |
     awk '$1=="Depends:" && $2 ~ /^linux-image-/ {p=$2} END {print p}')
 (cd "$apt/archives" && apt_of "$suite" apt-get download "$kernel_package" >&2)
+# Debian 13 is the first that has it.
+if apt_of "$suite" apt-cache show ktls-utils >/dev/null 2>&1; then
+    apt_of "$suite" apt-get -y --no-install-recommends --download-only -o "Dir::Cache::archives=$apt/tls" \
+        install ktls-utils >&2
+    for package in "$apt"/tls/*.deb; do dpkg -x "$package" "$stage/tls"; done
+fi
 apt_of "$own_suite" apt-get update >&2
 apt_of "$own_suite" apt-get -y --no-install-recommends --download-only install \
     busybox-static "${packages[@]}" >&2
@@ -133,6 +141,28 @@ done
 ln -sfn busybox "$root/bin/sh"
 ln -sfn gawk "$root/bin/awk"
 
+# --- tlshd, with the loader and libraries of its own suite
+
+tlshd=$stage/tls/usr/sbin/tlshd
+if [ -e "$tlshd" ]; then
+    own=$root/opt/tlshd their=$stage/tls/usr/lib/x86_64-linux-gnu
+    mkdir -p "$own"
+    "$their/ld-linux-x86-64.so.2" --library-path "$their" --list "$tlshd" | awk '$3 ~ /^\// {print $3}' |
+        while read -r library; do cp -L "$library" "$own/"; done
+    cp -L "$their/ld-linux-x86-64.so.2" "$own/ld.so"
+    # The name of its loader lies in the program: the process is called tlshd, as where it is installed.
+    python3 - "$tlshd" "$own/tlshd" <<'PY'
+import sys
+was, now = b"/lib64/ld-linux-x86-64.so.2\0", b"/opt/tlshd/ld.so\0"
+program = open(sys.argv[1], "rb").read()
+assert program.count(was) == 1
+open(sys.argv[2], "wb").write(program.replace(was, now.ljust(len(was), b"\0")))
+PY
+    printf '#!/bin/sh\nexec env LD_LIBRARY_PATH=/opt/tlshd /opt/tlshd/tlshd "$@"\n' >"$root/bin/tlshd"
+    chmod 755 "$root/bin/tlshd" "$own/tlshd"
+    printf '[debug]\nloglevel=1\ntls=0\nnl=0\n' >"$root/etc/tlshd.conf"
+fi
+
 # --- modules, unpacked
 
 if [ ! -d "$stage/kernel/lib/modules" ]; then ln -sfn usr/lib "$stage/kernel/lib"; fi
@@ -186,7 +216,7 @@ chmod 755 "$root/init"
 (cd "$root" && find . -print0 | LC_ALL=C sort -z |
     cpio --null -o -H newc -R 0:0 --quiet) >"$cache/initrd.cpio"
 echo "$version" >"$cache/VERSION"
-rm -rf "$stage" "$root" "$apt/archives"
+rm -rf "$stage" "$root" "$apt/archives" "$apt/tls"
 echo "$key" >"$cache/key"
 say "made: $(du -sh "$cache/vmlinux" "$cache/initrd.cpio" | tr '\n' ' ')"
 echo "$cache"

@@ -13,10 +13,10 @@ cached() {
 
 is_let_go() { [ "$(cached)" = 0 ]; }
 
-# One more connection to a subsystem, with a secret or without.
+# One more connection to a subsystem, with a secret or without, and with further options.
 connect_by_hand() {
-    printf 'transport=tcp,traddr=10.9.0.1,trsvcid=4420,nqn=%s,hostnqn=%s,hostid=%s,duplicate_connect%s' "$1" \
-        "$(cat /etc/nvme/hostnqn)" "$(cat /etc/nvme/hostid)" "${2:+,dhchap_secret=$2}" >/dev/nvme-fabrics
+    printf 'transport=tcp,traddr=10.9.0.1,trsvcid=4420,nqn=%s,hostnqn=%s,hostid=%s,duplicate_connect%s%s' "$1" \
+        "$(cat /etc/nvme/hostnqn)" "$(cat /etc/nvme/hostid)" "${2:+,dhchap_secret=$2}" "${3:-}" >/dev/nvme-fabrics
 }
 
 # Who has the name of a host and not its secret is not let in.

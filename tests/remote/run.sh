@@ -55,7 +55,7 @@ build() { # PROFILE
 pool() { # LIMIT SCENARIO...
     local limit=$1 engines=''
     shift
-    cp "$here"/{client,pool,state,host-root,lifecycle,failures,refusals,ratios}.sh "$here/reader.py" "$share/"
+    cp "$here"/{client,pool,state,host-root,lifecycle,failures,refusals,ratios,tls}.sh "$here/reader.py" "$share/"
     python3 tests/engines/setup.py tests/.venv >/dev/null && engines=1
     mkdir -p "$share/models/org/model"
     if [ -n "$engines" ]; then
@@ -96,13 +96,14 @@ short() {
 }
 
 all() {
-    local scenarios=(tcp rdma secret ratios) who moment
+    local scenarios=(tcp rdma secret tls ratios) who moment
     build "${SPEEDLOADER_VM_PROFILE:-guest}"
     for who in target daemon; do
         for moment in $moments; do scenarios+=("lost-$who-$moment"); done
     done
     scenarios+=(lost-link-reading lost-link-idle lost-frozen-reading lost-frozen-promoting)
-    scenarios+=(refused-{memory,size,ssh,module,other-host,foreign,nqn,names})
+    scenarios+=(tls-lost-target-reading tls-lost-link-reading tls-lost-daemon-reading)
+    scenarios+=(refused-{memory,size,ssh,module,other-host,foreign,nqn,names,tls})
     pool 6000 "${scenarios[@]}"
 }
 

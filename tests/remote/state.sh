@@ -1,12 +1,14 @@
 # What must be as before when a remote pool is gone again; on either machine. Sourced.
 
-# Names: exports, controllers, devices, mounts, files and processes of ours.
+# Names: exports, controllers, devices, mounts, files, processes of ours and keys for TLS.
 state() {
     find /sys/kernel/config/nvmet -mindepth 2 2>/dev/null | sort || true
     ls /sys/class/nvme /sys/class/nvme-subsystem 2>/dev/null | grep . | sed 's/^/nvme /' | grep -v :$ || true
     ls /sys/block | sed 's/^/block /'
     awk '{print "mount", $1, $2, $3}' /proc/mounts | sort
     find /run/speedloader /mnt 2>/dev/null | sort || true
+    awk '$8 == "psk" && $2 !~ /[RDi]/ {$1 = "key"; for (i = 2; i < 9; i++) $i = ""; print}' /proc/keys 2>/dev/null |
+        tr -s ' ' | sort || true
     ps -eo args= | grep -E '^(/[^ ]*/)?(speedloader|ssh) ' | sort || true
 }
 

@@ -9,6 +9,7 @@ fn nowhere() -> (tempfile::TempDir, Target) {
     let target = Target {
         configfs: directory.path().join("nvmet"),
         exports: directory.path().join("run/exports"),
+        keyring: Keyring::of_listing(&directory.path().join("keys")),
         is_kernel: false,
     };
     (directory, target)
@@ -19,6 +20,7 @@ fn export() -> Export {
         nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
         host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
         secret: None,
+        tls: false,
         host_name: "here".to_owned(),
         address: "10.9.0.1".parse().unwrap(),
         port: 4420,
@@ -100,6 +102,85 @@ fn a_secret_is_asked_for_and_that_of_others_is_left_alone() {
     assert_eq!(target.known_secret(&export), export.secret);
     // What is known already may be everybody's.
     target.ask_for_secret(&export, false).unwrap();
+}
+
+/// A port as the kernel shows it.
+fn put_port(target: &Target, export: &Export, number: u16, security: [&str; 2]) -> PathBuf {
+    let port = target.configfs.join("ports").join(number.to_string());
+    fs::create_dir_all(port.join("subsystems")).unwrap();
+    for (attribute, value) in [
+        ("addr_trtype", "tcp"),
+        ("addr_traddr", &export.address.to_string()),
+        ("addr_trsvcid", &export.port.to_string()),
+        ("addr_tsas", security[0]),
+        ("addr_treq", security[1]),
+    ] {
+        fs::write(port.join(attribute), format!("{value}\n")).unwrap();
+    }
+    port
+}
+
+#[test]
+fn a_port_is_shared_by_those_who_encrypt_alike_and_one_of_others_is_left_alone() {
+    let (_directory, target) = nowhere();
+    let plain = export();
+    let encrypted = Export {
+        tls: true,
+        ..export()
+    };
+    let port = put_port(&target, &plain, 3, ["none", "not specified"]);
+    let mut record = Record::default();
+    assert_eq!(target.make_port(&plain, &mut record), Ok(port.clone()));
+    let refused = target.make_port(&encrypted, &mut record).unwrap_err();
+    assert!(refused.what.contains("without encryption"), "{refused:?}");
+    assert_eq!(
+        fs::read_to_string(port.join("addr_tsas")).unwrap(),
+        "none\n"
+    );
+
+    let port = put_port(&target, &plain, 3, [TLS, "required"]);
+    assert_eq!(target.make_port(&encrypted, &mut record), Ok(port.clone()));
+    let refused = target.make_port(&plain, &mut record).unwrap_err();
+    assert!(refused.what.contains("with encryption only"), "{refused:?}");
+    // One that lets others in too is no encrypted one.
+    put_port(&target, &plain, 3, [TLS, "not required"]);
+    assert!(target.make_port(&encrypted, &mut record).is_err());
+
+    // Our own, of an attempt that was cut short, is made what it is to be.
+    put_port(&target, &plain, 3, ["none", "not specified"]);
+    fs::create_dir_all(target.directory(&encrypted)).unwrap();
+    record.port = Some(3);
+    assert_eq!(target.make_port(&encrypted, &mut record), Ok(port.clone()));
+    assert!(needs_tls(&port));
+    assert_eq!(target.make_port(&plain, &mut record), Ok(port.clone()));
+    assert!(!needs_tls(&port));
+}
+
+#[test]
+fn nothing_is_encrypted_without_a_key_or_over_something_else_than_tcp() {
+    let (directory, target) = nowhere();
+    let encrypted = Export {
+        tls: true,
+        ..export()
+    };
+    for key in [
+        None,
+        Some(TlsKey {
+            id: "..".to_owned(),
+            secret: Secret::new(""),
+        }),
+    ] {
+        assert!(target.keep_key(&encrypted, key.as_ref()).is_err());
+    }
+    let rdma = Export {
+        fabric: Fabric::Rdma,
+        ..encrypted.clone()
+    };
+    assert_eq!(check(&rdma), Err(refused("only TCP is encrypted")));
+    assert_eq!(check(&encrypted), Ok(()));
+    // The keyring of this machine is not there for this target.
+    assert!(!target.keyring.has(&encrypted.host_nqn, &encrypted.nqn));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
