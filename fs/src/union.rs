@@ -94,8 +94,9 @@ struct Directory {
     ino: u64,
     /// What is shown: what the first home that has it says.
     attr: Attr,
-    /// What each home says that was looked at: the next one is shown when the first has lost it.
-    sights: BTreeMap<HomeId, Sight>,
+    /// What each home says that was looked at, in order: the next one is shown when the first has lost it. A map
+    /// would take a kilobyte a directory, for one entry.
+    sights: Vec<(HomeId, Sight)>,
     version: u64,
     entries: BTreeMap<Arc<[u8]>, Slot>,
     /// Of the entries, those that are directories in every home: counting them would make each
@@ -107,9 +108,28 @@ struct Directory {
 
 impl Directory {
     fn show_first(&mut self) {
-        if let Some(first) = self.sights.values().next() {
+        if let Some((_, first)) = self.sights.first() {
             self.attr = first.attr;
         }
+    }
+
+    fn sight(&self, home: HomeId) -> Option<&Sight> {
+        let at = self.place_of(home).ok()?;
+        Some(&self.sights[at].1)
+    }
+
+    /// What the home says, `fresh` if it had said nothing yet.
+    fn sight_or_insert(&mut self, home: HomeId, fresh: Sight) -> &mut Sight {
+        let at = self.place_of(home).unwrap_or_else(|at| {
+            self.sights.reserve_exact(1);
+            self.sights.insert(at, (home, fresh));
+            at
+        });
+        &mut self.sights[at].1
+    }
+
+    fn place_of(&self, home: HomeId) -> Result<usize, usize> {
+        self.sights.binary_search_by_key(&home, |(known, _)| *known)
     }
 
     /// Makes the counts true when an entry comes (`true`) or goes.
@@ -190,13 +210,13 @@ impl Union {
             homes: (0..homes).fold(0, |bits, home| bits | 1 << home),
             ino: shown_ino(HomeId::MODELS, &attr, attr.identity.dev),
             attr,
-            sights: BTreeMap::from([(
+            sights: vec![(
                 HomeId::MODELS,
                 Sight {
                     attr,
                     incarnation: 0,
                 },
-            )]),
+            )],
             version: 0,
             entries: BTreeMap::new(),
             plain_directories: 0,
@@ -465,7 +485,7 @@ impl Union {
     /// none.
     pub fn incarnation(&self, home: HomeId, directory: DirId) -> Option<u64> {
         let tree = self.read();
-        let sight = tree.directories.get(&directory)?.sights.get(&home)?;
+        let sight = tree.directories.get(&directory)?.sight(home)?;
         Some(sight.incarnation)
     }
 
@@ -479,7 +499,8 @@ impl Union {
     ) -> Option<Name> {
         let mut tree = self.write();
         let known = tree.directories.get_mut(&directory)?;
-        let sight = known.sights.get_mut(&home)?;
+        let at = known.place_of(home).ok()?;
+        let sight = &mut known.sights[at].1;
         if sight.incarnation != incarnation {
             return None;
         }
@@ -935,7 +956,7 @@ impl Tree {
                 homes: 0,
                 ino: shown_ino(home, attr, root_dev),
                 attr: *attr,
-                sights: BTreeMap::new(),
+                sights: Vec::new(),
                 version: 0,
                 entries: BTreeMap::new(),
                 plain_directories: 0,
@@ -954,7 +975,7 @@ impl Tree {
             attr: *attr,
             incarnation: self.next_incarnation,
         };
-        known.sights.entry(home).or_insert(fresh).attr = *attr;
+        known.sight_or_insert(home, fresh).attr = *attr;
         known.show_first();
         if known.attr != shown {
             changes.push(UnionChange::DirectoryAttr(id));
@@ -970,7 +991,7 @@ impl Tree {
     fn has_other_directory(&self, parent: DirId, name: &[u8], home: HomeId, attr: &Attr) -> bool {
         let known = self
             .directory_at(parent, name)
-            .and_then(|id| self.directories.get(&id)?.sights.get(&home));
+            .and_then(|id| self.directories.get(&id)?.sight(home));
         let inode = |attr: &Attr| (attr.identity.dev, attr.identity.ino);
         known.is_some_and(|known| inode(&known.attr) != inode(attr))
     }
@@ -1008,7 +1029,7 @@ impl Tree {
             return;
         };
         known.homes &= !bit;
-        known.sights.remove(&home);
+        known.sights.retain(|(of, _)| *of != home);
         known.show_first();
         if known.homes == 0 {
             self.directories.remove(&id);
@@ -1100,7 +1121,7 @@ impl Tree {
         if let Some(known) = self.directories.get_mut(&into) {
             known.homes |= hidden.homes;
             for (home, sight) in hidden.sights {
-                known.sights.entry(home).or_insert(sight);
+                known.sight_or_insert(home, sight);
             }
             known.version += 1;
         }
