@@ -113,6 +113,11 @@ impl Directory {
         }
     }
 
+    /// Makes the entries take less memory: a map that was filled name by name has half of its room free.
+    fn pack(&mut self) {
+        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
+    }
+
     fn sight(&self, home: HomeId) -> Option<&Sight> {
         let at = self.place_of(home).ok()?;
         Some(&self.sights[at].1)
@@ -360,10 +365,7 @@ impl Union {
 
     /// Whether nothing is shown in the directory.
     pub fn is_empty(&self, directory: DirId) -> bool {
-        self.read()
-            .directories
-            .get(&directory)
-            .is_none_or(|known| known.entries.is_empty())
+        self.read().is_empty(directory)
     }
 
     /// Whether `directory` is `ancestor` or lies below it.
@@ -538,6 +540,7 @@ impl Union {
             directory,
             |path| home.list(path),
             |tree, found, changes| {
+                let is_new = tree.is_empty(directory);
                 let mut gone = tree.names_of(directory, home.id());
                 for entry in found.found {
                     let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
@@ -549,6 +552,9 @@ impl Union {
                 }
                 for name in gone {
                     self.set(tree, directory, &name, home.id(), None, changes);
+                }
+                if is_new && let Some(known) = tree.directories.get_mut(&directory) {
+                    known.pack();
                 }
             },
         )
@@ -722,6 +728,12 @@ enum Moved {
 }
 
 impl Tree {
+    fn is_empty(&self, directory: DirId) -> bool {
+        self.directories
+            .get(&directory)
+            .is_none_or(|known| known.entries.is_empty())
+    }
+
     fn home_of_directory(&self, directory: DirId) -> u32 {
         self.directories
             .get(&directory)
