@@ -17,6 +17,10 @@ use crate::home::{Home, Listed};
 use crate::ids::{DirId, FileId, HomeId};
 use crate::rel_path::RelPath;
 
+mod by_inode;
+
+use by_inode::{ByInode, InodeKey, inode_key};
+
 /// What a name leads to.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -165,18 +169,13 @@ pub struct DirectoryView {
     pub subdirectories: u32,
 }
 
-/// Home, device and inode number.
-type InodeKey = (HomeId, u64, u64);
-
 /// So many files without a name are kept before those that nobody holds any more are looked for.
 const NAMELESS_MIN: usize = 64;
 
 #[derive(Debug)]
 struct Tree {
     directories: HashMap<DirId, Directory>,
-    /// Files by their inodes: hard links share one record, and a file that is renamed behind our
-    /// back keeps its own.
-    by_inode: HashMap<InodeKey, Arc<HomeFile>>,
+    by_inode: ByInode,
     /// Files without a name that somebody still holds: a rename to a directory that is read later
     /// looks like that.
     nameless: HashMap<InodeKey, Weak<HomeFile>>,
@@ -230,7 +229,7 @@ impl Union {
         Union {
             tree: RwLock::new(Tree {
                 directories: HashMap::from([(DirId::ROOT, root)]),
-                by_inode: HashMap::new(),
+                by_inode: ByInode::default(),
                 nameless: HashMap::new(),
                 nameless_max: NAMELESS_MIN,
                 next_directory: 1,
@@ -673,11 +672,11 @@ impl Union {
         };
         let key = (home, identity.dev, identity.ino);
         let nameless = tree.nameless.remove(&key).and_then(|file| file.upgrade());
-        let linked = tree.by_inode.get(&key).cloned().or(nameless);
+        let linked = tree.by_inode.get(key).cloned().or(nameless);
         let linked = linked.filter(|file| is_it(file));
         if let Some(known) = tree.file_of(directory, name, home) {
             if is_it(&known) && linked.as_ref().is_none_or(|linked| linked.id == known.id) {
-                tree.by_inode.insert(key, Arc::clone(&known));
+                tree.by_inode.insert(&known);
                 return note_attr(&known, listed.attr, changes);
             }
             tree.remove_file_of(directory, name, home, changes);
@@ -695,7 +694,7 @@ impl Union {
                 Arc::new(HomeFile::new(id, home, ino, listed.attr, listed.target))
             }
         };
-        tree.by_inode.insert(key, Arc::clone(&file));
+        tree.by_inode.insert(&file);
         tree.put_file(directory, name, file);
     }
 }
@@ -917,16 +916,8 @@ impl Tree {
         files.retain(|known| known.home != home);
         self.put_slot(directory, name, files, below);
         if file.remove_name(directory, name) {
-            let identity = file.attr().identity;
-            let key = (home, identity.dev, identity.ino);
-            if self
-                .by_inode
-                .get(&key)
-                .is_some_and(|known| known.id == file.id)
-            {
-                self.by_inode.remove(&key);
-            }
-            self.keep_nameless(key, &file);
+            self.by_inode.remove(&file);
+            self.keep_nameless(inode_key(&file), &file);
             changes.push(UnionChange::FileGone(file, directory, Arc::clone(name)));
         } else {
             changes.push(UnionChange::FileNames(file));
