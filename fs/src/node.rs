@@ -8,14 +8,14 @@ use std::any::Any;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::{DashMap, Entry};
 
 use crate::file::{HomeFile, lock};
 use crate::first_load::FirstLoad;
 use crate::identity::Identity;
-use crate::ids::{DirId, FileId, NodeId, PoolId};
+use crate::ids::{DirId, NodeId, PoolId};
 
 /// What a FUSE library registered for a node, kept alive while the node is held.
 pub type Token = Arc<dyn Any + Send + Sync>;
@@ -96,26 +96,41 @@ pub struct OpenState {
 pub struct Node {
     /// Its nodeid.
     pub id: NodeId,
-    target: RwLock<Target>,
-    /// The file that it stands for, and a descriptor of it.
-    anchor: RwLock<Option<(FileId, Arc<OwnedFd>)>>,
+    stands_for: RwLock<StandsFor>,
     open: Mutex<OpenState>,
 }
 
+/// Both under one lock: a hundred thousand nodes feel a second one.
+struct StandsFor {
+    target: Target,
+    /// A descriptor of the file that it is.
+    anchor: Option<Arc<OwnedFd>>,
+}
+
 impl Node {
-    /// What it stands for.
-    pub fn target(&self) -> Target {
-        self.target
+    fn read(&self) -> RwLockReadGuard<'_, StandsFor> {
+        self.stands_for
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, StandsFor> {
+        self.stands_for
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it stands for.
+    pub fn target(&self) -> Target {
+        self.read().target.clone()
     }
 
     /// Makes it stand for another file, one that shadows the former, with a descriptor of that.
     pub fn set_file(&self, file: &Arc<HomeFile>, anchor: Option<OwnedFd>) {
-        let mut target = self.target.write().unwrap_or_else(PoisonError::into_inner);
-        *target = Target::File(Arc::clone(file));
-        *self.write_anchor() = anchor.map(|anchor| (file.id, Arc::new(anchor)));
+        *self.write() = StandsFor {
+            target: Target::File(Arc::clone(file)),
+            anchor: anchor.map(Arc::new),
+        };
     }
 
     /// The file, if it is one.
@@ -129,27 +144,27 @@ impl Node {
     /// A descriptor that stands for `file` even when its name is gone, if there is one. That of
     /// another file, which the node stood for before, is never given.
     pub fn anchor(&self, file: &HomeFile) -> Option<Arc<OwnedFd>> {
-        let anchor = self.anchor.read().unwrap_or_else(PoisonError::into_inner);
-        let (of, anchor) = anchor.as_ref()?;
-        (*of == file.id).then(|| Arc::clone(anchor))
+        let now = self.read();
+        now.is(file).then(|| now.anchor.clone())?
     }
 
     /// Gives it one, if it still stands for `file` and has none; the first stays.
     pub fn set_anchor(&self, file: &HomeFile, anchor: OwnedFd) {
-        let target = self.target.read().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*target, Target::File(known) if known.id == file.id) {
-            self.write_anchor()
-                .get_or_insert_with(|| (file.id, Arc::new(anchor)));
+        let mut now = self.write();
+        if now.is(file) {
+            now.anchor.get_or_insert_with(|| Arc::new(anchor));
         }
-    }
-
-    fn write_anchor(&self) -> RwLockWriteGuard<'_, Option<(FileId, Arc<OwnedFd>)>> {
-        self.anchor.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open side, locked.
     pub fn lock_open(&self) -> MutexGuard<'_, OpenState> {
         lock(&self.open)
+    }
+}
+
+impl StandsFor {
+    fn is(&self, file: &HomeFile) -> bool {
+        matches!(&self.target, Target::File(known) if known.id == file.id)
     }
 }
 
@@ -173,15 +188,10 @@ const FIRST_FRESH: u64 = 1 << 63;
 pub const VIRTUAL_NODE: u64 = 2;
 
 fn new_node(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
-    let of = match &target {
-        Target::File(file) => Some(file.id),
-        _ => None,
-    };
-    let anchor = of.zip(anchor.map(Arc::new));
+    let anchor = anchor.map(Arc::new);
     Arc::new(Node {
         id,
-        target: RwLock::new(target),
-        anchor: RwLock::new(anchor),
+        stands_for: RwLock::new(StandsFor { target, anchor }),
         open: Mutex::new(OpenState::default()),
     })
 }

@@ -17,6 +17,10 @@ use crate::home::{Home, Listed};
 use crate::ids::{DirId, FileId, HomeId};
 use crate::rel_path::RelPath;
 
+mod by_inode;
+
+use by_inode::{ByInode, InodeKey, inode_key};
+
 /// What a name leads to.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -94,8 +98,9 @@ struct Directory {
     ino: u64,
     /// What is shown: what the first home that has it says.
     attr: Attr,
-    /// What each home says that was looked at: the next one is shown when the first has lost it.
-    sights: BTreeMap<HomeId, Sight>,
+    /// What each home says that was looked at, in order: the next one is shown when the first has lost it. A map
+    /// would take a kilobyte a directory, for one entry.
+    sights: Vec<(HomeId, Sight)>,
     version: u64,
     entries: BTreeMap<Arc<[u8]>, Slot>,
     /// Of the entries, those that are directories in every home: counting them would make each
@@ -107,9 +112,33 @@ struct Directory {
 
 impl Directory {
     fn show_first(&mut self) {
-        if let Some(first) = self.sights.values().next() {
+        if let Some((_, first)) = self.sights.first() {
             self.attr = first.attr;
         }
+    }
+
+    /// Makes the entries take less memory: a map that was filled name by name has half of its room free.
+    fn pack(&mut self) {
+        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
+    }
+
+    fn sight(&self, home: HomeId) -> Option<&Sight> {
+        let at = self.place_of(home).ok()?;
+        Some(&self.sights[at].1)
+    }
+
+    /// What the home says, `fresh` if it had said nothing yet.
+    fn sight_or_insert(&mut self, home: HomeId, fresh: Sight) -> &mut Sight {
+        let at = self.place_of(home).unwrap_or_else(|at| {
+            self.sights.reserve_exact(1);
+            self.sights.insert(at, (home, fresh));
+            at
+        });
+        &mut self.sights[at].1
+    }
+
+    fn place_of(&self, home: HomeId) -> Result<usize, usize> {
+        self.sights.binary_search_by_key(&home, |(known, _)| *known)
     }
 
     /// Makes the counts true when an entry comes (`true`) or goes.
@@ -140,18 +169,13 @@ pub struct DirectoryView {
     pub subdirectories: u32,
 }
 
-/// Home, device and inode number.
-type InodeKey = (HomeId, u64, u64);
-
 /// So many files without a name are kept before those that nobody holds any more are looked for.
 const NAMELESS_MIN: usize = 64;
 
 #[derive(Debug)]
 struct Tree {
     directories: HashMap<DirId, Directory>,
-    /// Files by their inodes: hard links share one record, and a file that is renamed behind our
-    /// back keeps its own.
-    by_inode: HashMap<InodeKey, Arc<HomeFile>>,
+    by_inode: ByInode,
     /// Files without a name that somebody still holds: a rename to a directory that is read later
     /// looks like that.
     nameless: HashMap<InodeKey, Weak<HomeFile>>,
@@ -190,13 +214,13 @@ impl Union {
             homes: (0..homes).fold(0, |bits, home| bits | 1 << home),
             ino: shown_ino(HomeId::MODELS, &attr, attr.identity.dev),
             attr,
-            sights: BTreeMap::from([(
+            sights: vec![(
                 HomeId::MODELS,
                 Sight {
                     attr,
                     incarnation: 0,
                 },
-            )]),
+            )],
             version: 0,
             entries: BTreeMap::new(),
             plain_directories: 0,
@@ -205,7 +229,7 @@ impl Union {
         Union {
             tree: RwLock::new(Tree {
                 directories: HashMap::from([(DirId::ROOT, root)]),
-                by_inode: HashMap::new(),
+                by_inode: ByInode::default(),
                 nameless: HashMap::new(),
                 nameless_max: NAMELESS_MIN,
                 next_directory: 1,
@@ -340,10 +364,7 @@ impl Union {
 
     /// Whether nothing is shown in the directory.
     pub fn is_empty(&self, directory: DirId) -> bool {
-        self.read()
-            .directories
-            .get(&directory)
-            .is_none_or(|known| known.entries.is_empty())
+        self.read().is_empty(directory)
     }
 
     /// Whether `directory` is `ancestor` or lies below it.
@@ -465,7 +486,7 @@ impl Union {
     /// none.
     pub fn incarnation(&self, home: HomeId, directory: DirId) -> Option<u64> {
         let tree = self.read();
-        let sight = tree.directories.get(&directory)?.sights.get(&home)?;
+        let sight = tree.directories.get(&directory)?.sight(home)?;
         Some(sight.incarnation)
     }
 
@@ -479,7 +500,8 @@ impl Union {
     ) -> Option<Name> {
         let mut tree = self.write();
         let known = tree.directories.get_mut(&directory)?;
-        let sight = known.sights.get_mut(&home)?;
+        let at = known.place_of(home).ok()?;
+        let sight = &mut known.sights[at].1;
         if sight.incarnation != incarnation {
             return None;
         }
@@ -517,6 +539,7 @@ impl Union {
             directory,
             |path| home.list(path),
             |tree, found, changes| {
+                let is_new = tree.is_empty(directory);
                 let mut gone = tree.names_of(directory, home.id());
                 for entry in found.found {
                     let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
@@ -528,6 +551,9 @@ impl Union {
                 }
                 for name in gone {
                     self.set(tree, directory, &name, home.id(), None, changes);
+                }
+                if is_new && let Some(known) = tree.directories.get_mut(&directory) {
+                    known.pack();
                 }
             },
         )
@@ -646,11 +672,11 @@ impl Union {
         };
         let key = (home, identity.dev, identity.ino);
         let nameless = tree.nameless.remove(&key).and_then(|file| file.upgrade());
-        let linked = tree.by_inode.get(&key).cloned().or(nameless);
+        let linked = tree.by_inode.get(key).cloned().or(nameless);
         let linked = linked.filter(|file| is_it(file));
         if let Some(known) = tree.file_of(directory, name, home) {
             if is_it(&known) && linked.as_ref().is_none_or(|linked| linked.id == known.id) {
-                tree.by_inode.insert(key, Arc::clone(&known));
+                tree.by_inode.insert(&known);
                 return note_attr(&known, listed.attr, changes);
             }
             tree.remove_file_of(directory, name, home, changes);
@@ -668,7 +694,7 @@ impl Union {
                 Arc::new(HomeFile::new(id, home, ino, listed.attr, listed.target))
             }
         };
-        tree.by_inode.insert(key, Arc::clone(&file));
+        tree.by_inode.insert(&file);
         tree.put_file(directory, name, file);
     }
 }
@@ -701,6 +727,12 @@ enum Moved {
 }
 
 impl Tree {
+    fn is_empty(&self, directory: DirId) -> bool {
+        self.directories
+            .get(&directory)
+            .is_none_or(|known| known.entries.is_empty())
+    }
+
     fn home_of_directory(&self, directory: DirId) -> u32 {
         self.directories
             .get(&directory)
@@ -884,16 +916,8 @@ impl Tree {
         files.retain(|known| known.home != home);
         self.put_slot(directory, name, files, below);
         if file.remove_name(directory, name) {
-            let identity = file.attr().identity;
-            let key = (home, identity.dev, identity.ino);
-            if self
-                .by_inode
-                .get(&key)
-                .is_some_and(|known| known.id == file.id)
-            {
-                self.by_inode.remove(&key);
-            }
-            self.keep_nameless(key, &file);
+            self.by_inode.remove(&file);
+            self.keep_nameless(inode_key(&file), &file);
             changes.push(UnionChange::FileGone(file, directory, Arc::clone(name)));
         } else {
             changes.push(UnionChange::FileNames(file));
@@ -935,7 +959,7 @@ impl Tree {
                 homes: 0,
                 ino: shown_ino(home, attr, root_dev),
                 attr: *attr,
-                sights: BTreeMap::new(),
+                sights: Vec::new(),
                 version: 0,
                 entries: BTreeMap::new(),
                 plain_directories: 0,
@@ -954,7 +978,7 @@ impl Tree {
             attr: *attr,
             incarnation: self.next_incarnation,
         };
-        known.sights.entry(home).or_insert(fresh).attr = *attr;
+        known.sight_or_insert(home, fresh).attr = *attr;
         known.show_first();
         if known.attr != shown {
             changes.push(UnionChange::DirectoryAttr(id));
@@ -970,7 +994,7 @@ impl Tree {
     fn has_other_directory(&self, parent: DirId, name: &[u8], home: HomeId, attr: &Attr) -> bool {
         let known = self
             .directory_at(parent, name)
-            .and_then(|id| self.directories.get(&id)?.sights.get(&home));
+            .and_then(|id| self.directories.get(&id)?.sight(home));
         let inode = |attr: &Attr| (attr.identity.dev, attr.identity.ino);
         known.is_some_and(|known| inode(&known.attr) != inode(attr))
     }
@@ -1008,7 +1032,7 @@ impl Tree {
             return;
         };
         known.homes &= !bit;
-        known.sights.remove(&home);
+        known.sights.retain(|(of, _)| *of != home);
         known.show_first();
         if known.homes == 0 {
             self.directories.remove(&id);
@@ -1100,7 +1124,7 @@ impl Tree {
         if let Some(known) = self.directories.get_mut(&into) {
             known.homes |= hidden.homes;
             for (home, sight) in hidden.sights {
-                known.sights.entry(home).or_insert(sight);
+                known.sight_or_insert(home, sight);
             }
             known.version += 1;
         }

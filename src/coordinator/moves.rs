@@ -149,8 +149,7 @@ impl Coordinator {
         let mut files: Vec<Arc<HomeFile>> = Vec::with_capacity(model.files.len());
         for part in &model.files {
             let file = known
-                .files
-                .get(&part.file)
+                .file(part.file)
                 .cloned()
                 .or_else(|| self.world.file_at(&part.path));
             if let Some(file) = file.filter(|file| files.iter().all(|other| other.id != file.id)) {
@@ -640,7 +639,7 @@ impl Coordinator {
         let resident = |index: &crate::models::ModelIndex| {
             let mut files = known.catalog.files(*index).peekable();
             files.peek().is_some()
-                && files.all(|(file, ..)| known.files.get(&file).is_some_and(|f| f.is_resident()))
+                && files.all(|(file, ..)| known.file(file).is_some_and(|f| f.is_resident()))
         };
         known.catalog.indices().filter(resident).count() as u64
     }

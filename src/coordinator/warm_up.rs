@@ -162,7 +162,7 @@ impl Coordinator {
         }
         for index in known.catalog.indices() {
             let mut files = known.catalog.files(index);
-            let is_here = |file: u64| known.files.get(&file).is_some_and(|f| f.is_resident());
+            let is_here = |file: u64| known.file(file).is_some_and(|f| f.is_resident());
             if !files.all(|(file, ..)| is_here(file)) {
                 continue;
             }

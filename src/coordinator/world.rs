@@ -4,7 +4,7 @@
 //! home, bounded; a home that hangs is asked once a build.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,7 +17,7 @@ use speedloader_fs::rel_path::RelPath;
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_fs::union::Found;
 
-use crate::models::{Catalog, FileKind, ModelIndex, Tree, TreeFile};
+use crate::models::{Catalog, FileKind, Tree, TreeFile};
 
 /// How long one header of a cold file is waited for.
 const HEADER_PATIENCE: Duration = Duration::from_secs(3);
@@ -28,11 +28,17 @@ pub struct Known {
     pub generation: u64,
     /// Models and files.
     pub catalog: Catalog,
-    /// Files that belong to a model, by the catalog's identity.
-    pub files: HashMap<u64, Arc<HomeFile>>,
+    /// Files that belong to a model, each once, by their identifiers: a table would take twice as much.
+    files: Vec<Arc<HomeFile>>,
 }
 
 impl Known {
+    /// A file that belongs to a model, by the catalog's identity.
+    pub fn file(&self, file: u64) -> Option<&Arc<HomeFile>> {
+        let at = self.files.binary_search_by_key(&file, |known| known.id.0);
+        at.ok().map(|at| &self.files[at])
+    }
+
     /// Whether it was made from the tree as it was at this generation.
     pub fn is_of(&self, generation: u64) -> bool {
         self.generation == generation
@@ -52,7 +58,7 @@ impl World {
         let nothing = Known {
             generation: 0,
             catalog: Catalog::default(),
-            files: HashMap::new(),
+            files: Vec::new(),
         };
         World {
             fs,
@@ -79,23 +85,22 @@ impl World {
             silent: RefCell::default(),
         };
         let catalog = Catalog::build(&tree, Some(&before.catalog));
-        let owned: HashSet<u64> = catalog
-            .indices()
-            .flat_map(|index: ModelIndex| catalog.files(index).map(|(file, ..)| file))
-            .collect();
-        let mut files = HashMap::with_capacity(owned.len());
+        let mut files = Vec::new();
         self.fs.union().for_each_file(|file| {
-            if owned.contains(&file.id.0) {
-                files.insert(file.id.0, Arc::clone(file));
+            if !catalog.models_of(file.id.0).is_empty() {
+                files.push(Arc::clone(file));
             }
         });
+        files.sort_unstable_by_key(|file| file.id);
+        files.dedup_by_key(|file| file.id);
+        files.shrink_to_fit();
         let known = Arc::new(Known {
             generation,
             catalog,
             files,
         });
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&known);
-        drop((owned, before));
+        drop(before);
         // A tree of 100,000 files takes tens of MiB while it is looked through.
         speedloader_fs::sys::heap::give_back();
         known
