@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 
@@ -14,7 +15,7 @@ use crate::identity::Identity;
 use crate::ids::PoolId;
 use crate::pool::{Pool, PoolKind, PoolSettings};
 use crate::rel_path::RelPath;
-use crate::replica::ReplicaOrigin;
+use crate::replica::{Draining, ReplicaOrigin};
 use crate::seam::Seam;
 use crate::tmpfs::{HugePages, TmpfsSettings};
 
@@ -293,5 +294,16 @@ impl Source for MemorySource {
         bytes.fill(0xee);
         bytes[..count].copy_from_slice(&self.bytes[at..at + count]);
         Ok(count)
+    }
+}
+
+/// Waits until nobody uses the replica any more. A test beside this one that starts a program holds copies of all
+/// descriptors for a moment, between fork and exec.
+pub(crate) fn finish(mut draining: Draining) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(still) = draining.try_finish() {
+        assert!(Instant::now() < until, "somebody uses the replica");
+        draining = *still;
+        std::thread::yield_now();
     }
 }

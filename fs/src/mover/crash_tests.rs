@@ -13,7 +13,7 @@ use super::*;
 use crate::pool::PoolKind;
 use crate::replica::adopt;
 use crate::seam::{NoSeam, Seam};
-use crate::testing::{MemorySource, content, settings};
+use crate::testing::{MemorySource, content, finish, settings};
 
 const SIZE: usize = 300_001;
 const POOL_VARIABLE: &str = "SPEEDLOADER_TEST_CRASH_POOL";
@@ -128,7 +128,7 @@ fn a_process_killed_at_any_step_leaves_a_whole_replica_or_none() {
                 let mut bytes = vec![0; SIZE];
                 replica.file().read_exact_at(&mut bytes, 0).unwrap();
                 assert_eq!(bytes, content(SIZE, 5), "step {step}");
-                replica.drain().try_finish().unwrap();
+                finish(replica.drain());
             }
             assert_eq!(pool.usage().unwrap().used_bytes, 0);
             if !killed {

@@ -8,7 +8,7 @@ use super::tests::settings;
 use super::*;
 use crate::copy::FileSource;
 use crate::pool::Reach;
-use crate::testing::{TestPool, content, identity_of};
+use crate::testing::{TestPool, content, finish, identity_of};
 
 const SIZE: usize = 300_001;
 const LONG: Duration = Duration::from_secs(60);
@@ -121,7 +121,7 @@ fn check_arrived(scene: &Scene) -> Digest {
     replica.file().read_exact_at(&mut bytes, 0).unwrap();
     assert!(bytes == content(SIZE, 7), "what arrived is not the file");
     let digest = replica.meta().digest;
-    replica.drain().try_finish().unwrap();
+    finish(replica.drain());
     digest
 }
 
@@ -168,7 +168,7 @@ fn what_is_lent_keeps_its_memory_until_it_is_given_back() {
         assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 4096);
         assert_eq!(bytes, content(SIZE, 7)[..4096]);
         drop((lent, file));
-        draining.try_finish().unwrap();
+        finish(*draining);
     }
 }
 

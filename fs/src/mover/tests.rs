@@ -11,7 +11,7 @@ use super::*;
 use crate::copy::FileSource;
 use crate::error::FsError;
 use crate::identity::Identity;
-use crate::testing::{Fault, MemorySource, TestPool, content};
+use crate::testing::{Fault, MemorySource, TestPool, content, finish};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -148,13 +148,7 @@ fn a_failure_at_any_step_gives_everything_back() {
         run();
         let steps = test.seam.steps().len();
         assert!(steps > 15, "{:?}", test.seam.steps());
-        host.replicas()
-            .pop()
-            .unwrap()
-            .1
-            .drain()
-            .try_finish()
-            .unwrap();
+        finish(host.replicas().pop().unwrap().1.drain());
         for number in 1..=steps {
             test.seam.fail_at(number);
             let state = run();
@@ -310,7 +304,7 @@ fn a_copy_waits_for_the_memory_that_was_dropped_for_it() {
         let door = host.door.lock().unwrap();
         mover.submit(job(&test, 2, &host)).unwrap();
         drop(door);
-        draining.try_finish().unwrap();
+        finish(draining);
         let state = ended.recv().unwrap();
         assert!(matches!(state.phase, Phase::Done), "{state:?}");
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 
 use super::*;
 use crate::replica::{Digest, Partial, Replica, adopt};
-use crate::testing::{POOL_BYTES, TestPool, origin_of, settings};
+use crate::testing::{POOL_BYTES, TestPool, finish, origin_of, settings};
 use crate::tmpfs::HugePages;
 
 fn publish(pool: &Arc<Pool>, size: usize) -> Replica {
@@ -109,7 +109,7 @@ fn disconnecting_waits_for_replicas_and_their_users() {
         assert_eq!(mounted(), pool.is_mounted_by_us(), "still draining");
         let draining = draining.try_finish().unwrap_err();
         drop(user);
-        draining.try_finish().unwrap();
+        finish(*draining);
         assert!(!mounted());
         pool.disconnect().unwrap();
     }

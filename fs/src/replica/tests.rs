@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
 use super::*;
 use crate::sys::map::FileMap;
-use crate::testing::{TestPool, content, origin_of};
+use crate::testing::{TestPool, content, finish, origin_of};
 use crate::tmpfs::HugePages;
 
 fn digest() -> Digest {
@@ -48,7 +48,7 @@ fn a_copy_has_no_name_before_it_is_published() {
         let stat = fs::metadata(test.path().join("replicas").join(&test.names()[0])).unwrap();
         assert_eq!(stat.permissions().mode() & 0o777, 0o600);
 
-        assert!(replica.drain().try_finish().is_ok());
+        finish(replica.drain());
         assert_eq!(test.names(), [""; 0]);
         assert_eq!(test.pool.usage().unwrap().used_bytes, start.used_bytes);
         assert_eq!(test.pool.replicas_serving(), 0);
@@ -85,7 +85,7 @@ fn a_failure_at_any_step_leaves_nothing() {
         let replica = publish(&test.pool, &bytes).unwrap();
         let steps = test.seam.steps().len();
         assert!(steps >= 8, "{:?}", test.seam.steps());
-        replica.drain().try_finish().unwrap();
+        finish(replica.drain());
         for number in 1..=steps {
             test.seam.fail_at(number);
             assert!(publish(&test.pool, &bytes).is_err(), "step {number}");
@@ -113,7 +113,7 @@ fn what_somebody_reads_is_not_free_to_go() {
         assert!(!replica.is_free_to_go(), "it is open");
         drop(user);
         assert!(replica.is_free_to_go());
-        assert!(replica.drain().try_finish().is_ok());
+        finish(replica.drain());
     }
 }
 
@@ -144,7 +144,7 @@ fn draining_ends_with_the_last_handle_and_mapping() {
         assert!(usage.draining_bytes >= 3 << 20, "{usage:?}");
         assert!(usage.used_bytes - start.used_bytes >= 3 << 20, "{usage:?}");
         drop(map);
-        draining.try_finish().unwrap();
+        finish(*draining);
         assert_eq!(test.pool.usage().unwrap().used_bytes, start.used_bytes);
         assert_eq!(test.pool.usage().unwrap().draining_bytes, 0);
     }
@@ -158,7 +158,7 @@ fn a_name_that_cannot_be_removed_now_is_removed_later() {
             test.seam.fail_at(step);
             let draining = replica.drain();
             test.seam.fail_at(0);
-            draining.try_finish().unwrap();
+            finish(draining);
             assert_eq!(test.names(), [""; 0]);
         }
     }
@@ -227,7 +227,7 @@ fn complete_replicas_are_adopted_and_the_rest_of_ours_removed() {
         assert_eq!(adopted.replicas[0].occupied_bytes(), occupied[0]);
         assert_eq!(test.pool.replicas_serving(), 1);
         for replica in adopted.replicas {
-            replica.drain().try_finish().unwrap();
+            finish(replica.drain());
         }
         assert_eq!(test.pool.replicas_serving(), 0);
     }
@@ -241,7 +241,7 @@ fn hostile_entries_are_not_followed_or_opened() {
         let replica = publish(&test.pool, &content(50, 7)).unwrap();
         let good_meta = fs::read(test.path().join("replicas").join(replica.id().meta_name()));
         let good_meta = good_meta.unwrap();
-        replica.drain().try_finish().unwrap();
+        finish(replica.drain());
         let below = |name: String| test.path().join("replicas").join(name);
         let ids: Vec<_> = (0..5).map(|_| ReplicaId::random()).collect();
         for id in &ids {
