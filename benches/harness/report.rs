@@ -296,8 +296,12 @@ impl Report {
     /// Ends: the sum of it, or all of it as JSON.
     ///
     /// # Errors
-    /// With `--check`, when a goal was missed.
+    /// When nothing was measured; with `--check`, when a goal was missed.
     pub fn finish(self) -> Result<()> {
+        ensure!(
+            !self.tables.is_empty(),
+            "nothing was measured: no table is meant by --only; without it all are"
+        );
         if self.json {
             let all = json!({
                 "benchmark": self.title,
