@@ -66,8 +66,9 @@ trap 'exit 130' INT TERM
 acceleration=${SPEEDLOADER_VM_ACCEL:-tcg}
 case $acceleration in
     kvm) processor=host ;;
-    # Without these the kernel copies and clears memory by words; by bytes, emulated, it takes 60 s to start a pool.
-    tcg) acceleration=tcg,thread=multi processor=max,erms=off,fsrm=off ;;
+    # Without the first two the kernel copies and clears memory by words; by bytes, emulated, it takes 60 s to start a
+    # pool. After a cmpxchg16b QEMU 7.2 may leave an address in EFLAGS, of which the kernel dies: it has another way.
+    tcg) acceleration=tcg,thread=multi processor=max,erms=off,fsrm=off,cx16=off ;;
     *) processor=max ;;
 esac
 
