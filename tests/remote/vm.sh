@@ -63,12 +63,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-acceleration=${SPEEDLOADER_VM_ACCEL:-tcg}
+acceleration=${SPEEDLOADER_VM_ACCEL:-tcg} kernel_options=
 case $acceleration in
     kvm) processor=host ;;
-    # Without the first two the kernel copies and clears memory by words; by bytes, emulated, it takes 60 s to start a
-    # pool. After a cmpxchg16b QEMU 7.2 may leave an address in EFLAGS, of which the kernel dies: it has another way.
-    tcg) acceleration=tcg,thread=multi processor=max,erms=off,fsrm=off,cx16=off ;;
+    # Without these the kernel copies and clears memory by words; by bytes, emulated, it takes 60 s to start a pool.
+    # After a cmpxchg16b QEMU 7.2 may leave an address in EFLAGS, and the kernel dies of it: it is told to use another
+    # way. Programs keep it: NumPy asks for it.
+    tcg) acceleration=tcg,thread=multi processor=max,erms=off,fsrm=off kernel_options=clearcpuid=cx16 ;;
     *) processor=max ;;
 esac
 
@@ -105,7 +106,7 @@ boot() { # INDEX NODE
     env -i PATH="$PATH" qemu-system-x86_64 -accel "$acceleration" -M q35 -cpu "$processor" -smp "$processors" \
         -m "$memory" -nodefaults -display none -no-reboot -serial "file:$state/$node.console" \
         -kernel "$image/vmlinux" -initrd "$image/initrd.cpio" \
-        -append "console=ttyS0 quiet panic=-1 reboot=t mitigations=off no_timer_check vm.node=$node vm.idx=$index vm.ip=10.9.0.$index" \
+        -append "console=ttyS0 quiet panic=-1 reboot=t mitigations=off no_timer_check $kernel_options vm.node=$node vm.idx=$index vm.ip=10.9.0.$index" \
         -fsdev "local,id=s,path=$share,security_model=none,multidevs=remap" \
         -device virtio-9p-pci,fsdev=s,mount_tag=share "${more[@]}" \
         "${link[@]}" -device "virtio-net-pci,netdev=n0,mac=52:54:00:09:00:0$index" \
