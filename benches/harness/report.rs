@@ -298,8 +298,9 @@ impl Report {
     /// # Errors
     /// When nothing was measured; with `--check`, when a goal was missed.
     pub fn finish(self) -> Result<()> {
+        let has_figures = self.tables.iter().any(|table| table.get("note").is_none());
         ensure!(
-            !self.tables.is_empty(),
+            has_figures || !self.missed.is_empty(),
             "nothing was measured: no table is meant by --only; without it all are"
         );
         if self.json {
