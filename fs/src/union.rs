@@ -1096,11 +1096,7 @@ impl Tree {
                 self.put_slot(directory, name, files, Some(id));
                 self.adopt_directory(id, directory, name);
                 if let Some(hidden) = hidden {
-                    let homes = self.directories.get(&hidden).map_or(0, |known| known.homes);
                     self.merge(hidden, id, changes);
-                    // Watches go by directory: what was watched as the hidden one is watched anew.
-                    let homes = (0..HOMES_MAX as u16).filter(|home| homes & (1 << home) != 0);
-                    changes.extend(homes.map(|home| UnionChange::DirectoryFound(HomeId(home), id)));
                 }
             }
         }
@@ -1125,6 +1121,8 @@ impl Tree {
             known.homes |= hidden.homes;
             for (home, sight) in hidden.sights {
                 known.sight_or_insert(home, sight);
+                // Watches go by directory: what was watched as the hidden one is watched anew.
+                changes.push(UnionChange::DirectoryFound(home, into));
             }
             known.version += 1;
         }

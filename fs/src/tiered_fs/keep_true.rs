@@ -528,13 +528,10 @@ impl TieredFs {
                 drop(watches);
                 // Another one may have its name, and its inode number, by now.
                 let name = gone.and_then(|gone| {
-                    let Watched {
-                        home,
-                        directory,
-                        incarnation,
-                    } = gone;
+                    let (home, directory) = (gone.home, gone.directory);
                     let (parent, name) =
-                        self.union.directory_is_gone(home, directory, incarnation)?;
+                        self.union
+                            .directory_is_gone(home, directory, gone.incarnation)?;
                     Some((home, parent, name))
                 });
                 touched.extend(name);
