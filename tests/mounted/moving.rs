@@ -57,20 +57,34 @@ fn a_new_open_is_bound_to_the_replica() {
     in_both_modes(
         |site| site.cold_file("f", 6, LEN),
         |mount| {
+            let active = mount.status().passthrough.active;
             let old = File::open(mount.mounted("f")).unwrap();
             let mut new = None;
-            // The kernel is told of the move a moment after it; an open before that shares the former place.
-            mount.until("a new open keeps the replica's memory", || {
+            let mut keeps = || {
                 mount.promote_wait("f");
                 let place = mount.which("f");
                 assert!(
                     Path::new(&place.serving).starts_with(mount.pool("p")),
                     "{place:?}"
                 );
+                // The kernel is told of the move a moment after it; an open before that shares the former place.
+                let before = mount.status().totals.opens_resident;
                 new = Some(File::open(mount.mounted("f")).unwrap());
+                if active {
+                    mount.until("new opens are bound to the replica", || {
+                        new = Some(File::open(mount.mounted("f")).unwrap());
+                        mount.status().totals.opens_resident > before
+                    });
+                }
                 mount.demote("f");
+                // The reader of the replica keeps its memory until it lets go.
                 mount.status().pools[0].draining_bytes >= LEN
-            });
+            };
+            match active {
+                true => assert!(keeps(), "{:?}", mount.status().pools[0]),
+                // Nothing tells there which place an open has.
+                false => mount.until("a new open keeps the replica's memory", keeps),
+            }
             let new = new.unwrap();
             content::check_open(&new, 6, LEN).unwrap();
             drop((old, new));
