@@ -5,6 +5,7 @@
 //! Invariants: a file with a writer has no replica; a replica that was taken away drains and is
 //! never given to an open again; a node that is held is retired, never rebound.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub enum Notice {
     Attr(NodeId),
     /// The attributes and pages of a node.
     Data(NodeId),
+    /// Nothing: the notices after it come after the lookups in a directory that were under way.
+    Barrier(NodeId),
     /// Not for the kernel: whoever holds the other end is told that all notices before this one were
     /// sent.
     Told(Sender<()>),
@@ -86,6 +89,27 @@ impl Residency {
         if let Some(parent) = nodes.of_directory(directory) {
             self.notice(Notice::Entry(parent, Arc::clone(name)));
         }
+    }
+
+    /// Tells the kernel that what it has of a file is no longer true, if it knows the file.
+    ///
+    /// Between our answer to a first lookup and the moment that its caller goes on, the kernel has the answer's
+    /// attributes and takes no notice, as it does not know the node yet: the notice must come after that.
+    pub fn notice_file(
+        &self,
+        nodes: &NodeTable,
+        file: &HomeFile,
+        notice: impl FnOnce(NodeId) -> Notice,
+    ) {
+        let Some(node) = file.with_live(|live| live.node()) else {
+            return;
+        };
+        let names = file.names().into_iter();
+        let parents = names.filter_map(|(directory, _)| nodes.of_directory(directory));
+        for parent in parents.collect::<BTreeSet<_>>() {
+            self.notice(Notice::Barrier(parent));
+        }
+        self.notice(notice(node));
     }
 
     /// Gives a verified replica to new opens; `writes` is the file's count when the copy began.

@@ -408,15 +408,6 @@ impl TieredFs {
         }
     }
 
-    /// The kernel has attributes with a name now. It does not take a notice about a node that it
-    /// does not know yet, so what changed while the answer was on its way is told again.
-    pub fn entry_was_answered(&self, shown: &Shown) {
-        let file = self.nodes.get(shown.node).and_then(|node| node.file());
-        if file.is_some_and(|file| file.attr() != shown.attr) {
-            self.residency.notice(Notice::Attr(shown.node));
-        }
-    }
-
     /// A descriptor that keeps a file of the models directory reachable whatever happens to its name.
     fn anchor(&self, file: &HomeFile) -> Option<OwnedFd> {
         if file.is_cold() {
@@ -572,9 +563,7 @@ impl TieredFs {
             return;
         }
         self.drop_replicas(file, None, CHANGED);
-        if let Some(node) = file.with_live(|live| live.node()) {
-            self.residency.notice(Notice::Data(node));
-        }
+        self.residency.notice_file(&self.nodes, file, Notice::Data);
         self.tree_changed();
     }
 
@@ -704,29 +693,21 @@ impl TieredFs {
                 UnionChange::FileChanged(file) => {
                     tree_changed = true;
                     self.drop_replicas(&file, None, CHANGED);
-                    let (node, writers) = file.with_live(|live| (live.node(), live.writers));
-                    if let Some(node) = node {
-                        // What is written through us, the kernel has already.
-                        let notice = if writers > 0 {
-                            Notice::Attr(node)
-                        } else {
-                            Notice::Data(node)
-                        };
-                        self.residency.notice(notice);
-                    }
+                    // What is written through us, the kernel has already.
+                    let notice = match file.with_live(|live| live.writers) {
+                        0 => Notice::Data,
+                        _ => Notice::Attr,
+                    };
+                    self.residency.notice_file(&self.nodes, &file, notice);
                 }
                 UnionChange::FileNames(file) => {
                     if file.is_resident() && !self.union.shows(&file) {
                         self.drop_replicas(&file, None, HIDDEN);
                     }
-                    if let Some(node) = file.with_live(|live| live.node()) {
-                        self.residency.notice(Notice::Attr(node));
-                    }
+                    self.residency.notice_file(&self.nodes, &file, Notice::Attr);
                 }
                 UnionChange::FileAttr(file) => {
-                    if let Some(node) = file.with_live(|live| live.node()) {
-                        self.residency.notice(Notice::Attr(node));
-                    }
+                    self.residency.notice_file(&self.nodes, &file, Notice::Attr);
                 }
                 UnionChange::DirectoryFound(home, directory) => {
                     tree_changed = true;

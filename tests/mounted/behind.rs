@@ -272,6 +272,47 @@ fn a_directory_in_the_place_of_another_is_another() {
     });
 }
 
+/// The kernel kept the size of the answer to the first lookup: it did not know the file yet when it was told that there
+/// is more of it.
+#[test]
+fn a_file_that_grows_while_it_is_first_looked_up_has_its_size() {
+    in_both_modes(site, |mount| {
+        for turn in 0..10 {
+            let names: Vec<_> = (0..100)
+                .map(|file| format!("grows-{turn}/{file}"))
+                .collect();
+            let shown = |names: &[String]| {
+                let shown = names.iter().map(|name| fs::metadata(mount.mounted(name)));
+                let sizes = shown.map(|shown| shown.map_or(0, |shown| shown.len()));
+                sizes.sum::<u64>()
+            };
+            let write = |text: &str| {
+                for name in &names {
+                    fs::write(mount.cold(0, name), text).unwrap();
+                }
+            };
+            mount.change_cold(0, || {
+                fs::create_dir(mount.cold(0, format!("grows-{turn}"))).unwrap();
+                write("");
+            });
+            mount.until("every file is listed", || {
+                // Not looked up, which comes when what is written is noticed.
+                fs::read_dir(mount.mounted(format!("grows-{turn}")))
+                    .is_ok_and(|listed| listed.count() == names.len())
+            });
+            mount.change_cold(0, || {
+                write("more");
+                std::thread::scope(|scope| {
+                    for names in names.chunks(25) {
+                        scope.spawn(|| shown(names));
+                    }
+                });
+            });
+            mount.until("every file has its size", || shown(&names) == 400);
+        }
+    });
+}
+
 fn exchange(one: &std::path::Path, two: &std::path::Path) {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE).unwrap();

@@ -21,6 +21,8 @@ pub fn run(notices: &Receiver<Notice>, notifier: &Notifier) {
             // A negative offset: attributes only.
             Notice::Attr(node) => notifier.inval_inode(INodeNo(node.0), -1, 0),
             Notice::Data(node) => notifier.inval_inode(INodeNo(node.0), 0, 0),
+            // The kernel looks for the name under the lock that lookups in the directory hold; nothing has it.
+            Notice::Barrier(parent) => notifier.inval_entry(INodeNo(parent.0), OsStr::new(".")),
             Notice::Told(told) => {
                 // Whoever asked may have stopped waiting.
                 let _ = told.send(());
