@@ -297,13 +297,35 @@ impl Source for MemorySource {
     }
 }
 
-/// Waits until nobody uses the replica any more. A test beside this one that starts a program holds copies of all
-/// descriptors for a moment, between fork and exec.
-pub(crate) fn finish(mut draining: Draining) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while let Err(still) = draining.try_finish() {
-        assert!(Instant::now() < until, "somebody uses the replica");
-        draining = *still;
+/// Waits until something is so that ends with the last copy of a descriptor: a test beside this one that starts a
+/// program holds copies of all for a moment, between fork and exec.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "it never came to be that {what}");
         std::thread::yield_now();
     }
+}
+
+/// Waits until nobody uses the replica any more.
+#[track_caller]
+pub(crate) fn finish(draining: Draining) {
+    let mut left = Some(draining);
+    until("nobody uses the replica", || {
+        left = left
+            .take()
+            .and_then(|left| left.try_finish().err().map(|left| *left));
+        left.is_none()
+    });
+}
+
+/// Waits until so much of the pool is used.
+#[track_caller]
+pub(crate) fn until_used(pool: &Pool, bytes: u64) {
+    let mut used = 0;
+    until("the pool's memory is free again", || {
+        used = pool.usage().unwrap().used_bytes;
+        used == bytes
+    });
 }
