@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
 use speedloader_config::{Bytes, Config, Sources};
-use speedloader_fs::event::FsEvent;
+use speedloader_fs::event::{AtPath, FsEvent};
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::fuse::Passthrough;
 use speedloader_fs::ids::{FileId, PoolId, TransferId};
@@ -563,7 +563,7 @@ impl Coordinator {
                 );
             }
             FsEvent::TreeChanged => {}
-            FsEvent::HomeGone { home, gone } => {
+            FsEvent::HomePath { home, found } => {
                 let path = self
                     .fs
                     .homes()
@@ -572,13 +572,15 @@ impl Coordinator {
                 let path = path
                     .map(|path| path.display().to_string())
                     .unwrap_or_default();
-                let text = if gone {
-                    "does not answer"
-                } else {
-                    "answers again"
+                let (level, text) = match found {
+                    AtPath::Home => (Level::Info, "what is shown is at the path again"),
+                    AtPath::Followed => (Level::Info, "goes over to what is at the path now"),
+                    AtPath::Other => (
+                        Level::Warning,
+                        "something else, or nothing, is at the path; what was there before is still shown",
+                    ),
                 };
-                self.events
-                    .add(Level::Warning, "home", &path, text.to_owned());
+                self.events.add(level, "home", &path, text.to_owned());
             }
         }
     }

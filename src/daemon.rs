@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit};
 use speedloader_config::{Checksum, Cold, ColdKind, Config, Passthrough};
 use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
-use speedloader_fs::home;
+use speedloader_fs::home::{Watch, WatchChoice};
 use speedloader_fs::mover::{Mover, MoverSettings};
 use speedloader_fs::read_ahead::ReadAhead;
 use speedloader_fs::replica::{DigestKind, Drainer};
@@ -403,10 +403,10 @@ fn raise_read_ahead(config: &Config, fs: &TieredFs, coordinator: &Coordinator) -
     all_raised
 }
 
-/// Inotify sees what this machine does: enough for a local file system only.
-fn watch_of(cold: &Cold) -> home::Watch {
+/// How changes in a cold directory become known.
+fn watch_of(cold: &Cold) -> WatchChoice {
     match cold.kind {
-        ColdKind::Local => home::Watch::Inotify,
+        ColdKind::Local => WatchChoice::Fixed(Watch::Inotify),
         ColdKind::Auto => {
             let (sender, answer) = bounded(1);
             let path = cold.path.clone();
@@ -415,30 +415,13 @@ fn watch_of(cold: &Cold) -> home::Watch {
                 // Nobody waits for an answer that comes too late.
                 let _ = sender.send(rustix::fs::statfs(&path));
             });
-            match answer.recv_timeout(STATFS_PATIENCE) {
-                Ok(Ok(found)) if is_local(u64::try_from(found.f_type).unwrap_or(0)) => {
-                    home::Watch::Inotify
-                }
-                _ => home::Watch::Rescan,
-            }
+            WatchChoice::ByFileSystem(match answer.recv_timeout(STATFS_PATIENCE) {
+                Ok(Ok(found)) => Watch::of(&found),
+                _ => Watch::Rescan,
+            })
         }
-        ColdKind::Nfs | ColdKind::Beegfs | ColdKind::Other => home::Watch::Rescan,
+        ColdKind::Nfs | ColdKind::Beegfs | ColdKind::Other => WatchChoice::Fixed(Watch::Rescan),
     }
-}
-
-/// Magic numbers of `statfs(2)` for ext2-4, xfs, btrfs, f2fs, tmpfs, zfs, bcachefs and overlayfs.
-fn is_local(magic: u64) -> bool {
-    const LOCAL: [u64; 8] = [
-        0xef53,
-        0x5846_5342,
-        0x9123_683e,
-        0xf2f5_2010,
-        0x0102_1994,
-        0x2fc1_2fc1,
-        0xca45_1a4e,
-        0x794c_7630,
-    ];
-    LOCAL.contains(&magic)
 }
 
 fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {

@@ -154,6 +154,7 @@ pub const CHECKS: &[&str] = &[
     "pool-not-in-memory",
     "memory-short",
     "home-hangs",
+    "home-detached",
     "home-missing",
     "mountpoint-missing",
     "no-fuse",

@@ -69,6 +69,7 @@ mod mounted {
     mod engines;
     pub mod workload;
     pub mod hung;
+    pub mod late_mounts;
     mod starting;
     mod top;
 }

@@ -26,7 +26,7 @@ pub fn to_errno(error: &FsError) -> i32 {
         ErrorKind::NoSpace { .. } => Errno::NOSPC,
         ErrorKind::Cancelled => Errno::INTR,
         ErrorKind::SourceChanged | ErrorKind::DigestMismatch { .. } => Errno::IO,
-        ErrorKind::PoolGone | ErrorKind::HomeGone => Errno::IO,
+        ErrorKind::PoolGone => Errno::IO,
         ErrorKind::Unsupported(_) => Errno::OPNOTSUPP,
     };
     errno.raw_os_error()

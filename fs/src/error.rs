@@ -71,8 +71,6 @@ pub enum ErrorKind {
     },
     /// The pool was disconnected or lost.
     PoolGone,
-    /// A home does not answer.
-    HomeGone,
     /// This kernel, file system or build cannot do it; the text says what.
     Unsupported(&'static str),
 }
@@ -179,7 +177,6 @@ impl fmt::Display for FsError {
                 )
             }
             ErrorKind::PoolGone => f.write_str(": the pool is gone"),
-            ErrorKind::HomeGone => f.write_str(": the home does not answer"),
             ErrorKind::Unsupported(what) => write!(f, ": not supported: {what}"),
         }
     }

@@ -6,6 +6,17 @@ use std::sync::Arc;
 use crate::file::HomeFile;
 use crate::ids::{HandleId, HomeId, PoolId};
 
+/// What is at a home's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtPath {
+    /// The directory that the home shows.
+    Home,
+    /// Another one, which the home shows from now on.
+    Followed,
+    /// Another one, or none. The home shows what was there before.
+    Other,
+}
+
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum FsEvent {
@@ -67,11 +78,11 @@ pub enum FsEvent {
     },
     /// The tree changed: the owner's catalog of models may be out of date.
     TreeChanged,
-    /// A home was seen hanging (`true`) or answers again.
-    HomeGone {
+    /// What is at the path of a home has become something else.
+    HomePath {
         /// Which.
         home: HomeId,
-        /// Whether it hangs.
-        gone: bool,
+        /// What it is now.
+        found: AtPath,
     },
 }

@@ -13,13 +13,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatVfs, StatxFlags, fstat, openat2,
-    readlinkat,
+    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatFs, StatVfs, StatxFlags, fstat,
+    openat2, readlinkat,
 };
 
 use crate::attr::{Attr, Kind};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
+use crate::event::AtPath;
 use crate::ids::HomeId;
 use crate::rel_path::{RelPath, check_name};
 use crate::sys;
@@ -33,15 +34,53 @@ pub enum Watch {
     Rescan,
 }
 
+impl Watch {
+    /// What a file system allows, by its magic number (`statfs(2)`): inotify sees what this machine does, which is
+    /// enough for ext2 to ext4, xfs, btrfs, f2fs, tmpfs, zfs, bcachefs and overlayfs.
+    pub fn of(file_system: &StatFs) -> Watch {
+        const LOCAL: [u64; 8] = [
+            0xef53,
+            0x5846_5342,
+            0x9123_683e,
+            0xf2f5_2010,
+            0x0102_1994,
+            0x2fc1_2fc1,
+            0xca45_1a4e,
+            0x794c_7630,
+        ];
+        let magic = u64::try_from(file_system.f_type).unwrap_or(0);
+        match LOCAL.contains(&magic) {
+            true => Watch::Inotify,
+            false => Watch::Rescan,
+        }
+    }
+}
+
+/// Who says how changes become known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchChoice {
+    /// The configuration.
+    Fixed(Watch),
+    /// The file system, also one that is mounted there later; that of now allows this.
+    ByFileSystem(Watch),
+}
+
 /// One directory of originals.
 #[derive(Debug)]
 pub struct Home {
     id: HomeId,
     path: PathBuf,
     /// Another one when another file system is mounted there.
-    root: RwLock<Arc<OwnedFd>>,
-    watch: Watch,
+    root: RwLock<Arc<Root>>,
+    choice: WatchChoice,
     read_only_mount: bool,
+}
+
+/// What a home shows.
+#[derive(Debug)]
+struct Root {
+    fd: OwnedFd,
+    watch: Watch,
 }
 
 /// How often an open is tried that a lease is in the way of.
@@ -57,68 +96,69 @@ impl Home {
     /// # Errors
     /// When `path` is not a directory that we may open.
     pub fn open_models(path: &Path) -> FsResult<Home> {
-        Home::open(HomeId::MODELS, path, Watch::Inotify)
+        Home::open(HomeId::MODELS, path, WatchChoice::Fixed(Watch::Inotify))
     }
 
     /// Opens a cold directory, through a private read-only clone of its mount where we may.
     ///
     /// # Errors
     /// When `path` is not a directory that we may open.
-    pub fn open_cold(id: HomeId, path: &Path, watch: Watch) -> FsResult<Home> {
-        let mut home = Home::open(id, path, watch)?;
-        if let Ok(clone) = sys::mount::read_only_clone(&home.root()) {
-            home.set_root(clone);
+    pub fn open_cold(id: HomeId, path: &Path, choice: WatchChoice) -> FsResult<Home> {
+        let mut home = Home::open(id, path, choice)?;
+        if let Ok(fd) = sys::mount::read_only_clone(&home.root().fd) {
+            let watch = home.watch();
+            home.set_root(Root { fd, watch });
             home.read_only_mount = true;
         }
         Ok(home)
     }
 
-    fn open(id: HomeId, path: &Path, watch: Watch) -> FsResult<Home> {
+    fn open(id: HomeId, path: &Path, choice: WatchChoice) -> FsResult<Home> {
+        let fd = open_root(path)?;
+        let (WatchChoice::Fixed(watch) | WatchChoice::ByFileSystem(watch)) = choice;
         Ok(Home {
             id,
             path: path.to_owned(),
-            root: RwLock::new(Arc::new(open_root(path)?)),
-            watch,
+            root: RwLock::new(Arc::new(Root { fd, watch })),
+            choice,
             read_only_mount: false,
         })
     }
 
-    fn root(&self) -> Arc<OwnedFd> {
+    fn root(&self) -> Arc<Root> {
         Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set_root(&self, root: OwnedFd) {
+    fn set_root(&self, root: Root) {
         *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(root);
     }
 
-    /// Goes over to the file system that is mounted at the home's path now, if it is another one: its
-    /// client died and was mounted again, or was mounted late. An empty one is not believed: a mount
-    /// that is gone leaves an empty directory. Gives whether it is another one. May hang as the home may.
+    /// Looks what is at the home's path now. A cold home goes over to another directory there: its file system was
+    /// mounted late, or again. To an empty one only if `empty_too`: a mount that is gone leaves an empty directory.
+    /// May hang as the home may.
     ///
     /// # Errors
     /// What keeps us from looking, or from protecting the new one as the old one was. The old one stays.
-    pub fn follow_mount(&self) -> FsResult<bool> {
+    pub fn follow_path(&self, empty_too: bool) -> FsResult<AtPath> {
         let failed = |errno| FsError::io("open directory", &RelPath::root(), errno);
-        let mut root = open_root(&self.path)?;
-        if self.device().ok() == Some(device_of(&root)?) {
-            return Ok(false);
+        let mut fd = open_root(&self.path)?;
+        let shown = self.root();
+        if directory_id(&shown.fd).ok() == Some(directory_id(&fd)?) {
+            return Ok(AtPath::Home);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let readable = rustix::fs::openat(&root, ".", flags, Mode::empty()).map_err(failed)?;
-        let is_name = |name: &[u8]| name != b"." && name != b"..";
-        let mut holds_something = false;
-        for entry in Dir::new(readable).map_err(failed)? {
-            holds_something |= is_name(entry.map_err(failed)?.file_name().to_bytes());
+        if self.is_models() || !(empty_too || holds_something(&fd).map_err(failed)?) {
+            return Ok(AtPath::Other);
         }
-        if !holds_something {
-            return Ok(false);
-        }
+        let watch = match self.choice {
+            WatchChoice::Fixed(watch) => watch,
+            WatchChoice::ByFileSystem(_) => Watch::of(&rustix::fs::fstatfs(&fd).map_err(failed)?),
+        };
         if self.read_only_mount {
-            root = sys::mount::read_only_clone(&root)
+            fd = sys::mount::read_only_clone(&fd)
                 .map_err(|error| FsError::new("clone the mount", ErrorKind::Io(error)))?;
         }
-        self.set_root(root);
-        Ok(true)
+        self.set_root(Root { fd, watch });
+        Ok(AtPath::Followed)
     }
 
     /// Its place in the order of precedence.
@@ -133,7 +173,7 @@ impl Home {
 
     /// How changes become known.
     pub fn watch(&self) -> Watch {
-        self.watch
+        self.root().watch
     }
 
     /// Whether this is the models directory.
@@ -146,7 +186,7 @@ impl Home {
     /// # Errors
     /// The kernel's answer.
     pub fn device(&self) -> FsResult<u64> {
-        device_of(&self.root())
+        Ok(directory_id(&self.root().fd)?.0)
     }
 
     /// Whether the kernel itself refuses writes through us.
@@ -157,7 +197,7 @@ impl Home {
     fn beneath(&self, path: &RelPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         past_leases(|| {
             openat2(
-                self.root(),
+                &self.root().fd,
                 path.as_os_str(),
                 flags | OFlags::CLOEXEC,
                 Mode::empty(),
@@ -205,6 +245,7 @@ impl Home {
         if path.is_root() {
             return self
                 .root()
+                .fd
                 .try_clone()
                 .map_err(|error| FsError::io("open directory", path, error));
         }
@@ -328,11 +369,25 @@ fn open_root(path: &Path) -> FsResult<OwnedFd> {
     })
 }
 
-fn device_of(root: &OwnedFd) -> FsResult<u64> {
+/// Device and inode number, without asking the file system: it may hang.
+fn directory_id(root: &OwnedFd) -> FsResult<(u64, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(root, "", flags, StatxFlags::empty())
+    let stat = rustix::fs::statx(root, "", flags, StatxFlags::INO)
         .map_err(|errno| FsError::io("stat", &RelPath::root(), errno))?;
-    Ok(rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor))
+    let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+    Ok((device, stat.stx_ino))
+}
+
+fn holds_something(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
+    for entry in Dir::new(readable)? {
+        let name = entry?;
+        if !matches!(name.file_name().to_bytes(), b"." | b"..") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a name is; `None`: nothing, or nothing that we may look at. A store that does not answer has
@@ -396,31 +451,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_file_system_in_its_place_is_taken_unless_it_is_empty() {
-        let one = tempfile::tempdir().expect("made");
-        let two = tempfile::tempdir_in("/dev/shm").expect("made");
-        let place = one.path().join("place");
-        let lead_to = |target: &Path| {
+    fn what_is_at_its_path_now_is_taken_unless_it_is_empty() {
+        let top = tempfile::tempdir().expect("made");
+        let place = top.path().join("place");
+        for directory in ["one", "two"] {
+            std::fs::create_dir(top.path().join(directory)).expect("made");
+        }
+        let lead_to = |target: &str| {
             let _ = std::fs::remove_file(&place);
             std::os::unix::fs::symlink(target, &place).expect("linked");
         };
-        lead_to(one.path());
-        let home = Home::open_cold(HomeId(1), &place, Watch::Rescan).expect("opened");
-        let device = home.device().expect("known");
-        assert!(!home.follow_mount().expect("looked"));
-        lead_to(two.path());
-        let other = device_of(&open_root(two.path()).expect("opened")).expect("known");
-        if other == device {
-            // Everything is on one file system here.
-            return;
-        }
-        assert!(!home.follow_mount().expect("looked"), "it is empty");
-        std::fs::write(two.path().join("model"), "x").expect("written");
-        assert!(home.follow_mount().expect("looked"));
-        assert_eq!(home.device().expect("known"), other);
-        assert_eq!(home.list(&RelPath::root()).expect("listed").found.len(), 1);
+        let names = |home: &Home| home.list(&RelPath::root()).expect("listed").found.len();
+        let look = |home: &Home, empty_too| home.follow_path(empty_too).expect("looked");
+        lead_to("one");
+        let choice = WatchChoice::ByFileSystem(Watch::Rescan);
+        let home = Home::open_cold(HomeId(1), &place, choice).expect("opened");
+        let models = Home::open_models(&place).expect("opened");
+        assert_eq!(look(&home, false), AtPath::Home);
+        lead_to("two");
+        assert_eq!(look(&home, false), AtPath::Other, "it is empty");
+        std::fs::write(top.path().join("two/model"), "x").expect("written");
+        assert_eq!((look(&home, false), names(&home)), (AtPath::Followed, 1));
+        assert_eq!(look(&home, false), AtPath::Home);
+        assert_eq!(home.watch(), Watch::Inotify, "by its file system");
+        assert_eq!((look(&models, true), names(&models)), (AtPath::Other, 0));
         std::fs::remove_file(&place).expect("removed");
-        home.follow_mount().expect_err("nothing is there");
-        assert_eq!(home.device().expect("known"), other, "the old one stays");
+        home.follow_path(true).expect_err("nothing is there");
+        assert_eq!(names(&home), 1, "the old one stays");
+        lead_to("one");
+        assert_eq!((look(&home, true), names(&home)), (AtPath::Followed, 0));
     }
 }

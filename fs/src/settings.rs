@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::home::Watch;
+use crate::home::WatchChoice;
 
 /// One cold directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct ColdSettings {
     /// Where it is.
     pub path: PathBuf,
     /// How changes become known.
-    pub watch: Watch,
+    pub watch: WatchChoice,
     /// Time between rescans, where inotify is blind.
     pub rescan_interval: Duration,
 }

@@ -224,7 +224,7 @@ const HOMES: &[HomeMetric] = &[
     ("home_up", "1 if the home answers.", |home| {
         Some(u64::from(matches!(
             home.state,
-            HomeState::Ok | HomeState::Scanning
+            HomeState::Ok | HomeState::Scanning | HomeState::Detached
         )))
     }),
     ("home_files", "Files in the home.", |home| Some(home.files)),

@@ -257,6 +257,7 @@ impl Coordinator {
                 (Some(error), _) => HomeState::Failed {
                     error: error.clone(),
                 },
+                (None, 0) if state.scanned && state.detached => HomeState::Detached,
                 (None, 0) if state.scanned => HomeState::Ok,
                 _ => HomeState::Scanning,
             };

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use super::patience::Patience;
 use super::{Finding, Repair, Scene, word};
 use crate::view::human::{shell_word, size};
-use crate::view::{HomeState, Severity, TierState};
+use crate::view::{HomeRole, HomeState, HomeView, Severity, TierState};
 
 pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     mount(scene, patience, findings);
@@ -191,6 +191,10 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
             HomeState::Hung { .. } => "it does not answer".to_owned(),
             HomeState::Failed { error } => error.clone(),
             HomeState::Ok | HomeState::Scanning => continue,
+            HomeState::Detached => {
+                findings.push(detached(home));
+                continue;
+            }
         };
         findings.push(
             Finding::new("home-hangs", Severity::Error, &home.path, found)
@@ -200,4 +204,25 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
                 ),
         );
     }
+}
+
+/// A home that is not what is at its path.
+fn detached(home: &HomeView) -> Finding {
+    let found =
+        "something else, or nothing, is at this path now; what was there before is still shown";
+    let (severity, meaning, remedy) = match home.role {
+        HomeRole::Writable => (
+            Severity::Error,
+            "What is written through the mount goes to what was there before, where nobody may look for it.",
+            "unmount what covers it, or speedloader umount, then mount again",
+        ),
+        HomeRole::Cold => (
+            Severity::Warning,
+            "What others change there is not seen, and what was unmounted is still in use.",
+            "mount it again, or speedloader rescan to go over to what is there",
+        ),
+    };
+    Finding::new("home-detached", severity, &home.path, found)
+        .means(meaning)
+        .remedy(remedy)
 }

@@ -279,6 +279,8 @@ pub enum HomeState {
         /// What happened.
         error: String,
     },
+    /// It answers, but something else, or nothing, is at its path now: mounted there, or put in its place.
+    Detached,
 }
 
 impl HomeState {
@@ -291,6 +293,7 @@ impl HomeState {
                 Cell::new(format!("hung for {}", duration(hung_s)), Tone::Bad)
             }
             Self::Failed { error } => Cell::new(format!("failed: {error}"), Tone::Bad),
+            Self::Detached => Cell::new("not what is at its path now", Tone::Bad),
         }
     }
 }

@@ -195,6 +195,13 @@ const SEEDS: &[(&str, Seed)] = &[
             ..HomeView::default()
         });
     }),
+    ("home-detached", |place| {
+        place.status().homes.push(HomeView {
+            path: "/mnt/disk".to_owned(),
+            state: HomeState::Detached,
+            ..HomeView::default()
+        });
+    }),
     ("misplaced", |place| {
         symlink("models", place.root.join("link")).unwrap();
         let state = place.root.join("link/state").display().to_string();

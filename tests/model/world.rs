@@ -13,7 +13,7 @@ use crossbeam_channel::bounded;
 use speedloader_fs::copy::{CopyControl, CopySettings, FileSource, Source, copy};
 use speedloader_fs::error::{ErrorKind, FsError, FsResult};
 use speedloader_fs::file::HomeFile;
-use speedloader_fs::home::Watch;
+use speedloader_fs::home::{Watch, WatchChoice};
 use speedloader_fs::ids::PoolId;
 use speedloader_fs::pool::{Pool, PoolKind, PoolSettings};
 use speedloader_fs::rel_path::RelPath;
@@ -182,7 +182,7 @@ impl World {
     pub fn start(&mut self) -> Result<(), String> {
         let cold = |home: usize| ColdSettings {
             path: self.home(home),
-            watch: Watch::Inotify,
+            watch: WatchChoice::Fixed(Watch::Inotify),
             rescan_interval: Duration::from_secs(3600),
         };
         let settings = FsSettings {

@@ -1,10 +1,12 @@
-//! Keeping the union true: the first scan, inotify on local homes, rescans of the others, and a look
-//! at what is resident where inotify may be blind: at writes through a mapping or another link.
+//! Keeping the union true: the first scan, inotify on local homes, rescans of the others, a look at
+//! what is resident where inotify may be blind (writes through a mapping or another link), and at the
+//! homes' paths when something was mounted.
 //!
 //! One thread a home scans it, one thread reads inotify. A home that hangs holds up its own thread
 //! and nothing else; what is known of it stays as it was.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +20,7 @@ use rustix::fs::{Timespec, inotify};
 use super::TieredFs;
 use crate::errno;
 use crate::error::FsResult;
+use crate::event::{AtPath, FsEvent};
 use crate::file::{HomeFile, Name, lock};
 use crate::home::{Home, Watch, proc_path};
 use crate::ids::{DirId, FileId, HomeId};
@@ -26,6 +29,8 @@ use crate::union::UnionChange;
 
 /// How often the start looks whether homes are still being scanned.
 const SCAN_LOOK: Duration = Duration::from_millis(50);
+/// How often the path of a home is looked at that leads elsewhere: what is there now may be filled later.
+const DETACHED_LOOK: Duration = Duration::from_secs(10);
 /// A home that has not answered one question for so long is not waited for.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 
@@ -37,7 +42,9 @@ enum Task {
     Look(Vec<Name>),
     /// Look at this file from time to time while it is resident.
     Guard(Weak<HomeFile>),
-    /// Read everything, and tell when it is done.
+    /// Look what is at the home's path.
+    Mounts,
+    /// Read everything, also what is empty at the home's path now, and tell when it is done.
     Rescan(Sender<()>),
     /// End.
     Stop,
@@ -64,6 +71,8 @@ pub struct HomeState {
     pub watched: bool,
     /// The last error of a scan, in words.
     pub error: Option<String>,
+    /// Whether the home is not what is at its path now.
+    pub detached: bool,
 }
 
 /// What a watch is of: the directory of a home, and which of those that it has had under the name.
@@ -83,6 +92,9 @@ struct Scanner {
     /// Milliseconds since `born` of the last complete scan; 0: none.
     done_ms: AtomicU64,
     unwatched: AtomicBool,
+    detached: AtomicBool,
+    /// Whether a [`Task::Mounts`] waits: a home that hangs shall not collect them.
+    mounts_waits: AtomicBool,
     error: Mutex<Option<String>>,
 }
 
@@ -106,6 +118,8 @@ impl KeepTrue {
                 asked_ms: AtomicU64::new(0),
                 done_ms: AtomicU64::new(0),
                 unwatched: AtomicBool::new(false),
+                detached: AtomicBool::new(false),
+                mounts_waits: AtomicBool::new(false),
                 error: Mutex::new(None),
             }
         };
@@ -131,6 +145,29 @@ impl KeepTrue {
     /// A directory was seen for the first time: its thread reads it.
     pub(super) fn found(&self, home: HomeId, directory: DirId) {
         self.tell(home, Task::Scan(directory));
+    }
+
+    /// Something was mounted or unmounted somewhere: the homes' threads look whether it was there.
+    fn mounts_changed(&self) {
+        for (home, scanner) in (0..).map(HomeId).zip(&self.scanners) {
+            if !scanner.mounts_waits.swap(true, Ordering::Relaxed) {
+                self.tell(home, Task::Mounts);
+            }
+        }
+    }
+
+    /// Watches nothing of a home any more: another directory is shown in its place.
+    fn unwatch(&self, home: HomeId) {
+        let mut watches = lock(&self.watches);
+        if let Some(inotify_fd) = &self.inotify {
+            let of_home = watches.iter().filter(|(_, watched)| watched.home == home);
+            for (watch, _) in of_home {
+                // Fails for what was unmounted, whose watches are gone.
+                let _ = inotify::remove_watch(inotify_fd, *watch);
+            }
+        }
+        watches.retain(|_, watched| watched.home != home);
+        self.scanner(home).unwatched.store(false, Ordering::Relaxed);
     }
 
     fn now_ms(&self) -> u64 {
@@ -272,6 +309,7 @@ impl TieredFs {
                 last_scan: since(scanner.done_ms.load(Ordering::Relaxed)),
                 watched: home.watch() == Watch::Inotify && !unwatched,
                 error: lock(&scanner.error).clone(),
+                detached: scanner.detached.load(Ordering::Relaxed),
             }
         };
         self.homes.iter().map(state).collect()
@@ -298,7 +336,9 @@ impl TieredFs {
         let (mut guarded, mut scanned) = (Guarded::default(), Instant::now());
         loop {
             let rescan = self.rescan_interval(home).map(|after| scanned + after);
-            let task = match rescan.into_iter().chain(guarded.due).min() {
+            let detached = scanner.detached.load(Ordering::Relaxed);
+            let look = detached.then(|| Instant::now() + DETACHED_LOOK);
+            let task = match rescan.into_iter().chain(guarded.due).chain(look).min() {
                 Some(due) => scanner.receiver.recv_deadline(due),
                 None => scanner
                     .receiver
@@ -312,17 +352,32 @@ impl TieredFs {
                 }
                 Ok(Task::Look(names)) => self.look(home, names),
                 Ok(Task::Guard(file)) => self.guard(&mut guarded, file),
+                Ok(Task::Mounts) => {
+                    scanner.mounts_waits.store(false, Ordering::Relaxed);
+                    self.follow_path(home, false);
+                }
                 Ok(Task::Rescan(done)) => {
-                    self.scan_reported(home);
+                    if !self.follow_path(home, true) {
+                        self.scan_reported(home);
+                    }
                     scanned = Instant::now();
                     // Nobody may wait for it any more.
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) if rescan.is_some_and(|at| at <= Instant::now()) => {
-                    self.scan_reported(home);
+                    if !self.follow_path(home, false) {
+                        self.scan_reported(home);
+                    }
                     scanned = Instant::now();
                 }
-                Err(RecvTimeoutError::Timeout) => self.look_at_guarded(home, &mut guarded),
+                Err(RecvTimeoutError::Timeout)
+                    if guarded.due.is_some_and(|at| at <= Instant::now()) =>
+                {
+                    self.look_at_guarded(home, &mut guarded);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.follow_path(home, false);
+                }
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -377,17 +432,33 @@ impl TieredFs {
         (home.watch() == Watch::Rescan || unwatched).then_some(interval)
     }
 
-    fn scan_reported(&self, home: &Home) {
-        if home.watch() == Watch::Rescan {
-            match self.asking(home, || home.follow_mount()) {
-                Ok(true) => {
-                    let home = home.path().display();
-                    tracing::warn!(%home, "another file system is mounted there now");
-                }
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "what was mounted stays in use"),
-            }
+    /// Looks what is at the home's path, says when that has become something else, and reads it if the home shows
+    /// that now: gives whether it does.
+    fn follow_path(&self, home: &Home, empty_too: bool) -> bool {
+        let found = self.asking(home, || home.follow_path(empty_too));
+        let found = found.unwrap_or_else(|error| {
+            tracing::debug!(%error, "what was there stays in use");
+            AtPath::Other
+        });
+        let detached = found == AtPath::Other;
+        let was = self
+            .keep_true
+            .scanner(home.id())
+            .detached
+            .swap(detached, Ordering::Relaxed);
+        let follows = found == AtPath::Followed;
+        if follows || detached != was {
+            let home = home.id();
+            self.residency.tell(FsEvent::HomePath { home, found });
         }
+        if follows {
+            self.keep_true.unwatch(home.id());
+            self.scan_reported(home);
+        }
+        follows
+    }
+
+    fn scan_reported(&self, home: &Home) {
         let done = self.scan(home.id(), DirId::ROOT, &mut |changes| self.apply(changes));
         let scanner = self.keep_true.scanner(home.id());
         if done.is_ok() {
@@ -465,11 +536,14 @@ impl TieredFs {
             return;
         };
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+        // The kernel tells by it that the table of mounts has changed.
+        let mounts = File::open("/proc/self/mountinfo").ok();
         loop {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(inotify_fd, PollFlags::IN),
                 PollFd::new(stop, PollFlags::IN),
             ];
+            fds.extend(mounts.as_ref().map(|it| PollFd::new(it, PollFlags::PRI)));
             let patience = self.vanished.next_end().map(|left| Timespec {
                 tv_sec: 0,
                 // A little late, never early.
@@ -487,6 +561,9 @@ impl TieredFs {
                     tracing::error!(%error, "changes behind our back are no longer seen");
                     return;
                 }
+            }
+            if fds.get(2).is_some_and(|it| !it.revents().is_empty()) {
+                self.keep_true.mounts_changed();
             }
             self.take_inotify_events(inotify_fd, &mut buffer);
             // What comes in bursts is looked at once.

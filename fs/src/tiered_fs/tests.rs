@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use super::*;
+use crate::home::WatchChoice;
 use crate::ids::FileId;
 use crate::rel_path::BadPath;
 use crate::replica::{Digest, Partial, ReplicaOrigin};
@@ -215,7 +216,7 @@ fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
         models_dir: models.clone(),
         cold: vec![ColdSettings {
             path: cold.clone(),
-            watch: Watch::Inotify,
+            watch: WatchChoice::Fixed(Watch::Inotify),
             rescan_interval: Duration::from_secs(3600),
         }],
         stale_check_interval: Duration::from_millis(20),
@@ -260,7 +261,7 @@ fn watched_beside_cold(top: &Path) -> Arc<TieredFs> {
         models_dir: models,
         cold: vec![ColdSettings {
             path: cold,
-            watch: Watch::Inotify,
+            watch: WatchChoice::Fixed(Watch::Inotify),
             rescan_interval: Duration::from_secs(3600),
         }],
         ..FsSettings::default()
@@ -382,7 +383,7 @@ fn emptying_a_cold_file_without_a_name_is_stale() {
         models_dir: models.path().to_owned(),
         cold: vec![ColdSettings {
             path: cold.path().to_owned(),
-            watch: Watch::Rescan,
+            watch: WatchChoice::Fixed(Watch::Rescan),
             rescan_interval: Duration::from_secs(3600),
         }],
         ..FsSettings::default()
@@ -558,7 +559,12 @@ fn a_directory_that_its_first_home_lost_shows_the_next_ones_permissions() {
         fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
     }
     let first = Home::open_models(homes[0].path()).unwrap();
-    let second = Home::open_cold(HomeId(1), homes[1].path(), Watch::Rescan).unwrap();
+    let second = Home::open_cold(
+        HomeId(1),
+        homes[1].path(),
+        WatchChoice::Fixed(Watch::Rescan),
+    )
+    .unwrap();
     let root = first.stat(&RelPath::root()).unwrap();
     let union = Union::new(root, 2);
     for home in [&first, &second] {

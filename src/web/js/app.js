@@ -141,6 +141,7 @@ function notices() {
   }
   for (const home of db.status?.homes || []) {
     if (home.state === "hung") list.push(["bad", `${home.path} does not answer. `, "What is resident is still read; all else of it waits."]);
+    if (home.state === "detached") list.push(["bad", `${home.path} leads elsewhere now. `, home.role === "writable" ? "What is written goes to what was there before." : "What was there before is still shown; a rescan goes over to what is there."]);
     if (home.state === "failed") list.push(["bad", `${home.path} cannot be read. `, home.error]);
   }
   for (const warning of db.status?.warnings || []) list.push(["warn", "", warning]);

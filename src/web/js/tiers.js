@@ -86,7 +86,7 @@ function stepList(pool) {
 
 function drawHomes(place) {
   refill(place, (db.status?.homes || []).map((home) => {
-    const state = { ok: null, scanning: "being read", hung: "does not answer", failed: home.error }[home.state];
+    const state = { ok: null, scanning: "being read", hung: "does not answer", detached: "not what is at its path now", failed: home.error }[home.state];
     const rule = home.role === "writable" ? "writable" : "never written";
     return h("tr", {}, h("td", { class: "mono name" }, home.path),
       td(home.role === "writable" ? "Models directory" : "Cold storage", " ", h("span", { class: "tag on" }, rule),
