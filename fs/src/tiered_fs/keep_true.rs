@@ -538,6 +538,8 @@ impl TieredFs {
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         // The kernel tells by it that the table of mounts has changed.
         let mounts = File::open("/proc/self/mountinfo").ok();
+        // What was mounted before that, and after the homes were opened.
+        self.keep_true.mounts_changed();
         loop {
             let mut fds = vec![
                 PollFd::new(inotify_fd, PollFlags::IN),
