@@ -17,7 +17,6 @@ pub fn to_errno(error: &FsError) -> i32 {
         ErrorKind::BadPath(BadPath::TooLong) => Errno::NAMETOOLONG,
         ErrorKind::BadPath(_) | ErrorKind::Invalid(_) => Errno::INVAL,
         ErrorKind::ColdReadOnly | ErrorKind::ReadOnly => Errno::ROFS,
-        ErrorKind::CrossDevice => Errno::XDEV,
         ErrorKind::NotPermitted => Errno::PERM,
         ErrorKind::Busy(_) => Errno::BUSY,
         // The kernel does not pass it on: it looks the name up again.

@@ -34,8 +34,6 @@ pub enum ErrorKind {
     ColdReadOnly,
     /// The whole mount is read-only.
     ReadOnly,
-    /// The two names cannot be joined by one rename or link.
-    CrossDevice,
     /// An argument makes no sense; the text says which.
     Invalid(&'static str),
     /// The caller may not do that.
@@ -145,7 +143,6 @@ impl fmt::Display for FsError {
             ErrorKind::BadPath(bad) => write!(f, ": not a usable name: {bad}"),
             ErrorKind::ColdReadOnly => f.write_str(": lives in cold storage, never written"),
             ErrorKind::ReadOnly => f.write_str(": the mount is read-only"),
-            ErrorKind::CrossDevice => f.write_str(": the names lie in different homes"),
             ErrorKind::Invalid(what) => write!(f, ": {what}"),
             ErrorKind::NotPermitted => f.write_str(": not permitted"),
             ErrorKind::Busy(why) => write!(f, ": busy: {why}"),
