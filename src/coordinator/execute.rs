@@ -1007,6 +1007,7 @@ impl Coordinator {
             Some(file) => speedloader_config::load_path(&file.path, sources).map_err(bad)?,
             None => speedloader_config::load(&sources).map_err(bad)?,
         };
+        let new = self.placed(new).map_err(bad)?;
         let old = self.config();
         let found = changes(&old, &new);
         let mut merged = (*old).clone();

@@ -5,13 +5,16 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use speedloader_config::{
-    Config, DefaultValue, Effect, Entry, Faults, Kind, Origin, blank_secrets, changes, edit, load,
+    Change, Config, DefaultValue, Effect, Entry, Faults, Kind, Origin, blank_secrets, changes,
+    edit, load, misplaced,
 };
 
 use super::Coordinator;
 use crate::command::{Code, Message};
+use crate::machine::resolve_within;
 use crate::view::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, Level, SettingChange,
     SettingsView,
@@ -20,6 +23,9 @@ use crate::whole_file;
 
 /// Unchanged lines that are shown around changed ones.
 const CONTEXT: usize = 1;
+
+/// How long a directory may take to say where it leads.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A changed configuration, judged.
 struct Draft {
@@ -71,7 +77,7 @@ impl Coordinator {
         if let Some(file) = &mut sources.file {
             file.contents = after.clone().into_bytes();
         }
-        let judged = load(&sources);
+        let judged = load(&sources).and_then(|new| self.placed(new));
         Ok((
             path,
             Draft {
@@ -80,6 +86,24 @@ impl Coordinator {
                 judged,
             },
         ))
+    }
+
+    /// A configuration that is right as a text, unless its directories meet behind links: the next start would refuse
+    /// it. Where nothing changes that a start is needed for, nobody asks where they lead.
+    pub(super) fn placed(&self, new: Config) -> Result<Config, Faults> {
+        let is_live = |change: &Change| matches!(change.effect, Effect::Live);
+        if changes(&self.config(), &new).iter().all(is_live) {
+            return Ok(new);
+        }
+        let here = Config {
+            mountpoint: Some(self.mountpoint.clone()),
+            ..new.clone()
+        };
+        let faults = misplaced(&here, |path| resolve_within(path, RESOLVE_PATIENCE));
+        match faults.is_empty() {
+            true => Ok(new),
+            false => Err(faults),
+        }
     }
 
     /// What changes would mean; nothing is saved.
@@ -167,7 +191,7 @@ fn fault_view(fault: &speedloader_config::Fault) -> FaultView {
     }
 }
 
-fn change_view(change: speedloader_config::Change) -> DraftChangeView {
+fn change_view(change: Change) -> DraftChangeView {
     DraftChangeView {
         live: matches!(change.effect, Effect::Live),
         refused: match change.effect {

@@ -430,6 +430,33 @@ fn a_change_that_an_option_goes_before_is_told() {
     assert!(!told.contains("warm_up has no effect"), "{told}");
 }
 
+/// It was saved, or reloaded with "needs a restart", and the restart refused it.
+#[test]
+fn a_change_that_the_next_start_would_refuse_is_refused() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    symlink("models", site.root().join("way")).unwrap();
+    let output = in_namespace(
+        &site,
+        "
+        $PROGRAM --config $T/config.toml mount $T/mnt
+        $PROGRAM --socket $T/s config set state_dir=$T/way 2>&1 && echo taken
+        grep \"state_dir\" $T/config.toml
+        sed -i \"s#^state_dir.*#state_dir = '$T/way'#\" $T/config.toml
+        $PROGRAM --socket $T/s config reload 2>&1 && echo taken
+        sed -i \"s#^state_dir.*#state_dir = '$T/state'#\" $T/config.toml
+        $PROGRAM --socket $T/s config reload
+        $PROGRAM --socket $T/s umount",
+    );
+    let told = said(&output);
+    assert_eq!(told.matches("which is the same as").count(), 2, "{told}");
+    assert!(told.contains("/state\""), "it was not saved: {told}");
+    assert!(!told.contains("taken"), "{told}");
+}
+
 #[test]
 fn what_is_in_the_way_is_said() {
     if let Some(why) = skip::why_no_mount() {
