@@ -48,11 +48,12 @@ fn state(mount: &Mount, home: usize) -> HomeState {
     mount.status().homes[home].state.clone()
 }
 
-fn told(mount: &Mount, text: &str) -> bool {
-    let events = mount.events();
-    events
-        .iter()
-        .any(|event| event.kind == "home" && event.text.contains(text))
+fn until_told(mount: &Mount, text: &str) {
+    mount.until(text, || {
+        let events = mount.events();
+        let mut of_homes = events.iter().filter(|event| event.kind == "home");
+        of_homes.any(|event| event.text.contains(text))
+    });
 }
 
 /// A disk that was mounted after the start was never seen, not even by `rescan`, and `health` found nothing.
@@ -73,7 +74,7 @@ fn a_cold_disk_that_comes_and_goes_is_followed() {
     mount.until("what it hides is gone", || {
         !mount.mounted("before").exists()
     });
-    assert!(told(&mount, "goes over to what is at the path now"));
+    until_told(&mount, "goes over to what is at the path now");
     mount.promote_wait("d/first");
     content::write_file(&disk.disk.join("d/second"), 3, LEN);
     mount.until("it is watched", || shows("d/second", 3));
@@ -94,7 +95,7 @@ fn a_cold_disk_that_comes_and_goes_is_followed() {
     // An empty directory may be what a mount leaves that is gone by mistake.
     disk.unmount();
     mount.until("it is told", || state(&mount, 1) == HomeState::Detached);
-    assert!(told(&mount, "what was there before is still shown"));
+    until_told(&mount, "what was there before is still shown");
     assert!(shows("d/second", 3));
     mount.rescan();
     assert!(
@@ -124,7 +125,7 @@ fn a_disk_that_covers_the_models_directory_is_told() {
     content::check_file(&mount.mounted("own"), 1, LEN).unwrap();
     disk.unmount();
     mount.until("it is as it was", || state(&mount, 0) == HomeState::Ok);
-    assert!(told(&mount, "what is shown is at the path again"));
+    until_told(&mount, "what is shown is at the path again");
     drop(disk);
     mount.finish();
 }
