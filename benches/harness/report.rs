@@ -55,6 +55,18 @@ impl Sample {
             by_processor: Some(amount / processor.as_secs_f64()),
         }
     }
+
+    /// The rate of all of these together, each of the same work.
+    pub fn together(rates: &[Sample]) -> Sample {
+        let mean = |figures: Vec<f64>| {
+            figures.len() as f64 / figures.iter().map(|figure| figure.recip()).sum::<f64>()
+        };
+        let by_processor: Option<Vec<f64>> = rates.iter().map(|rate| rate.by_processor).collect();
+        Sample {
+            figure: mean(rates.iter().map(|rate| rate.figure).collect()),
+            by_processor: by_processor.map(mean),
+        }
+    }
 }
 
 impl From<f64> for Sample {

@@ -147,12 +147,13 @@ impl Coordinator {
     pub(super) fn subject(&self, known: &Known, reference: ModelRef) -> Option<Subject> {
         let model = known.catalog.model(reference)?;
         let mut files: Vec<Arc<HomeFile>> = Vec::with_capacity(model.files.len());
+        let mut seen = HashSet::with_capacity(model.files.len());
         for part in &model.files {
             let file = known
                 .file(part.file)
                 .cloned()
                 .or_else(|| self.world.file_at(&part.path));
-            if let Some(file) = file.filter(|file| files.iter().all(|other| other.id != file.id)) {
+            if let Some(file) = file.filter(|file| seen.insert(file.id)) {
                 files.push(file);
             }
         }

@@ -16,6 +16,7 @@ use super::moves::Subject;
 use super::world::Known;
 use super::{Coordinator, events, history};
 use crate::machine;
+use crate::models::{ModelIndex, ModelRef};
 use crate::pressure;
 use crate::view::human::escape;
 use crate::view::{
@@ -130,12 +131,27 @@ impl Coordinator {
         (contents, open)
     }
 
+    /// How many models are resident. The status is asked for all the time: most models are told by their first file.
     fn resident_count(&self, known: &Known) -> u64 {
-        let subjects = self.all_subjects(known);
-        let resident = |subject: &&Subject| {
+        let all_resident = |subject: &Subject| {
             !subject.files.is_empty() && subject.files.iter().all(|file| file.is_resident())
         };
-        subjects.iter().filter(resident).count() as u64
+        let is_resident = |index: &ModelIndex| {
+            let mut any = false;
+            for (file, ..) in known.catalog.files(*index) {
+                match known.file(file) {
+                    Some(file) if !file.is_resident() => return false,
+                    Some(_) => any = true,
+                    // Another one may have its place since.
+                    None => {
+                        let subject = self.subject(known, ModelRef::Model(*index));
+                        return subject.as_ref().is_some_and(all_resident);
+                    }
+                }
+            }
+            any
+        };
+        known.catalog.indices().filter(is_resident).count() as u64
     }
 
     fn warnings(&self) -> Vec<String> {

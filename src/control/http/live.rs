@@ -14,12 +14,13 @@ use tokio::time::timeout;
 
 use crate::command::{Answer, Command};
 use crate::control::{Door, Executor, Peer};
-use crate::view::{EventView, ModelView, TransferView, View};
+use crate::view::{EventView, ModelView, StatusView, TransferView, View};
 
 /// How often the daemon is asked while somebody watches.
 const PERIOD: Duration = Duration::from_millis(500);
-/// Models change by what the events tell; all else (heat, open files) is looked at once in so many periods.
-const PERIODS_BETWEEN_MODELS: u32 = 4;
+/// What is never still (the time since the start, memory that others take, heat) is sent once in so many periods, what
+/// something has changed at once.
+const PERIODS_OF_CALM: u32 = 4;
 /// Messages that a slow page may be behind.
 const BEHIND_MAX: usize = 256;
 
@@ -120,6 +121,7 @@ struct Picture {
     begun: bool,
     periods: u32,
     seq: u64,
+    status: Option<StatusView>,
     models: HashMap<String, ModelView>,
     transfers: HashMap<u64, TransferView>,
 }
@@ -138,8 +140,14 @@ impl Picture {
             executor.execute(&peer, command, &mut |_| ())
         };
         let mut messages = Vec::new();
+        let is_due = self.periods.is_multiple_of(PERIODS_OF_CALM);
+        self.periods += 1;
         if let Answer::Ok(View::Status(status)) = ask(Command::Status {}) {
-            messages.push(message("status", &status, None));
+            let still = Some(still(&status));
+            if is_due || still != self.status {
+                messages.push(message("status", &status, None));
+                self.status = still;
+            }
         }
         let (since, first) = (self.seq, !std::mem::replace(&mut self.begun, true));
         let mut happened = false;
@@ -159,8 +167,7 @@ impl Picture {
             happened |= !changes.changed.is_empty();
             messages.extend(of_changes("transfers", &changes));
         }
-        self.periods += 1;
-        if (first || happened || self.periods.is_multiple_of(PERIODS_BETWEEN_MODELS))
+        if (is_due || happened)
             && let Answer::Ok(View::Models(view)) = ask(Command::Models { filter: None })
         {
             let changes = differences(&mut self.models, view.models, |row| row.name.clone());
@@ -168,6 +175,15 @@ impl Picture {
         }
         messages
     }
+}
+
+/// A status without what is never still.
+fn still(status: &StatusView) -> StatusView {
+    let mut still = status.clone();
+    still.uptime_s = 0;
+    still.daemon_rss_bytes = 0;
+    still.memory.available_bytes = 0;
+    still
 }
 
 fn differences<K: Hash + Eq + Clone, R: PartialEq + Clone>(
@@ -250,6 +266,33 @@ mod tests {
             });
             assert_eq!(heard.await, Ok(number));
         }
+    }
+
+    /// A status of the number of looks taken, all else still.
+    #[derive(Default)]
+    struct Ageing(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64);
+
+    impl Executor for Ageing {
+        fn execute(&self, _: &Peer, command: Command, _: &mut dyn FnMut(View)) -> Answer {
+            let relaxed = std::sync::atomic::Ordering::Relaxed;
+            let mut status = StatusView::default();
+            if command == (Command::Status {}) {
+                status.uptime_s = self.0.fetch_add(1, relaxed);
+                status.totals.opens = self.1.load(relaxed);
+            }
+            Answer::Ok(View::Status(Box::new(status)))
+        }
+    }
+
+    #[test]
+    fn a_status_that_only_ages_is_sent_now_and_then() {
+        let (ageing, mut picture) = (Ageing::default(), Picture::default());
+        let mut sent = || picture.look(&ageing).len();
+        let calm: Vec<usize> = (0..8).map(|_| sent()).collect();
+        assert_eq!(calm, [1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(sent(), 1);
+        ageing.1.store(1, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((sent(), sent()), (1, 0), "a file was opened");
     }
 
     #[test]
