@@ -253,7 +253,10 @@ fn load(address: SocketAddr, stop: &AtomicBool, answered: &AtomicU64) -> Result<
     while !stop.load(Ordering::Relaxed) {
         connection.get("/api/v1/status")?;
         // Whoever watches does so on another machine: what this one takes for it shall be little.
-        if answered.fetch_add(1, Ordering::Relaxed) % SETTLED == 0 {
+        if answered
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(SETTLED)
+        {
             drain(&mut streams)?;
         }
         machine::pause(PAUSE);
