@@ -70,6 +70,8 @@ pub enum WatchChoice {
 pub struct Home {
     id: HomeId,
     path: PathBuf,
+    /// Where the path led at the start, without links: nothing elsewhere is ever shown. `None`: there is no procfs.
+    real_path: Option<PathBuf>,
     /// Another one when another file system is mounted there.
     root: RwLock<Arc<Root>>,
     choice: WatchChoice,
@@ -119,6 +121,7 @@ impl Home {
         Ok(Home {
             id,
             path: path.to_owned(),
+            real_path: real_path(&fd),
             root: RwLock::new(Arc::new(Root { fd, watch })),
             choice,
             read_only_mount: false,
@@ -133,20 +136,27 @@ impl Home {
         *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(root);
     }
 
-    /// Looks what is at the home's path now. A cold home goes over to another directory there: its file system was
-    /// mounted late, or again. To an empty one only if `empty_too`: a mount that is gone leaves an empty directory.
-    /// May hang as the home may.
+    /// Looks what is at the home's path now. A cold home goes over to another file system there, which was mounted late,
+    /// or again; to any other directory, and to an empty one, only if `asked`: a mount that is gone leaves an empty
+    /// directory, and whoever may rename directories or make links, but not mount, shall not choose what root shows to
+    /// everybody. May hang as the home may.
     ///
     /// # Errors
     /// What keeps us from looking, or from protecting the new one as the old one was. The old one stays.
-    pub fn follow_path(&self, empty_too: bool) -> FsResult<AtPath> {
+    pub fn follow_path(&self, asked: bool) -> FsResult<AtPath> {
         let failed = |errno| FsError::io("open directory", &RelPath::root(), errno);
         let mut fd = open_root(&self.path)?;
         let shown = self.root();
-        if directory_id(&shown.fd).ok() == Some(directory_id(&fd)?) {
+        let (before, now) = (directory_id(&shown.fd).ok(), directory_id(&fd)?);
+        if before == Some(now) {
             return Ok(AtPath::Home);
         }
-        if self.is_models() || !(empty_too || holds_something(&fd).map_err(failed)?) {
+        let is_there = self.real_path.is_some() && real_path(&fd) == self.real_path;
+        if self.is_models() || !is_there {
+            return Ok(AtPath::Other);
+        }
+        let is_mounted = before.is_none_or(|before| before.0 != now.0);
+        if !(asked || is_mounted && holds_something(&fd).map_err(failed)?) {
             return Ok(AtPath::Other);
         }
         let watch = match self.choice {
@@ -369,6 +379,11 @@ fn open_root(path: &Path) -> FsResult<OwnedFd> {
     })
 }
 
+/// Where a directory is, as the kernel knows it.
+fn real_path(directory: &OwnedFd) -> Option<PathBuf> {
+    std::fs::read_link(proc_path(directory)).ok()
+}
+
 /// Device and inode number, without asking the file system: it may hang.
 fn directory_id(root: &OwnedFd) -> FsResult<(u64, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
@@ -451,34 +466,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_at_its_path_now_is_taken_unless_it_is_empty() {
+    fn what_was_put_at_its_path_is_taken_when_asked_for_and_links_never() {
         let top = tempfile::tempdir().expect("made");
-        let place = top.path().join("place");
-        for directory in ["one", "two"] {
-            std::fs::create_dir(top.path().join(directory)).expect("made");
+        let at = |name: &str| top.path().join(name);
+        for directory in ["place", "other"] {
+            std::fs::create_dir(at(directory)).expect("made");
         }
-        let lead_to = |target: &str| {
-            let _ = std::fs::remove_file(&place);
-            std::os::unix::fs::symlink(target, &place).expect("linked");
-        };
         let names = |home: &Home| home.list(&RelPath::root()).expect("listed").found.len();
-        let look = |home: &Home, empty_too| home.follow_path(empty_too).expect("looked");
-        lead_to("one");
+        let look = |home: &Home, asked| home.follow_path(asked).expect("looked");
         let choice = WatchChoice::ByFileSystem(Watch::Rescan);
-        let home = Home::open_cold(HomeId(1), &place, choice).expect("opened");
-        let models = Home::open_models(&place).expect("opened");
-        assert_eq!(look(&home, false), AtPath::Home);
-        lead_to("two");
-        assert_eq!(look(&home, false), AtPath::Other, "it is empty");
-        std::fs::write(top.path().join("two/model"), "x").expect("written");
-        assert_eq!((look(&home, false), names(&home)), (AtPath::Followed, 1));
-        assert_eq!(look(&home, false), AtPath::Home);
-        assert_eq!(home.watch(), Watch::Inotify, "by its file system");
-        assert_eq!((look(&models, true), names(&models)), (AtPath::Other, 0));
-        std::fs::remove_file(&place).expect("removed");
+        let home = Home::open_cold(HomeId(1), &at("place"), choice).expect("opened");
+        let models = Home::open_models(&at("place")).expect("opened");
+        assert_eq!(look(&home, true), AtPath::Home);
+
+        // What somebody may have made who may make links, but not read what they lead to.
+        std::fs::write(at("other").join("model"), "x").expect("written");
+        std::fs::rename(at("place"), at("away")).expect("renamed");
+        std::os::unix::fs::symlink("other", at("place")).expect("linked");
+        assert_eq!((look(&home, true), names(&home)), (AtPath::Other, 0));
+
+        std::fs::remove_file(at("place")).expect("removed");
         home.follow_path(true).expect_err("nothing is there");
-        assert_eq!(names(&home), 1, "the old one stays");
-        lead_to("one");
-        assert_eq!((look(&home, true), names(&home)), (AtPath::Followed, 0));
+        std::fs::rename(at("other"), at("place")).expect("renamed");
+        assert_eq!((look(&home, false), names(&home)), (AtPath::Other, 0));
+        assert_eq!((look(&home, true), names(&home)), (AtPath::Followed, 1));
+        assert_eq!(look(&home, false), AtPath::Home);
+        assert_eq!(home.watch() == Watch::Inotify, is_local(top.path()));
+        assert_eq!((look(&models, true), names(&models)), (AtPath::Other, 0));
+    }
+
+    fn is_local(path: &Path) -> bool {
+        Watch::of(&rustix::fs::statfs(path).expect("known")) == Watch::Inotify
     }
 }

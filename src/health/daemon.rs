@@ -219,7 +219,7 @@ fn detached(home: &HomeView) -> Finding {
         HomeRole::Cold => (
             Severity::Warning,
             "What others change there is not seen, and what was unmounted is still in use.",
-            "mount it again, or speedloader rescan to go over to what is there",
+            "mount it again, or speedloader rescan to go over to what is there; if a link leads elsewhere now, speedloader umount and mount",
         ),
     };
     Finding::new("home-detached", severity, &home.path, found)

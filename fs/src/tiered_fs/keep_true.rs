@@ -44,7 +44,7 @@ enum Task {
     Guard(Weak<HomeFile>),
     /// Look what is at the home's path.
     Mounts,
-    /// Read everything, also what is empty at the home's path now, and tell when it is done.
+    /// Read everything, whatever is at the home's path now, and tell when it is done.
     Rescan(Sender<()>),
     /// End.
     Stop,
@@ -434,8 +434,8 @@ impl TieredFs {
 
     /// Looks what is at the home's path, says when that has become something else, and reads it if the home shows
     /// that now: gives whether it does.
-    fn follow_path(&self, home: &Home, empty_too: bool) -> bool {
-        let found = self.asking(home, || home.follow_path(empty_too));
+    fn follow_path(&self, home: &Home, asked: bool) -> bool {
+        let found = self.asking(home, || home.follow_path(asked));
         let found = found.unwrap_or_else(|error| {
             tracing::debug!(%error, "what was there stays in use");
             AtPath::Other
