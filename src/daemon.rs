@@ -351,9 +351,7 @@ fn check_directories(config: &Config, mountpoint: &Path) -> Result<(), Message> 
         mountpoint: Some(mountpoint.to_owned()),
         ..config.clone()
     };
-    let faults = speedloader_config::misplaced(&config, |path| {
-        crate::machine::resolve_within(path, STATFS_PATIENCE)
-    });
+    let faults = crate::machine::misplaced(&config);
     if faults.is_empty() {
         return Ok(());
     }

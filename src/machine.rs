@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use speedloader_config::{Config, Faults};
+
+/// How long a directory of a configuration may take to say where it leads.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Memory of this machine in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -100,6 +105,12 @@ pub fn resolve_within(path: &Path, patience: Duration) -> PathBuf {
     answer
         .recv_timeout(patience)
         .unwrap_or_else(|_| path.to_owned())
+}
+
+/// What is wrong about where the directories of a configuration lead on this machine, which no text says: a start refuses
+/// it. A directory that does not answer within 3 s counts as written.
+pub fn misplaced(config: &Config) -> Faults {
+    speedloader_config::misplaced(config, |path| resolve_within(path, RESOLVE_PATIENCE))
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {

@@ -2,19 +2,15 @@
 //! Needs no daemon, except to reload.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use speedloader_config::{Config, misplaced, sample, show};
+use speedloader_config::{Config, sample, show};
 
 use super::context::Context;
 use super::settings::{Loaded, bad_config, load_config};
 use crate::command::{Code, Command, Message};
-use crate::machine::resolve_within;
+use crate::machine::misplaced;
 use crate::view::{ConfigView, DoneView, SettingChange, SettingView, View, human};
-
-/// How long a directory is asked where it leads: it may hang.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Check, show or reload the configuration
 #[derive(Args, Debug)]
@@ -151,7 +147,7 @@ fn check(file: Option<PathBuf>, context: &mut Context<'_>) -> Result<(), Message
 
 /// What no text says: where the directories lead on this machine.
 fn check_places(config: &Config, path: Option<&Path>) -> Result<(), Message> {
-    let faults = misplaced(config, |path| resolve_within(path, PATIENCE));
+    let faults = misplaced(config);
     match faults.is_empty() {
         true => Ok(()),
         false => Err(bad_config(path, &faults)),

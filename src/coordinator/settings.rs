@@ -5,16 +5,15 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use speedloader_config::{
     Change, Config, DefaultValue, Effect, Entry, Faults, Kind, Origin, blank_secrets, changes,
-    edit, load, misplaced,
+    edit, load,
 };
 
 use super::Coordinator;
 use crate::command::{Code, Message};
-use crate::machine::resolve_within;
+use crate::machine::misplaced;
 use crate::view::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, Level, SettingChange,
     SettingsView,
@@ -23,9 +22,6 @@ use crate::whole_file;
 
 /// Unchanged lines that are shown around changed ones.
 const CONTEXT: usize = 1;
-
-/// How long a directory may take to say where it leads.
-const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A changed configuration, judged.
 struct Draft {
@@ -99,7 +95,7 @@ impl Coordinator {
             mountpoint: Some(self.mountpoint.clone()),
             ..new.clone()
         };
-        let faults = misplaced(&here, |path| resolve_within(path, RESOLVE_PATIENCE));
+        let faults = misplaced(&here);
         match faults.is_empty() {
             true => Ok(new),
             false => Err(faults),
