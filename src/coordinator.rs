@@ -30,6 +30,7 @@ use crate::pressure::MemoryWatch;
 pub use crate::view::human::chain;
 use crate::view::{DaemonState, Level};
 
+mod counts;
 mod events;
 mod journal;
 mod history;
@@ -164,6 +165,8 @@ pub struct Coordinator {
     /// Wakes the thread that minds remote pools.
     remote_wakeup: Sender<()>,
     world: World,
+    /// What the status is made of.
+    kept: counts::Kept,
     moves: Mutex<Moves>,
     loads: Mutex<Loads>,
     memory: Mutex<MemoryState>,
@@ -232,6 +235,7 @@ impl Coordinator {
             sources,
             saving: Mutex::default(),
             world: World::new(Arc::clone(&fs)),
+            kept: counts::Kept::default(),
             fs,
             drainer,
             mover: OnceLock::new(),

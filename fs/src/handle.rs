@@ -1,5 +1,6 @@
 //! Open handles: what the kernel's file handles stand for.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +85,15 @@ impl HandleTable {
     /// Takes a handle out.
     pub fn remove(&self, id: HandleId) -> Option<Handle> {
         self.handles.remove(&id).map(|(_, handle)| handle)
+    }
+
+    /// Number of files that are open, however often.
+    pub fn open_files(&self) -> usize {
+        let files = self.handles.iter().filter_map(|handle| match &*handle {
+            Handle::File(open) => Some(open.file.id),
+            _ => None,
+        });
+        files.collect::<HashSet<_>>().len()
     }
 
     /// Number of open handles.

@@ -6,6 +6,7 @@
 //! never given to an open again; a node that is held is retired, never rebound.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub struct Residency {
     drainer: Arc<Drainer>,
     stats: Arc<Stats>,
     mount_dev: OnceLock<u64>,
+    changes: AtomicU64,
 }
 
 impl Residency {
@@ -62,6 +64,7 @@ impl Residency {
             drainer,
             stats,
             mount_dev: OnceLock::new(),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -69,6 +72,11 @@ impl Residency {
     pub fn set_mount_dev(&self, dev: u64) {
         // A second mount of one file system object does not happen; the first number stays.
         let _ = self.mount_dev.set(dev);
+    }
+
+    /// Grows with every change of what is resident, when it is made.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Tells the owner; a full channel loses the event and counts it.
@@ -149,6 +157,7 @@ impl Residency {
         if let (Some(kind), Some(replica)) = (refused, replica) {
             return Err((FsError::new("publish", kind), Box::new(replica)));
         }
+        self.changes.fetch_add(1, Ordering::Release);
         self.retire_held(nodes, file);
         self.tell(FsEvent::Promoted {
             file: Arc::clone(file),
@@ -165,7 +174,7 @@ impl Residency {
         pool: Option<PoolId>,
         reason: &'static str,
     ) -> usize {
-        let dropped = file.with_live(|live| take_replicas(live, pool));
+        let dropped = file.with_live(|live| self.take_replicas(live, pool));
         if dropped.is_empty() {
             return 0;
         }
@@ -177,7 +186,7 @@ impl Residency {
     /// run to take over.
     pub fn forget_replicas(&self, nodes: &NodeTable, file: &Arc<HomeFile>, pool: PoolId) {
         if !file
-            .with_live(|live| take_replicas(live, Some(pool)))
+            .with_live(|live| self.take_replicas(live, Some(pool)))
             .is_empty()
         {
             self.retire_held(nodes, file);
@@ -189,7 +198,7 @@ impl Residency {
         file.count_write();
         let dropped = file.with_live(|live| {
             live.writers += 1;
-            take_replicas(live, None)
+            self.take_replicas(live, None)
         });
         if !dropped.is_empty() {
             self.retire_held(nodes, file);
@@ -203,6 +212,17 @@ impl Residency {
             live.writers = live.writers.saturating_sub(1);
             live.writers == 0
         })
+    }
+
+    fn take_replicas(&self, live: &mut crate::file::Live, pool: Option<PoolId>) -> Vec<Replica> {
+        let wanted = |replica: &Replica| pool.is_none_or(|pool| replica.pool().id() == pool);
+        let (taken, kept): (Vec<_>, _) = live.replicas.drain(..).partition(wanted);
+        live.replicas = kept;
+        live.epoch += 1;
+        if !taken.is_empty() {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+        taken
     }
 
     fn after_drop(
@@ -304,12 +324,4 @@ fn is_at(place: &Place, best: Option<&(PoolId, Identity)>) -> bool {
         (Place::Home(_), None) => true,
         _ => false,
     }
-}
-
-fn take_replicas(live: &mut crate::file::Live, pool: Option<PoolId>) -> Vec<Replica> {
-    let wanted = |replica: &Replica| pool.is_none_or(|pool| replica.pool().id() == pool);
-    let (taken, kept) = live.replicas.drain(..).partition(wanted);
-    live.replicas = kept;
-    live.epoch += 1;
-    taken
 }

@@ -742,6 +742,16 @@ impl TieredFs {
         self.residency.tell(FsEvent::TreeChanged);
     }
 
+    /// Number of files that are open, however often; also such as have lost their last name.
+    pub fn open_files(&self) -> usize {
+        self.handles.open_files()
+    }
+
+    /// Grows with every change of what is resident.
+    pub fn residency_changes(&self) -> u64 {
+        self.residency.changes()
+    }
+
     /// Grows with every change of the tree: what was made from an older one is out of date.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -102,7 +102,7 @@ impl Coordinator {
             Command::Pin { name, pool } => self.pin(&name, &pool),
             Command::Unpin { name } => self.unpin(&name),
             Command::Tiers {} => Ok(View::Tiers(TiersView {
-                tiers: self.tier_views(),
+                tiers: self.tier_views(&self.counts(&self.world.known())),
             })),
             Command::TierSteps { name } => self.tier_steps(&name),
             Command::TierConnect { name } => self.tier_connect(&name, progress),

@@ -12,12 +12,10 @@ use speedloader_fs::mover::{Phase, TransferState as Transfer};
 use speedloader_fs::pool::Pool;
 use speedloader_policy::ModelId;
 
+use super::counts::{Content, Counts, Figures};
 use super::moves::Subject;
 use super::world::Known;
 use super::{Coordinator, events, history};
-use crate::machine;
-use crate::models::{ModelIndex, ModelRef};
-use crate::pressure;
 use crate::view::human::escape;
 use crate::view::{
     CountsView, HomeRole, HomeState, HomeView, MemoryView, ModelView, PassthroughView, PlaceView,
@@ -28,20 +26,17 @@ use crate::view::{
 /// A home that has not answered for so long is shown as hung, milliseconds.
 const HUNG_AFTER_MS: u64 = 5_000;
 
-/// Files and bytes of one home.
-#[derive(Clone, Copy, Default)]
-struct Content {
-    files: u64,
-    bytes: u64,
-}
-
 impl Coordinator {
     pub(super) fn status(&self) -> StatusView {
         let config = self.config();
         let stats = self.fs.stats().view();
         let known = self.world.known();
-        let memory = pressure::memory();
-        let pools = self.tier_views();
+        let Figures {
+            memory,
+            own_rss_bytes,
+        } = self.figures();
+        let counts = self.counts(&known);
+        let pools = self.tier_views(&counts);
         let transfers = self.transfer_views();
         let count = |state: TransferState| {
             transfers
@@ -49,7 +44,6 @@ impl Coordinator {
                 .filter(|transfer| transfer.state == state)
                 .count() as u64
         };
-        let (contents, open) = self.contents();
         let total = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -59,12 +53,12 @@ impl Coordinator {
             mountpoint: escape(self.mountpoint.as_os_str().as_bytes()),
             models_dir: config.models_dir.display().to_string(),
             passthrough: self.passthrough_view(),
-            daemon_rss_bytes: machine::own_rss_bytes(),
+            daemon_rss_bytes: own_rss_bytes,
             counts: CountsView {
-                files: contents.values().map(|content| content.files).sum(),
+                files: counts.contents.values().map(|content| content.files).sum(),
                 models: known.catalog.len() as u64,
-                models_resident: self.resident_count(&known),
-                files_open: open,
+                models_resident: counts.resident,
+                files_open: self.fs.open_files() as u64,
                 transfers_running: count(TransferState::Copying),
                 transfers_queued: count(TransferState::Queued),
             },
@@ -79,7 +73,7 @@ impl Coordinator {
                 strategy: config.placement.strategy.word().to_owned(),
             },
             pools,
-            homes: self.home_views(&contents),
+            homes: self.home_views(&counts.contents),
             engines: self.engines.seen(),
             totals: TotalsView {
                 opens: stats.opens,
@@ -118,42 +112,6 @@ impl Coordinator {
         }
     }
 
-    /// What each home shows, and how many files are open.
-    fn contents(&self) -> (HashMap<HomeId, Content>, u64) {
-        let mut contents: HashMap<HomeId, Content> = HashMap::new();
-        let mut open = 0;
-        self.fs.union().for_each_file(|file| {
-            let content = contents.entry(file.home).or_default();
-            content.files += 1;
-            content.bytes += file.attr().identity.size;
-            open += u64::from(file.is_open());
-        });
-        (contents, open)
-    }
-
-    /// How many models are resident. The status is asked for all the time: most models are told by their first file.
-    fn resident_count(&self, known: &Known) -> u64 {
-        let all_resident = |subject: &Subject| {
-            !subject.files.is_empty() && subject.files.iter().all(|file| file.is_resident())
-        };
-        let is_resident = |index: &ModelIndex| {
-            let mut any = false;
-            for (file, ..) in known.catalog.files(*index) {
-                match known.file(file) {
-                    Some(file) if !file.is_resident() => return false,
-                    Some(_) => any = true,
-                    // Another one may have its place since.
-                    None => {
-                        let subject = self.subject(known, ModelRef::Model(*index));
-                        return subject.as_ref().is_some_and(all_resident);
-                    }
-                }
-            }
-            any
-        };
-        known.catalog.indices().filter(is_resident).count() as u64
-    }
-
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let connected = self.pools();
@@ -184,12 +142,13 @@ impl Coordinator {
         warnings
     }
 
-    pub(super) fn tier_views(&self) -> Vec<TierView> {
+    pub(super) fn tier_views(&self, counts: &Counts) -> Vec<TierView> {
         let connected = self.pools();
-        let mut views: Vec<TierView> = connected.iter().map(|pool| self.tier_view(pool)).collect();
-        if views.len() > 1 {
-            self.add_spares(&mut views);
-        }
+        let view = |pool: &Arc<Pool>| TierView {
+            spare_bytes: counts.spare_bytes.get(&pool.id()).copied().unwrap_or(0),
+            ..self.tier_view(pool)
+        };
+        let mut views: Vec<TierView> = connected.iter().map(view).collect();
         for pool in self.draining_pools() {
             let view = self.tier_view(&pool);
             views.push(TierView {
@@ -214,20 +173,6 @@ impl Coordinator {
         }
         self.add_remotes(&mut views);
         views
-    }
-
-    /// What pools hold of files that are served from faster ones.
-    fn add_spares(&self, views: &mut [TierView]) {
-        self.fs.union().for_each_file(|file| {
-            file.with_live(|live| {
-                for spare in live.replicas.iter().skip(1) {
-                    let name = spare.pool().name();
-                    if let Some(view) = views.iter_mut().find(|view| view.name == name) {
-                        view.spare_bytes += spare.occupied_bytes();
-                    }
-                }
-            });
-        });
     }
 
     fn tier_view(&self, pool: &Arc<Pool>) -> TierView {
