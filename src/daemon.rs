@@ -124,6 +124,7 @@ fn serve_with(start: Start, ready: &mut Ready, seam: &Arc<dyn Seam>) -> Result<(
     // Signals are caught before any thread is started, so that none is lost.
     let signals = signals()?;
     raise_descriptor_limit();
+    speedloader_fs::sys::heap::map_large();
     let running = Running::start(start, seam)?;
     ready.announce()?;
     // No service manager listens: nothing to tell.

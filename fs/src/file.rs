@@ -5,17 +5,19 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::attr::{Attr, Kind};
+use crate::identity::Identity;
 use crate::ids::{DirId, FileId, HomeId, NodeId};
 use crate::pool::Reach;
+use crate::recent::Recent;
 use crate::replica::Replica;
 
 /// A name of a file: the directory and the last component.
 pub type Name = (DirId, Arc<[u8]>);
 
-/// One file (of any kind but a directory) of one home.
+/// One file (of any kind but a directory) of one home. Of a hundred thousand each byte is felt.
 #[derive(Debug)]
 pub struct HomeFile {
     /// Our own identifier; never re-used.
@@ -28,46 +30,139 @@ pub struct HomeFile {
     pub ino: u64,
     /// The target, for a symlink.
     pub target: Option<Box<[u8]>>,
-    attr: Mutex<Attr>,
-    names: Mutex<Names>,
+    seen: Mutex<Seen>,
     live: Mutex<Live>,
     writes: AtomicU32,
 }
 
-/// The names of a file. Nearly every file has one: a hundred thousand lists of one would be felt.
-#[derive(Debug, Default)]
+/// Attributes as last seen, taken apart so that what many files have in common is kept once; and names.
+#[derive(Debug)]
+struct Seen {
+    ino: u64,
+    size: u64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+    atime_ns: i64,
+    blocks: u64,
+    common: Arc<Common>,
+    names: Names,
+}
+
+/// Attributes that are the same for most files of a home.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Common {
+    dev: u64,
+    kind: Kind,
+    permissions: u16,
+    nlink: u32,
+    uid: u32,
+    gid: u32,
+    rdev: u32,
+}
+
+/// Among so many an equal one is looked for.
+const RECENT_COMMON: usize = 64;
+
+static RECENT: LazyLock<Mutex<Recent<Common>>> =
+    LazyLock::new(|| Mutex::new(Recent::new(RECENT_COMMON)));
+
+impl Seen {
+    fn new(attr: &Attr) -> Seen {
+        let common = Arc::new(Common::of(attr));
+        Seen {
+            ino: attr.identity.ino,
+            size: attr.identity.size,
+            mtime_ns: attr.identity.mtime_ns,
+            ctime_ns: attr.identity.ctime_ns,
+            atime_ns: attr.atime_ns,
+            blocks: attr.blocks,
+            common: lock(&RECENT).share(common),
+            names: Names::None,
+        }
+    }
+
+    fn attr(&self) -> Attr {
+        let common = &*self.common;
+        Attr {
+            identity: Identity {
+                dev: common.dev,
+                ino: self.ino,
+                size: self.size,
+                mtime_ns: self.mtime_ns,
+                ctime_ns: self.ctime_ns,
+            },
+            atime_ns: self.atime_ns,
+            blocks: self.blocks,
+            kind: common.kind,
+            permissions: common.permissions,
+            nlink: common.nlink,
+            uid: common.uid,
+            gid: common.gid,
+            rdev: common.rdev,
+        }
+    }
+
+    fn set_attr(&mut self, attr: &Attr) {
+        let common = Common::of(attr);
+        if common != *self.common {
+            self.common = lock(&RECENT).share(Arc::new(common));
+        }
+        self.ino = attr.identity.ino;
+        self.size = attr.identity.size;
+        self.mtime_ns = attr.identity.mtime_ns;
+        self.ctime_ns = attr.identity.ctime_ns;
+        self.atime_ns = attr.atime_ns;
+        self.blocks = attr.blocks;
+    }
+}
+
+impl Common {
+    fn of(attr: &Attr) -> Common {
+        Common {
+            dev: attr.identity.dev,
+            kind: attr.kind,
+            permissions: attr.permissions,
+            nlink: attr.nlink,
+            uid: attr.uid,
+            gid: attr.gid,
+            rdev: attr.rdev,
+        }
+    }
+}
+
+/// The names of a file. Nearly every file has one.
+#[derive(Debug)]
 enum Names {
-    #[default]
     None,
-    One(Name),
-    Several(Vec<Name>),
+    One(DirId, Arc<[u8]>),
+    Several(Box<[Name]>),
 }
 
 impl Names {
-    fn as_slice(&self) -> &[Name] {
+    fn to_vec(&self) -> Vec<Name> {
         match self {
-            Names::None => &[],
-            Names::One(name) => std::slice::from_ref(name),
-            Names::Several(names) => names,
+            Names::None => Vec::new(),
+            Names::One(directory, name) => vec![(*directory, Arc::clone(name))],
+            Names::Several(names) => names.to_vec(),
         }
     }
 
     fn from_vec(mut names: Vec<Name>) -> Names {
         match (names.pop(), names.is_empty()) {
             (None, _) => Names::None,
-            (Some(name), true) => Names::One(name),
+            (Some((directory, name)), true) => Names::One(directory, name),
             (Some(name), false) => {
                 names.push(name);
-                Names::Several(names)
+                Names::Several(names.into_boxed_slice())
             }
         }
     }
 
-    fn take(&mut self) -> Vec<Name> {
-        match std::mem::take(self) {
-            Names::None => Vec::new(),
-            Names::One(name) => vec![name],
-            Names::Several(names) => names,
+    fn first(&self) -> Option<Name> {
+        match self {
+            Names::None => None,
+            Names::One(directory, name) => Some((*directory, Arc::clone(name))),
+            Names::Several(names) => names.first().cloned(),
         }
     }
 }
@@ -159,8 +254,7 @@ impl HomeFile {
             kind: attr.kind,
             ino,
             target,
-            attr: Mutex::new(attr),
-            names: Mutex::default(),
+            seen: Mutex::new(Seen::new(&attr)),
             live: Mutex::default(),
             writes: AtomicU32::new(0),
         }
@@ -168,42 +262,51 @@ impl HomeFile {
 
     /// Attributes as last seen; for cold files the only ones that are ever shown.
     pub fn attr(&self) -> Attr {
-        *lock(&self.attr)
+        lock(&self.seen).attr()
+    }
+
+    /// Device and inode number in its home, as last seen.
+    pub fn inode(&self) -> (u64, u64) {
+        let seen = lock(&self.seen);
+        (seen.common.dev, seen.ino)
     }
 
     /// Records attributes just seen; gives the former ones.
     pub fn set_attr(&self, attr: Attr) -> Attr {
-        std::mem::replace(&mut *lock(&self.attr), attr)
+        let mut seen = lock(&self.seen);
+        let former = seen.attr();
+        seen.set_attr(&attr);
+        former
     }
 
     /// All names that lead to this file.
     pub fn names(&self) -> Vec<Name> {
-        lock(&self.names).as_slice().to_vec()
+        lock(&self.seen).names.to_vec()
     }
 
     /// One of its names; `None` when it was unlinked.
     pub fn any_name(&self) -> Option<Name> {
-        lock(&self.names).as_slice().first().cloned()
+        lock(&self.seen).names.first()
     }
 
     pub(crate) fn add_name(&self, directory: DirId, name: &Arc<[u8]>) {
-        let mut names = lock(&self.names);
+        let mut seen = lock(&self.seen);
+        let mut names = seen.names.to_vec();
         let known = |known: &Name| known.0 == directory && known.1 == *name;
-        if !names.as_slice().iter().any(known) {
-            let mut all = names.take();
-            all.reserve_exact(1);
-            all.push((directory, Arc::clone(name)));
-            *names = Names::from_vec(all);
+        if !names.iter().any(known) {
+            names.push((directory, Arc::clone(name)));
+            seen.names = Names::from_vec(names);
         }
     }
 
     /// Takes a name away; `true` when it was the last.
     pub(crate) fn remove_name(&self, directory: DirId, name: &[u8]) -> bool {
-        let mut names = lock(&self.names);
-        let mut all = names.take();
-        all.retain(|known| known.0 != directory || *known.1 != *name);
-        *names = Names::from_vec(all);
-        names.as_slice().is_empty()
+        let mut seen = lock(&self.seen);
+        let mut names = seen.names.to_vec();
+        names.retain(|known| known.0 != directory || *known.1 != *name);
+        let is_last = names.is_empty();
+        seen.names = Names::from_vec(names);
+        is_last
     }
 
     /// Whether it lives in cold storage.
@@ -240,3 +343,6 @@ impl HomeFile {
         !lock(&self.live).replicas.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

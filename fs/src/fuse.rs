@@ -2,6 +2,7 @@
 //!
 //! The only room, with `fuse/`, that names types of the FUSE library.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -220,11 +221,12 @@ impl Adapter {
             });
         let fs = Arc::clone(&self.fs);
         let job = move || {
-            let mut buffer = vec![0; size as usize];
-            let result = fs.read(handle, offset, &mut buffer);
-            if let Some(reply) = slot.take() {
-                answer_read(reply, result, &buffer);
-            }
+            with_buffer(size, |buffer| {
+                let result = fs.read(handle, offset, buffer);
+                if let Some(reply) = slot.take() {
+                    answer_read(reply, result, buffer);
+                }
+            });
         };
         self.fs.offload(home).run(Box::new(job));
     }
@@ -312,6 +314,22 @@ fn answer_bytes(reply: ReplyData, result: Result<&[u8], FsError>) {
         Ok(bytes) => reply.data(bytes),
         Err(error) => reply.error(errno(&error)),
     }
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends room for the bytes of one read; what is in it is of the read before. Each thread keeps its own:
+/// pages that are mapped and given back for each read would cost more than copying the bytes.
+fn with_buffer(size: u32, read: impl FnOnce(&mut [u8])) {
+    BUFFER.with_borrow_mut(|buffer| {
+        let size = size as usize;
+        if buffer.len() < size {
+            *buffer = vec![0; size];
+        }
+        read(&mut buffer[..size]);
+    });
 }
 
 fn answer_read(reply: ReplyData, result: Result<usize, FsError>, buffer: &[u8]) {
@@ -589,9 +607,10 @@ impl Filesystem for Adapter {
         if let Some(home) = self.fs.read_waits_for(handle) {
             return self.read_waiting(home, request, handle, offset, size, reply);
         }
-        let mut buffer = vec![0; size as usize];
-        let result = self.fs.read(handle, offset, &mut buffer);
-        answer_read(reply, result, &buffer);
+        with_buffer(size, |buffer| {
+            let result = self.fs.read(handle, offset, buffer);
+            answer_read(reply, result, buffer);
+        });
     }
 
     fn write(

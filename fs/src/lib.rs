@@ -18,6 +18,7 @@ pub mod replica;
 pub mod copy;
 pub mod mover;
 pub mod attr;
+mod recent;
 pub mod file;
 pub mod event;
 pub mod stats;

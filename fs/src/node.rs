@@ -3,6 +3,9 @@
 //! While a node is held it keeps one binding (the kernel takes one backing id a node). A file that
 //! moves while held gets a new nodeid at its next lookup; the old one is *retired* and goes on with
 //! what it had. Nothing calls back into this table: whoever moves a file retires its node.
+//!
+//! A file that was only looked up is an entry of the table, without a node. It becomes one under the
+//! entry's lock, so there is never a second; and it stays one until the kernel forgets it.
 
 use std::any::Any;
 use std::fs::File;
@@ -168,9 +171,83 @@ impl StandsFor {
     }
 }
 
-struct Known {
-    node: Arc<Node>,
-    lookups: u64,
+/// What the table has of a nodeid.
+enum Known {
+    /// A file that was looked up and no more, as most are: of a hundred thousand, nodes would be felt.
+    /// It becomes a node, once, when somebody wants to do more than look.
+    LookedUp {
+        file: Arc<HomeFile>,
+        anchor: Option<Arc<OwnedFd>>,
+        lookups: u32,
+    },
+    /// Anything else.
+    Node { node: Arc<Node>, lookups: u64 },
+}
+
+impl Known {
+    /// Looked up once.
+    fn new(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Known {
+        let anchor = anchor.map(Arc::new);
+        match target {
+            Target::File(file) => Known::LookedUp {
+                file,
+                anchor,
+                lookups: 1,
+            },
+            target => Known::Node {
+                node: new_node(id, target, anchor),
+                lookups: 1,
+            },
+        }
+    }
+
+    /// The node, which it is from now on.
+    fn node(&mut self, id: NodeId) -> Arc<Node> {
+        let (node, lookups) = match self {
+            Known::Node { node, .. } => return Arc::clone(node),
+            Known::LookedUp {
+                file,
+                anchor,
+                lookups,
+            } => {
+                let target = Target::File(Arc::clone(file));
+                (new_node(id, target, anchor.take()), u64::from(*lookups))
+            }
+        };
+        *self = Known::Node {
+            node: Arc::clone(&node),
+            lookups,
+        };
+        node
+    }
+
+    fn look_up(&mut self, id: NodeId) {
+        if let Known::LookedUp { lookups, .. } = self {
+            if let Some(more) = lookups.checked_add(1) {
+                *lookups = more;
+                return;
+            }
+            // What does not fit is counted by a node.
+            self.node(id);
+        }
+        if let Known::Node { lookups, .. } = self {
+            *lookups += 1;
+        }
+    }
+
+    /// Whether none is left.
+    fn forget(&mut self, count: u64) -> bool {
+        match self {
+            Known::LookedUp { lookups, .. } => {
+                *lookups = lookups.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+                *lookups == 0
+            }
+            Known::Node { lookups, .. } => {
+                *lookups = lookups.saturating_sub(count);
+                *lookups == 0
+            }
+        }
+    }
 }
 
 /// All nodes.
@@ -187,8 +264,7 @@ const FIRST_FRESH: u64 = 1 << 63;
 /// Nodeid of the virtual directory; its files follow.
 pub const VIRTUAL_NODE: u64 = 2;
 
-fn new_node(id: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
-    let anchor = anchor.map(Arc::new);
+fn new_node(id: NodeId, target: Target, anchor: Option<Arc<OwnedFd>>) -> Arc<Node> {
     Arc::new(Node {
         id,
         stands_for: RwLock::new(StandsFor { target, anchor }),
@@ -204,87 +280,125 @@ impl NodeTable {
             by_directory: DashMap::new(),
             next: AtomicU64::new(FIRST_FRESH),
         };
-        table.insert(NodeId::ROOT, Target::Directory(DirId::ROOT), None, 1);
+        table.insert(NodeId::ROOT, Target::Directory(DirId::ROOT), None);
         table.by_directory.insert(DirId::ROOT, NodeId::ROOT);
-        table.insert(NodeId(VIRTUAL_NODE), Target::VirtualDirectory, None, 1);
+        table.insert(NodeId(VIRTUAL_NODE), Target::VirtualDirectory, None);
         for index in 0..virtual_files {
             let id = NodeId(VIRTUAL_NODE + 1 + index as u64);
-            table.insert(id, Target::Virtual(index), None, 1);
+            table.insert(id, Target::Virtual(index), None);
         }
         table
     }
 
-    fn insert(
-        &self,
-        id: NodeId,
-        target: Target,
-        anchor: Option<OwnedFd>,
-        lookups: u64,
-    ) -> Arc<Node> {
-        let node = new_node(id, target, anchor);
-        self.nodes.insert(
-            id,
-            Known {
-                node: Arc::clone(&node),
-                lookups,
-            },
-        );
-        node
+    fn insert(&self, id: NodeId, target: Target, anchor: Option<OwnedFd>) {
+        self.nodes.insert(id, Known::new(id, target, anchor));
     }
 
     /// A new node of a file, looked up once: under its inode number where that is free, so that an
     /// entry can carry attributes (the library takes both numbers from one field), else a fresh one.
-    fn insert_file(&self, ino: NodeId, target: Target, anchor: Option<OwnedFd>) -> Arc<Node> {
+    fn insert_file(&self, ino: NodeId, target: Target, anchor: Option<OwnedFd>) -> NodeId {
         if (FIRST_NODE..FIRST_FRESH).contains(&ino.0)
             && let Entry::Vacant(free) = self.nodes.entry(ino)
         {
-            let node = new_node(ino, target, anchor);
-            free.insert(Known {
-                node: Arc::clone(&node),
-                lookups: 1,
-            });
-            return node;
+            free.insert(Known::new(ino, target, anchor));
+            return ino;
         }
-        self.insert(self.fresh_id(), target, anchor, 1)
+        let id = self.fresh_id();
+        self.insert(id, target, anchor);
+        id
     }
 
     fn fresh_id(&self) -> NodeId {
         NodeId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The node of a nodeid; `None` when the kernel has forgotten it.
+    /// The node of a nodeid, the same one whoever asks; `None` when the kernel has forgotten it.
     pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
-        Some(Arc::clone(&self.nodes.get(&id)?.node))
+        if let Known::Node { node, .. } = &*self.nodes.get(&id)? {
+            return Some(Arc::clone(node));
+        }
+        Some(self.nodes.get_mut(&id)?.node(id))
     }
 
-    /// The node of a directory, counted as looked up once more.
-    pub fn look_up_directory(&self, directory: DirId) -> Arc<Node> {
+    /// The node of a nodeid that was ever opened: nobody holds one that was only looked up.
+    pub fn opened(&self, id: NodeId) -> Option<Arc<Node>> {
+        match &*self.nodes.get(&id)? {
+            Known::LookedUp { .. } => None,
+            Known::Node { node, .. } => Some(Arc::clone(node)),
+        }
+    }
+
+    /// What a nodeid stands for; who only wants to know that needs no node.
+    pub fn target(&self, id: NodeId) -> Option<Target> {
+        let node = match &*self.nodes.get(&id)? {
+            Known::LookedUp { file, .. } => return Some(Target::File(Arc::clone(file))),
+            Known::Node { node, .. } => Arc::clone(node),
+        };
+        Some(node.target())
+    }
+
+    /// [`Node::anchor`] of a nodeid.
+    pub fn anchor(&self, id: NodeId, file: &HomeFile) -> Option<Arc<OwnedFd>> {
+        let node = match &*self.nodes.get(&id)? {
+            Known::LookedUp {
+                file: known,
+                anchor,
+                ..
+            } => return anchor.clone().filter(|_| known.id == file.id),
+            Known::Node { node, .. } => Arc::clone(node),
+        };
+        node.anchor(file)
+    }
+
+    /// [`Node::set_anchor`] of a nodeid.
+    pub fn set_anchor(&self, id: NodeId, file: &HomeFile, anchor: OwnedFd) {
+        let node = match self.nodes.get_mut(&id).as_deref_mut() {
+            Some(Known::LookedUp {
+                file: known,
+                anchor: none,
+                ..
+            }) => {
+                if known.id == file.id {
+                    none.get_or_insert_with(|| Arc::new(anchor));
+                }
+                return;
+            }
+            Some(Known::Node { node, .. }) => Arc::clone(node),
+            None => return,
+        };
+        node.set_anchor(file, anchor);
+    }
+
+    /// The nodeid of a directory, counted as looked up once more.
+    pub fn look_up_directory(&self, directory: DirId) -> NodeId {
         let id = *self
             .by_directory
             .entry(directory)
             .or_insert_with(|| self.fresh_id());
-        if let Some(mut known) = self.nodes.get_mut(&id) {
-            known.lookups += 1;
-            return Arc::clone(&known.node);
-        }
-        self.insert(id, Target::Directory(directory), None, 1)
+        self.nodes
+            .entry(id)
+            .and_modify(|known| known.look_up(id))
+            .or_insert_with(|| Known::new(id, Target::Directory(directory), None));
+        id
     }
 
-    /// The node of a file, counted as looked up once more. `anchor` is called for a new node only.
+    /// The nodeid of a file, counted as looked up once more. `anchor` is called for a new one only.
     pub fn look_up_file(
         &self,
         file: &Arc<HomeFile>,
         anchor: impl FnOnce() -> Option<OwnedFd>,
-    ) -> Arc<Node> {
+    ) -> NodeId {
         file.with_live(|live| {
-            if let Some(mut known) = live.node().and_then(|id| self.nodes.get_mut(&id)) {
-                known.lookups += 1;
-                return Arc::clone(&known.node);
+            if let Some(id) = live.node()
+                && let Some(mut known) = self.nodes.get_mut(&id)
+            {
+                known.look_up(id);
+                return id;
             }
             let (target, anchor) = (Target::File(Arc::clone(file)), anchor());
-            let node = self.insert_file(NodeId(file.ino), target, anchor);
-            live.set_node(Some(node.id));
-            node
+            let id = self.insert_file(NodeId(file.ino), target, anchor);
+            live.set_node(Some(id));
+            id
         })
     }
 
@@ -298,15 +412,14 @@ impl NodeTable {
         if id.0 < FIRST_NODE {
             return;
         }
-        let Some(node) = self.get(id) else { return };
+        let Some(target) = self.target(id) else {
+            return;
+        };
         let give_back = || {
-            let gone = |_: &NodeId, known: &mut Known| {
-                known.lookups = known.lookups.saturating_sub(count);
-                known.lookups == 0
-            };
+            let gone = |_: &NodeId, known: &mut Known| known.forget(count);
             self.nodes.remove_if_mut(&id, gone).is_some()
         };
-        match node.target() {
+        match target {
             Target::File(file) => file.with_live(|live| {
                 if give_back() && live.node() == Some(id) {
                     live.set_node(None);
@@ -337,3 +450,6 @@ impl NodeTable {
         self.nodes.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,7 +254,9 @@ impl Residency {
         let (Some(id), best) = file.with_live(best) else {
             return;
         };
-        let Some(node) = nodes.get(id) else { return };
+        let Some(node) = nodes.opened(id) else {
+            return;
+        };
         {
             let mut open = node.lock_open();
             let elsewhere = open

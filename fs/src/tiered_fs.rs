@@ -73,7 +73,7 @@ pub struct TieredFs {
     homes: Vec<Arc<Home>>,
     offloads: Vec<Offload>,
     union: Union,
-    nodes: NodeTable,
+    nodes: Arc<NodeTable>,
     handles: HandleTable,
     residency: Residency,
     first_loads: Arc<FirstLoads>,
@@ -101,6 +101,10 @@ fn anchors_below() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let below = limit.current.map(|most| most - most / DESCRIPTORS_KEPT);
     below.map_or(i32::MAX, |below| i32::try_from(below).unwrap_or(i32::MAX))
+}
+
+fn unknown_node() -> FsError {
+    FsError::new("find node", ErrorKind::NotFound)
 }
 
 /// How long a writer may take to be gone: the kernel tells of a close before it has closed.
@@ -152,7 +156,7 @@ impl TieredFs {
                 .map(|home| Offload::new(&format!("home-{}", home.id())))
                 .collect(),
             union: Union::new(root, homes.len()),
-            nodes: NodeTable::new(virtual_files.names().len()),
+            nodes: Arc::new(NodeTable::new(virtual_files.names().len())),
             handles: HandleTable::default(),
             residency: Residency::new(notices, events, drainer, Arc::clone(&stats)),
             first_loads: FirstLoads::new(Arc::clone(&stats)),
@@ -351,7 +355,7 @@ impl TieredFs {
     // ---- names and attributes ---------------------------------------------------------------
 
     fn directory_of(&self, node: NodeId) -> FsResult<DirId> {
-        match self.node(node)?.target() {
+        match self.target(node)? {
             Target::Directory(directory) => Ok(directory),
             Target::File(_) | Target::Virtual(_) => {
                 Err(FsError::new("look up", ErrorKind::NotDirectory))
@@ -361,9 +365,12 @@ impl TieredFs {
     }
 
     fn node(&self, node: NodeId) -> FsResult<Arc<Node>> {
-        self.nodes
-            .get(node)
-            .ok_or_else(|| FsError::new("find node", ErrorKind::NotFound))
+        self.nodes.get(node).ok_or_else(unknown_node)
+    }
+
+    /// What a node stands for: enough to answer most of what is asked of most nodes.
+    fn target(&self, node: NodeId) -> FsResult<Target> {
+        self.nodes.target(node).ok_or_else(unknown_node)
     }
 
     /// Looks a name up; the node counts one lookup more.
@@ -396,14 +403,14 @@ impl TieredFs {
         match found {
             Found::Directory(directory) => {
                 let node = self.nodes.look_up_directory(directory);
-                self.show_directory(node.id, directory)
+                self.show_directory(node, directory)
             }
             Found::File(file) => {
                 let node = self.nodes.look_up_file(&file, || self.anchor(&file));
-                if file.is_cold() && node.anchor(&file).is_none() {
-                    self.anchor_later(&node, &file);
+                if file.is_cold() && self.nodes.anchor(node, &file).is_none() {
+                    self.anchor_later(node, &file);
                 }
-                Ok(self.show_file(&node, &file))
+                Ok(self.show_file(node, &file))
             }
         }
     }
@@ -423,11 +430,12 @@ impl TieredFs {
 
     /// What leads to a file of the models directory without its name: its anchor, or, where it has none
     /// and was unlinked, what its readers and writers have open.
-    fn stands_for(&self, node: &Node, file: &HomeFile) -> Option<Arc<OwnedFd>> {
-        let anchor = node.anchor(file);
+    fn stands_for(&self, node: NodeId, file: &HomeFile) -> Option<Arc<OwnedFd>> {
+        let anchor = self.nodes.anchor(node, file);
         if anchor.is_some() || file.any_name().is_some() {
             return anchor;
         }
+        let node = self.nodes.opened(node)?;
         let open = node.lock_open();
         let bound = open.bound.as_ref()?;
         match &bound.place {
@@ -441,24 +449,24 @@ impl TieredFs {
 
     /// The same for a cold file, on a thread that may wait; where inotify tells of changes, else it
     /// would be of no use.
-    fn anchor_later(&self, node: &Arc<Node>, file: &Arc<HomeFile>) {
+    fn anchor_later(&self, node: NodeId, file: &Arc<HomeFile>) {
         let home = self.home_of(file);
         let path = self.union.path_of(file);
         let (Watch::Inotify, Kind::File, Some(path)) = (home.watch(), file.kind, path) else {
             return;
         };
-        let (home, node) = (Arc::clone(home), Arc::downgrade(node));
+        let (home, nodes) = (Arc::clone(home), Arc::clone(&self.nodes));
         let file = Arc::clone(file);
         let anchors_below = self.anchors_below;
         self.offload(file.home).run(Box::new(move || {
-            let (Some(node), Ok(anchor)) = (node.upgrade(), home.anchor(&path)) else {
+            let Ok(anchor) = home.anchor(&path) else {
                 return;
             };
             let ino = file.attr().identity.ino;
             if anchor.as_raw_fd() < anchors_below
                 && Identity::of_fd(&anchor).is_ok_and(|found| found.ino == ino)
             {
-                node.set_anchor(&file, anchor);
+                nodes.set_anchor(node, &file, anchor);
             }
         }));
     }
@@ -469,16 +477,15 @@ impl TieredFs {
     /// [`ErrorKind::NotFound`] when the node or its directory is gone.
     pub fn getattr(&self, node: NodeId, _handle: Option<HandleId>) -> FsResult<Shown> {
         count(&self.stats.getattrs);
-        let node = self.node(node)?;
-        match node.target() {
-            Target::Directory(directory) => self.show_directory(node.id, directory),
-            Target::File(file) => Ok(self.show_file(&node, &file)),
-            Target::VirtualDirectory => Ok(self.show_virtual(node.id, Kind::Directory, 0o555, 0)),
+        match self.target(node)? {
+            Target::Directory(directory) => self.show_directory(node, directory),
+            Target::File(file) => Ok(self.show_file(node, &file)),
+            Target::VirtualDirectory => Ok(self.show_virtual(node, Kind::Directory, 0o555, 0)),
             Target::Virtual(index) => {
                 let name = self.virtual_name(index);
                 let permissions = self.virtual_files.permissions(name);
                 let size = self.virtual_files.size_bytes(name);
-                Ok(self.show_virtual(node.id, Kind::File, permissions, size))
+                Ok(self.show_virtual(node, Kind::File, permissions, size))
             }
         }
     }
@@ -510,7 +517,7 @@ impl TieredFs {
         })
     }
 
-    fn show_file(&self, node: &Node, file: &Arc<HomeFile>) -> Shown {
+    fn show_file(&self, node: NodeId, file: &Arc<HomeFile>) -> Shown {
         if !file.is_cold() {
             match self.stands_for(node, file).map(rustix::fs::fstat) {
                 Some(Ok(stat)) => self.see_attr(file, Attr::of(&stat)),
@@ -527,11 +534,11 @@ impl TieredFs {
         // The kernel finds a bound socket by the number that it had when it was made, and that was
         // the nodeid: it must not change afterwards.
         let ino = match file.kind {
-            Kind::Socket => node.id.0,
+            Kind::Socket => node.0,
             _ => file.ino,
         };
         Shown {
-            node: node.id,
+            node,
             ino,
             attr: file.attr(),
             attr_timeout,
@@ -596,9 +603,11 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::Invalid`] when it is none.
     pub fn readlink(&self, node: NodeId) -> FsResult<Vec<u8>> {
-        let target = self.node(node)?.file().and_then(|file| file.target.clone());
-        let invalid = || FsError::new("readlink", ErrorKind::Invalid("not a symlink"));
-        Ok(target.ok_or_else(invalid)?.into_vec())
+        let target = match self.target(node)? {
+            Target::File(file) => file.target.as_deref().map(<[u8]>::to_vec),
+            _ => None,
+        };
+        target.ok_or_else(|| FsError::new("readlink", ErrorKind::Invalid("not a symlink")))
     }
 
     /// Opens a directory: its entries as they are now.
@@ -606,7 +615,7 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::NotFound`] when it is gone.
     pub fn opendir(&self, node: NodeId) -> FsResult<HandleId> {
-        let listed = match self.node(node)?.target() {
+        let listed = match self.target(node)? {
             Target::Directory(directory) => self
                 .union
                 .list(directory)
@@ -640,7 +649,7 @@ impl TieredFs {
     ) -> FsResult<(Arc<Vec<ListedName>>, u64, u64)> {
         let unknown = || FsError::new("list", ErrorKind::NotFound);
         let mut listed = self.handles.directory(handle).ok_or_else(unknown)?;
-        let (own, parent) = match self.node(node)?.target() {
+        let (own, parent) = match self.target(node)? {
             Target::Directory(directory) => {
                 // From the start again (rewinddir): as it is now.
                 if from_start && let Some(now) = self.union.list(directory) {

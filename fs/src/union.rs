@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::file::{HomeFile, Name};
 use crate::home::{Home, Listed};
 use crate::ids::{DirId, FileId, HomeId};
+use crate::recent::Recent;
 use crate::rel_path::RelPath;
 
 mod by_inode;
@@ -169,6 +170,8 @@ pub struct DirectoryView {
     pub subdirectories: u32,
 }
 
+/// Among so many names of files one is looked for that is the same: directories of models have the same names.
+const RECENT_NAMES: usize = 1024;
 /// So many files without a name are kept before those that nobody holds any more are looked for.
 const NAMELESS_MIN: usize = 64;
 
@@ -176,6 +179,7 @@ const NAMELESS_MIN: usize = 64;
 struct Tree {
     directories: HashMap<DirId, Directory>,
     by_inode: ByInode,
+    recent_names: Recent<[u8]>,
     /// Files without a name that somebody still holds: a rename to a directory that is read later
     /// looks like that.
     nameless: HashMap<InodeKey, Weak<HomeFile>>,
@@ -230,6 +234,7 @@ impl Union {
             tree: RwLock::new(Tree {
                 directories: HashMap::from([(DirId::ROOT, root)]),
                 by_inode: ByInode::default(),
+                recent_names: Recent::new(RECENT_NAMES),
                 nameless: HashMap::new(),
                 nameless_max: NAMELESS_MIN,
                 next_directory: 1,
@@ -523,7 +528,7 @@ impl Union {
             directory,
             |path| home.look_up(path, name),
             |tree, found, changes| {
-                let name: Arc<[u8]> = Arc::from(name);
+                let name = tree.recent_names.share(Arc::from(name));
                 self.set(tree, directory, &name, home.id(), found, changes);
             },
         )
@@ -542,7 +547,7 @@ impl Union {
                 let is_new = tree.is_empty(directory);
                 let mut gone = tree.names_of(directory, home.id());
                 for entry in found.found {
-                    let name: Arc<[u8]> = Arc::from(entry.name.as_slice());
+                    let name = tree.recent_names.share(Arc::from(entry.name.as_slice()));
                     gone.remove(&name);
                     self.set(tree, directory, &name, home.id(), Some(entry), changes);
                 }
@@ -666,8 +671,7 @@ impl Union {
     ) {
         let identity = listed.attr.identity;
         let is_it = |known: &HomeFile| {
-            let same = known.attr().identity;
-            let inode = (same.dev, same.ino) == (identity.dev, identity.ino);
+            let inode = known.inode() == (identity.dev, identity.ino);
             inode && known.kind == listed.attr.kind && known.target == listed.target
         };
         let key = (home, identity.dev, identity.ino);

@@ -6,6 +6,7 @@
 use super::tree::{FileKind, TreeFile};
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 /// No entry, no facts.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -15,6 +16,9 @@ const HOPS_MAX: u32 = 40;
 const STEPS_MAX: usize = 256;
 /// Hard links of one file that are searched for what was read by another name.
 const LINKS_MAX: usize = 64;
+
+/// So many names that came last are looked through for an equal one: directories of models have the same.
+const RECENT_NAMES: usize = 1024;
 
 const IS_LINK: u8 = 1;
 const IS_OTHER: u8 = 2;
@@ -27,9 +31,32 @@ struct Entry {
     mtime_ns: i64,
     name: u32,
     directory: u32,
-    real: u32,
-    facts: u32,
+    /// Of a regular file its facts, of a link the file that it leads to.
+    behind: u32,
+    name_len: u16,
     flags: u8,
+}
+
+/// Where names begin that came last, each at the place that its hash says.
+struct RecentNames {
+    starts: Vec<u32>,
+    hasher: RandomState,
+}
+
+impl RecentNames {
+    fn new() -> Self {
+        Self {
+            starts: vec![NONE; RECENT_NAMES],
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Where a name is or would be kept.
+    fn place(&mut self, name: &[u8]) -> &mut u32 {
+        let place = self.hasher.hash_one(name) % RECENT_NAMES as u64;
+        // Smaller than their number.
+        &mut self.starts[usize::try_from(place).unwrap_or(0)]
+    }
 }
 
 /// The table of all files.
@@ -60,15 +87,16 @@ impl Entries {
         };
         let listed = files.len();
         let directory_of = table.pack_directories(&files);
+        let mut recent = RecentNames::new();
         for (file, directory) in files.into_iter().zip(directory_of) {
-            table.push(file, directory);
+            table.push(file, directory, &mut recent);
         }
         table.left_out = listed - table.entries.len();
         table.names.shrink_to_fit();
         table.follow_links();
-        table.by_file = (0..table.len()).filter(|i| table.is_regular(*i)).collect();
-        let mut by_file = std::mem::take(&mut table.by_file);
-        by_file.sort_by_key(|i| (table.file(*i), *i));
+        let mut by_file: Vec<u32> = (0..table.len()).filter(|i| table.is_regular(*i)).collect();
+        by_file.sort_unstable_by_key(|i| (table.file(*i), *i));
+        by_file.shrink_to_fit();
         table.by_file = by_file;
         table
     }
@@ -103,11 +131,11 @@ impl Entries {
             .collect()
     }
 
-    fn push(&mut self, file: TreeFile, directory: u32) {
+    fn push(&mut self, file: TreeFile, directory: u32, recent: &mut RecentNames) {
         let name = split_path(&file.path).1;
-        let (Ok(start), Ok(_), Ok(index)) = (
-            u32::try_from(self.names.len()),
+        let (Ok(end), Ok(name_len), Ok(index)) = (
             u32::try_from(self.names.len() + name.len()),
+            u16::try_from(name.len()),
             u32::try_from(self.entries.len() + 1),
         ) else {
             return;
@@ -115,8 +143,16 @@ impl Entries {
         if directory == NONE || name.is_empty() || file.path.starts_with(b"/") {
             return;
         }
-        self.names.extend(name);
-        let index = index - 1;
+        let place = recent.place(name);
+        if self
+            .names
+            .get(*place as usize..)
+            .is_none_or(|from| !from.starts_with(name))
+        {
+            self.names.extend(name);
+            *place = end - u32::from(name_len);
+        }
+        let (start, index) = (*place, index - 1);
         let flags = match file.kind {
             FileKind::Regular => 0,
             FileKind::Other => IS_OTHER,
@@ -135,12 +171,8 @@ impl Entries {
             }),
             name: start,
             directory,
-            real: if flags & (IS_LINK | IS_OTHER) == 0 {
-                index
-            } else {
-                NONE
-            },
-            facts: NONE,
+            behind: NONE,
+            name_len,
             flags,
         });
     }
@@ -157,7 +189,7 @@ impl Entries {
             .collect();
         for (index, real) in indices.into_iter().zip(real) {
             if let Some(real) = real {
-                self.entry_mut(index).real = real;
+                self.entry_mut(index).behind = real;
                 self.links.remove(&index);
             }
         }
@@ -215,12 +247,18 @@ impl Entries {
 
     /// The regular file that the entry is or leads to.
     pub(crate) fn real(&self, index: u32) -> Option<u32> {
-        Some(self.entry(index).real).filter(|real| *real != NONE)
+        match self.is_regular(index) {
+            true => Some(index),
+            false => Some(self.entry(index).behind).filter(|real| *real != NONE),
+        }
     }
 
-    /// Position of what was read from the file, or [`NONE`].
+    /// Position of what was read from the regular file, or [`NONE`].
     pub(crate) fn facts(&self, index: u32) -> u32 {
-        self.entry(index).facts
+        match self.is_regular(index) {
+            true => self.entry(index).behind,
+            false => NONE,
+        }
     }
 
     /// Position of what was read from the file by any of its hard links, or [`NONE`].
@@ -235,19 +273,18 @@ impl Entries {
         }
     }
 
-    /// Attaches what was read from the file.
+    /// Attaches what was read from the regular file.
     pub(crate) fn set_facts(&mut self, index: u32, facts: u32) {
-        self.entry_mut(index).facts = facts;
+        if self.is_regular(index) {
+            self.entry_mut(index).behind = facts;
+        }
     }
 
     /// Its name without directory.
     pub(crate) fn name(&self, index: u32) -> &[u8] {
-        let start = self.entry(index).name as usize;
-        let end = self
-            .entries
-            .get(index as usize + 1)
-            .map_or(self.names.len(), |next| next.name as usize);
-        &self.names[start..end]
+        let entry = self.entry(index);
+        let start = entry.name as usize;
+        &self.names[start..start + usize::from(entry.name_len)]
     }
 
     /// Its directory.
@@ -363,9 +400,9 @@ impl Entries {
             .take(LINKS_MAX)
             .map(|i| self.entry(*i))
             .find(|old| {
-                old.facts != NONE && (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns)
+                old.behind != NONE && (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns)
             })
-            .map(|old| old.facts)
+            .map(|old| old.behind)
     }
 
     /// Bytes that the table holds on the heap.
@@ -488,6 +525,20 @@ mod tests {
         for wrong in ["", "a/", "a/b", "a/b/c/d", "a/b/", "zz", "/", "snap/r/plai"] {
             assert_eq!(table.find(wrong.as_bytes()), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn names_that_come_again_are_kept_once_and_an_entry_is_small() {
+        let paths =
+            (0..200).flat_map(|d| ["config.json", "tokenizer.json"].map(|n| format!("{d}/{n}")));
+        let mut files: Vec<TreeFile> = paths.map(|path| regular(&path)).collect();
+        files.push(regular(&format!("long/{}", "n".repeat(1 << 16))));
+        let table = Entries::new(files);
+        assert_eq!((table.len(), table.left_out), (400, 1));
+        assert_eq!(table.names.len(), "config.jsontokenizer.json".len());
+        let index = table.find(b"17/tokenizer.json").expect("it is there");
+        assert_eq!(table.name(index), b"tokenizer.json");
+        assert_eq!(size_of::<Entry>(), 40);
     }
 
     #[test]

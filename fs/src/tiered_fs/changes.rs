@@ -744,7 +744,7 @@ impl TieredFs {
             self.truncate(node, file, handle, size)?;
         }
         let failed = |errno| FsError::new("set attributes", ErrorKind::Io(errno));
-        let anchor = match self.stands_for(node, file) {
+        let anchor = match self.stands_for(node.id, file) {
             Some(anchor) => anchor,
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);

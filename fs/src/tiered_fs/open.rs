@@ -597,7 +597,7 @@ impl TieredFs {
         register: Register<'_>,
     ) -> FsResult<(Shown, Opened)> {
         let (file, own) = self.create_file(request)?;
-        let node = self.nodes.look_up_file(&file, || self.anchor(&file));
+        let node = self.node(self.nodes.look_up_file(&file, || self.anchor(&file)))?;
         let writes = request.open.writes();
         if writes {
             self.residency.writer_comes(&self.nodes, &file);
@@ -620,7 +620,7 @@ impl TieredFs {
         let own = writes.then_some(own);
         let opened = self.opened(&node, &file, &open, served, own, &request.open);
         drop(open);
-        Ok((self.show_file(&node, &file), opened))
+        Ok((self.show_file(node.id, &file), opened))
     }
 
     /// Closes a handle.
@@ -657,9 +657,7 @@ impl TieredFs {
 
     /// Whether writing to this node may take time: a command of the control file.
     pub fn write_waits(&self, node: NodeId) -> bool {
-        self.nodes
-            .get(node)
-            .is_some_and(|node| matches!(node.target(), Target::Virtual(_)))
+        matches!(self.nodes.target(node), Some(Target::Virtual(_)))
     }
 
     /// Whether reading this handle may wait for a cold home, and for which.
@@ -743,7 +741,7 @@ impl TieredFs {
         bytes: &[u8],
         pid: u32,
     ) -> FsResult<usize> {
-        if let Target::Virtual(index) = self.node(node)?.target() {
+        if let Target::Virtual(index) = self.target(node)? {
             return match self
                 .virtual_files
                 .write(self.virtual_name(index), bytes, pid)

@@ -14,8 +14,8 @@ pub(super) type InodeKey = (HomeId, u64, u64);
 
 /// As last seen.
 pub(super) fn inode_key(file: &HomeFile) -> InodeKey {
-    let identity = file.attr().identity;
-    (file.home, identity.dev, identity.ino)
+    let (dev, ino) = file.inode();
+    (file.home, dev, ino)
 }
 
 /// Files by their inodes.
