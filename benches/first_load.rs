@@ -6,9 +6,7 @@
 //! `cargo bench --bench first_load [-- OPTIONS]`, as root; `-- --help` lists the options. `--only lat`
 //! measures one store, `--only "disk, 4"` four readers at once on the disk alone, and `--venv DIR` adds
 //! real engines on the first two. In each round both sides are measured one after the other, in turn in
-//! both orders, with caches dropped before each, and with memory at hand: what a virtual machine has freed
-//! may have gone back to its host, and costs several times as much when it is touched again (the time is
-//! printed). `--new-memory` leaves it away. Last, engines that wait for a copy are killed.
+//! both orders, with caches dropped before each. Last, engines that wait for a copy are killed.
 
 #![allow(
     clippy::print_stdout,
@@ -378,8 +376,6 @@ struct Loaded {
     cold: f64,
     /// Whether the last open of each reader was bound to the replica.
     on_replica: bool,
-    /// What touching as much new memory took before, and then again; zero where it was left away.
-    memory_secs: [f64; 2],
     /// What the engine made of it: the same for the same bytes.
     result: Value,
 }
@@ -393,7 +389,6 @@ struct Bench {
     speed: Option<Speed>,
     bytes: u64,
     readers: usize,
-    has_memory_at_hand: bool,
 }
 
 impl Bench {
@@ -426,7 +421,6 @@ impl Bench {
             speed,
             bytes,
             readers,
-            has_memory_at_hand: speed.is_none() && !options.new_memory,
         })
     }
 
@@ -461,13 +455,6 @@ impl Bench {
                 json!(of(&|(_, native)| native.cold)),
                 json!(format!("{on_replica} of {rounds}")),
             ]);
-            if self.has_memory_at_hand {
-                for (nth, touched) in [(0, "for the first time"), (1, "again")] {
-                    let secs = of(&|(ours, _)| ours.memory_secs[nth]);
-                    let what = format!("{title}, {name}: touching as much new memory {touched}");
-                    facts.push(Fact::shown(what, secs, "s"));
-                }
-            }
             let goal = |what: &str, figure, most| {
                 Fact::judged(
                     format!("{title}, {name}: {what}"),
@@ -518,13 +505,6 @@ impl Bench {
     }
 
     fn load(&self, path: &Path, way: &Way) -> Result<Loaded> {
-        let mut memory_secs = [0.0; 2];
-        if self.has_memory_at_hand {
-            machine::drop_page_cache()?;
-            for secs in &mut memory_secs {
-                *secs = machine::touch_new_memory(self.bytes)?;
-            }
-        }
         machine::drop_page_cache()?;
         let before = self.cold_bytes()?;
         let mut engines = Vec::new();
@@ -554,7 +534,6 @@ impl Bench {
             secs: told.iter().map(|each| each.secs).fold(0.0, f64::max),
             cold: cold as f64 / self.bytes as f64,
             on_replica: false,
-            memory_secs,
             result: told.swap_remove(0).result,
         })
     }

@@ -1,10 +1,9 @@
 //! Facts of the machine that figures depend on, and of processes that are measured.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use speedloader_fs::sys::map::HugeBuffer;
 
 /// Kernel, processors, load, huge pages: printed with every table.
 pub fn facts() -> Value {
@@ -147,19 +146,6 @@ pub fn descriptors_of(pid: u32) -> Result<usize> {
 pub fn drop_page_cache() -> Result<()> {
     rustix::fs::sync();
     Ok(std::fs::write("/proc/sys/vm/drop_caches", "1")?)
-}
-
-/// Touches new memory and gives it back: the kernel has as much at hand afterwards. Seconds that the touching took.
-///
-/// # Errors
-/// Whatever `mmap` reports.
-pub fn touch_new_memory(bytes: u64) -> Result<f64> {
-    let mut memory = HugeBuffer::new(usize::try_from(bytes)?)?;
-    let start = Instant::now();
-    for page in memory.bytes_mut().chunks_mut(4096) {
-        page[0] = 1;
-    }
-    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Drops cached names and inodes of the whole machine.

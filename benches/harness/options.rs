@@ -20,8 +20,6 @@ pub struct Options {
     pub check: bool,
     /// Measure only what has this in its title.
     pub only: Option<String>,
-    /// Leave it away to have memory at hand, where that is done.
-    pub new_memory: bool,
     /// Environments with real engines, as `tests/engines/setup.py` makes them.
     pub venv: Option<PathBuf>,
 }
@@ -34,7 +32,6 @@ options: --rounds N   rounds, of which medians are printed
          --only TEXT  measure only the tables with TEXT in their title
          --venv DIR   measure real engines too, where that is done: those of
                       `python3 tests/engines/setup.py DIR [--torch]`
-         --new-memory without memory at hand, where that is seen to: see first_load
          --json       print JSON instead of tables
          --check      exit with status 1 when a goal is missed";
 
@@ -61,7 +58,6 @@ impl Options {
                 "--dir" => options.directory = std::path::absolute(value()?)?,
                 "--only" => options.only = Some(value()?),
                 "--venv" => options.venv = Some(std::path::absolute(value()?)?),
-                "--new-memory" => options.new_memory = true,
                 "--json" => options.json = true,
                 "--check" => options.check = true,
                 // `cargo bench` says so; `cargo test --benches` does not.
@@ -108,7 +104,6 @@ impl Default for Options {
             json: false,
             check: false,
             only: None,
-            new_memory: false,
             venv: None,
         }
     }
