@@ -4,7 +4,7 @@
 //! until we answer. One thread looks at the callers' pending signals, and answers EINTR for a caller
 //! that a fatal one is waiting for. It sleeps while nothing is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -74,6 +74,8 @@ struct State {
 pub struct HeldReplies {
     state: Mutex<State>,
     changed: Condvar,
+    #[cfg(test)]
+    looks: std::sync::atomic::AtomicU32,
 }
 
 impl HeldReplies {
@@ -116,30 +118,49 @@ impl HeldReplies {
     }
 
     fn watch(&self) {
-        let mut state = lock(&self.state);
         loop {
+            let mut state = lock(&self.state);
             while state.waiting.is_empty() {
                 state = self
                     .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            let (next, _) = self
-                .changed
-                .wait_timeout(state, LOOK_INTERVAL)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = next;
-            state
-                .waiting
-                .retain(|_, (tid, reply)| match reply.upgrade() {
-                    Some(reply) if reply.is_answered() => false,
-                    Some(reply) if has_fatal_signal(*tid) => {
-                        reply.fail(INTERRUPTED);
-                        false
-                    }
-                    Some(_) => true,
-                    None => false,
-                });
+            drop(state);
+            // Not woken by what comes meanwhile: most is answered before anybody looks.
+            std::thread::sleep(LOOK_INTERVAL);
+            self.look();
+        }
+    }
+
+    /// Looks at each caller once. Nobody who comes to wait is kept by it: asking the kernel takes time.
+    fn look(&self) {
+        #[cfg(test)]
+        self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let callers: BTreeSet<u32> = {
+            let mut state = lock(&self.state);
+            let waits = |reply: &Weak<dyn Failing>| {
+                let reply = reply.upgrade();
+                reply.is_some_and(|reply| !reply.is_answered())
+            };
+            state.waiting.retain(|_, (_, reply)| waits(reply));
+            state.waiting.values().map(|(tid, _)| *tid).collect()
+        };
+        let killed: Vec<u32> = callers
+            .into_iter()
+            .filter(|tid| has_fatal_signal(*tid))
+            .collect();
+        if killed.is_empty() {
+            return;
+        }
+        let mut failed = Vec::new();
+        lock(&self.state).waiting.retain(|_, (tid, reply)| {
+            let is_killed = killed.contains(tid);
+            failed.extend(is_killed.then(|| reply.upgrade()).flatten());
+            !is_killed
+        });
+        for reply in failed {
+            reply.fail(INTERRUPTED);
         }
     }
 }
@@ -197,6 +218,22 @@ mod tests {
         assert!(!is_fatal(&status(child, 0, 0)));
         assert!(!is_fatal(&status(0, 0, 0)));
         assert!(!is_fatal("nonsense"));
+    }
+
+    /// Each that came woke the thread, which asked the kernel of all that were there: reads of a first load by eight
+    /// threads cost a third of a processor so.
+    #[test]
+    fn many_that_come_are_not_looked_at_each_time() {
+        let replies = Arc::new(HeldReplies::default());
+        let began = std::time::Instant::now();
+        let own = std::process::id();
+        let held: Vec<_> = (0..5_000)
+            .map(|_| replies.hold(own, (), |(), _| ()))
+            .collect();
+        let looks = replies.looks.load(std::sync::atomic::Ordering::SeqCst);
+        let most = began.elapsed().as_millis() / LOOK_INTERVAL.as_millis();
+        assert!(u128::from(looks) <= most, "{looks} looks, {most} at most");
+        assert!(held.iter().all(|reply| !reply.is_answered()));
     }
 
     #[test]
