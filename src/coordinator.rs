@@ -30,7 +30,6 @@ use crate::pressure::MemoryWatch;
 pub use crate::view::human::chain;
 use crate::view::{DaemonState, Level};
 
-mod counts;
 mod events;
 mod journal;
 mod history;
@@ -49,6 +48,7 @@ mod memory;
 mod explanation;
 mod host;
 mod first_load;
+mod counts;
 mod views;
 mod settings;
 mod forecast;
