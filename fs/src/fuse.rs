@@ -2,7 +2,6 @@
 //!
 //! The only room, with `fuse/`, that names types of the FUSE library.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +24,7 @@ use crate::ids::{HandleId, HomeId, NodeId};
 use crate::node::Token;
 use crate::tiered_fs::{
     CreateRequest, FirstRead, OpenReply, OpenRequest, Opened, Patience, RenameMode, Served,
-    SetAttr, Shown, TieredFs, Time,
+    SetAttr, Shown, TieredFs, Time, with_buffer,
 };
 
 mod held;
@@ -314,22 +313,6 @@ fn answer_bytes(reply: ReplyData, result: Result<&[u8], FsError>) {
         Ok(bytes) => reply.data(bytes),
         Err(error) => reply.error(errno(&error)),
     }
-}
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends room for the bytes of one read; what is in it is of the read before. Each thread keeps its own:
-/// pages that are mapped and given back for each read would cost more than copying the bytes.
-fn with_buffer(size: u32, read: impl FnOnce(&mut [u8])) {
-    BUFFER.with_borrow_mut(|buffer| {
-        let size = size as usize;
-        if buffer.len() < size {
-            *buffer = vec![0; size];
-        }
-        read(&mut buffer[..size]);
-    });
 }
 
 fn answer_read(reply: ReplyData, result: Result<usize, FsError>, buffer: &[u8]) {

@@ -36,6 +36,16 @@ pub enum Target {
     Virtual(usize),
 }
 
+impl Target {
+    /// The file, if it is one.
+    pub fn file(self) -> Option<Arc<HomeFile>> {
+        match self {
+            Target::File(file) => Some(file),
+            _ => None,
+        }
+    }
+}
+
 /// Where the bytes of an open node come from.
 #[derive(Clone, Debug)]
 pub enum Place {
@@ -134,14 +144,6 @@ impl Node {
             target: Target::File(Arc::clone(file)),
             anchor: anchor.map(Arc::new),
         };
-    }
-
-    /// The file, if it is one.
-    pub fn file(&self) -> Option<Arc<HomeFile>> {
-        match self.target() {
-            Target::File(file) => Some(file),
-            _ => None,
-        }
     }
 
     /// A descriptor that stands for `file` even when its name is gone, if there is one. That of

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 
+use crate::attr::{Attr, Kind};
 use crate::copy::Source;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::identity::Identity;
@@ -219,6 +220,21 @@ pub(crate) fn identity_of(size: usize) -> Identity {
         size: size as u64,
         mtime_ns: 3,
         ctime_ns: 4,
+    }
+}
+
+/// What a plain file of root's with one name has beside its identity.
+pub(crate) fn attr_of(identity: Identity) -> Attr {
+    Attr {
+        identity,
+        atime_ns: 0,
+        blocks: 0,
+        kind: Kind::File,
+        permissions: 0o644,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
     }
 }
 

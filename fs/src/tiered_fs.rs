@@ -42,6 +42,7 @@ mod keep_true;
 mod vanished;
 
 pub use changes::{RenameMode, SetAttr, Time};
+pub(crate) use first_read::with_buffer;
 pub use first_read::{FirstRead, Sink};
 pub use keep_true::HomeState;
 pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Patience, Register, Served};
@@ -603,11 +604,9 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::Invalid`] when it is none.
     pub fn readlink(&self, node: NodeId) -> FsResult<Vec<u8>> {
-        let target = match self.target(node)? {
-            Target::File(file) => file.target.as_deref().map(<[u8]>::to_vec),
-            _ => None,
-        };
-        target.ok_or_else(|| FsError::new("readlink", ErrorKind::Invalid("not a symlink")))
+        let target = (self.target(node)?.file()).and_then(|file| file.target.clone());
+        let invalid = || FsError::new("readlink", ErrorKind::Invalid("not a symlink"));
+        Ok(target.ok_or_else(invalid)?.into_vec())
     }
 
     /// Opens a directory: its entries as they are now.

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::*;
-use crate::attr::{Attr, Kind};
 use crate::copy::{CopySettings, copy};
 use crate::identity::Identity;
 use crate::ids::HomeId;
 use crate::replica::Partial;
-use crate::testing::{MemorySource, TestPool, content, origin_of};
+use crate::testing::{MemorySource, TestPool, attr_of, content, origin_of};
 
 const SIZE: usize = 3 << 20;
 const NODE: NodeId = NodeId(7);
@@ -70,17 +69,6 @@ fn bench() -> Bench {
         mtime_ns: 0,
         ctime_ns: 0,
     };
-    let attr = Attr {
-        identity,
-        atime_ns: 0,
-        blocks: 0,
-        kind: Kind::File,
-        permissions: 0o644,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-    };
     let (loads, host) = (FirstLoads::new(Arc::default()), Arc::new(Host::default()));
     let asked: Arc<dyn FirstLoadHost> = host.clone();
     loads.set_host(asked);
@@ -88,7 +76,13 @@ fn bench() -> Bench {
         killed: Arc::default(),
         loads,
         host,
-        file: Arc::new(HomeFile::new(FileId(1), HomeId(1), 2, attr, None)),
+        file: Arc::new(HomeFile::new(
+            FileId(1),
+            HomeId(1),
+            2,
+            attr_of(identity),
+            None,
+        )),
     }
 }
 

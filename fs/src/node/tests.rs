@@ -3,28 +3,21 @@
 use std::sync::Barrier;
 
 use super::*;
-use crate::attr::{Attr, Kind};
 use crate::ids::{FileId, HomeId};
+use crate::testing::{attr_of, identity_of};
 
 fn file(id: u64) -> Arc<HomeFile> {
-    let attr = Attr {
-        identity: Identity {
-            dev: 1,
-            ino: id,
-            size: 0,
-            mtime_ns: 0,
-            ctime_ns: 0,
-        },
-        atime_ns: 0,
-        blocks: 0,
-        kind: Kind::File,
-        permissions: 0o644,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
+    let identity = Identity {
+        ino: id,
+        ..identity_of(0)
     };
-    Arc::new(HomeFile::new(FileId(id), HomeId(1), id, attr, None))
+    Arc::new(HomeFile::new(
+        FileId(id),
+        HomeId(1),
+        id,
+        attr_of(identity),
+        None,
+    ))
 }
 
 fn descriptor() -> OwnedFd {
@@ -42,7 +35,7 @@ fn what_was_only_looked_up_is_no_node_until_somebody_wants_one() {
     let node = nodes.get(id).expect("a node");
     assert!(Arc::ptr_eq(&node, &nodes.opened(id).expect("the node")));
     assert!(Arc::ptr_eq(&node, &nodes.get(id).expect("the node")));
-    assert_eq!(node.file().map(|file| file.id), Some(file.id));
+    assert_eq!(node.target().file().map(|file| file.id), Some(file.id));
     // Two lookups are known of it, and one more comes.
     nodes.look_up_file(&file, || None);
     nodes.forget(id, 2);

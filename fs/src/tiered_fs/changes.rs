@@ -490,9 +490,9 @@ impl TieredFs {
     /// [`ErrorKind::ColdReadOnly`] for a cold file; [`ErrorKind::Exists`]; the home's answer.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8], pid: u32) -> FsResult<Shown> {
         let _changing = self.changing();
-        let source = self.node(node)?;
+        let target = self.target(node)?;
         let not_file = || FsError::new("link", ErrorKind::NotPermitted);
-        let file = source.file().ok_or_else(not_file)?;
+        let file = target.file().ok_or_else(not_file)?;
         if file.is_cold() {
             return Err(self.refuse_cold("link", &file, pid));
         }

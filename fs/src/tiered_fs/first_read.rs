@@ -24,8 +24,19 @@ use crate::node::{Bound, Node, OpenState, Place};
 pub type Sink = Box<dyn FnOnce(FsResult<&[u8]>) + Send>;
 
 thread_local! {
-    /// A fresh one for each read would be paid for by page faults.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends this thread's room for the bytes of one read; what is in it is of the read before. A fresh one for each read
+/// would be paid for by page faults. `read` must not ask for it again.
+pub(crate) fn with_buffer(size: u32, read: impl FnOnce(&mut [u8])) {
+    BUFFER.with_borrow_mut(|buffer| {
+        let size = size as usize;
+        if buffer.len() < size {
+            *buffer = vec![0; size];
+        }
+        read(&mut buffer[..size]);
+    });
 }
 
 /// A read of a handle that a first load serves.
@@ -171,19 +182,16 @@ impl TieredFs {
 
     /// Reads a range of a descriptor into this thread's buffer, for `sink`.
     fn read_range(&self, file: &File, offset: u64, size: u32, sink: impl FnOnce(FsResult<&[u8]>)) {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(buffer.len().max(size as usize), 0);
-            match fill(file, offset, &mut buffer[..size as usize]) {
-                Ok(length) => {
-                    self.stats
-                        .daemon_read_bytes
-                        .fetch_add(length as u64, Ordering::Relaxed);
-                    sink(Ok(&buffer[..length]));
-                }
-                Err(error) => {
-                    let error = FsError::new("read", ErrorKind::Io(error));
-                    sink(Err(error.at_offset(offset)));
-                }
+        with_buffer(size, |buffer| match fill(file, offset, buffer) {
+            Ok(length) => {
+                self.stats
+                    .daemon_read_bytes
+                    .fetch_add(length as u64, Ordering::Relaxed);
+                sink(Ok(&buffer[..length]));
+            }
+            Err(error) => {
+                let error = FsError::new("read", ErrorKind::Io(error));
+                sink(Err(error.at_offset(offset)));
             }
         });
     }

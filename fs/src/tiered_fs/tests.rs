@@ -61,7 +61,7 @@ fn create(fs: &TieredFs, flags: i32) -> FsResult<Opened> {
 
 /// Makes the file resident, with contents that only the replica has.
 fn promote(fs: &TieredFs, pool: &TestPool, node: NodeId) {
-    let file = fs.node(node).unwrap().file().unwrap();
+    let file = fs.target(node).unwrap().file().unwrap();
     let replica = replica_of(fs, pool, &file);
     assert!(fs.publish(&file, replica, file.writes()).is_ok());
 }
@@ -135,7 +135,7 @@ fn a_change_that_a_stat_saw_first_is_no_secret() {
         let reader = open(&fs, node, libc::O_RDONLY).unwrap();
         fs::write(&home, "HOMES").unwrap();
 
-        let file = fs.node(node).unwrap().file().unwrap();
+        let file = fs.target(node).unwrap().file().unwrap();
         assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
         assert!(!file.is_resident(), "passthrough: {passthrough}");
         let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
@@ -164,7 +164,7 @@ fn pages_of_a_replica_are_not_kept_for_what_its_file_has_become() {
 
     let refused = open(&fs, node, libc::O_RDONLY).unwrap_err();
     assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
-    let file = fs.node(node).unwrap().file().unwrap();
+    let file = fs.target(node).unwrap().file().unwrap();
     file.set_attr(fs.homes()[0].stat(&RelPath::new(NAME).unwrap()).unwrap());
     // A thread that had the nodeid already.
     let late = open(&fs, node, libc::O_RDONLY).unwrap();
@@ -227,7 +227,7 @@ fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
     for home in [&models, &cold] {
         let name = home.file_name().unwrap();
         let node = fs.lookup(NodeId::ROOT, name.as_encoded_bytes()).unwrap();
-        let file = fs.node(node.node).unwrap().file().unwrap();
+        let file = fs.target(node.node).unwrap().file().unwrap();
         promote(&fs, &pool, node.node);
         std::thread::sleep(Duration::from_millis(100));
         assert!(file.is_resident(), "it was not changed");
@@ -316,7 +316,7 @@ fn the_late_end_of_a_directory_is_not_that_of_the_one_in_its_place() {
     assert!(fs.rescan(Duration::from_secs(10)));
     let pool = TestPool::directory(&std::env::temp_dir());
     promote(&fs, &pool, made.node);
-    let file = fs.node(made.node).unwrap().file().unwrap();
+    let file = fs.target(made.node).unwrap().file().unwrap();
 
     drop(held);
     fs::write(models.join("d/after"), "home").unwrap();
@@ -466,7 +466,7 @@ fn what_is_mapped_or_open_for_writing_in_its_home_is_not_promoted() {
     let pool = TestPool::directory(&std::env::temp_dir());
     let fs = file_system(models.path(), true);
     let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
-    let file = fs.node(node).unwrap().file().unwrap();
+    let file = fs.target(node).unwrap().file().unwrap();
     let writer = fs::OpenOptions::new().write(true).open(&home).unwrap();
     let busy = fs.open_to_copy(&file).unwrap_err();
     assert!(matches!(busy.kind, ErrorKind::Busy(_)), "{busy}");
@@ -516,7 +516,7 @@ fn a_pool_that_does_not_answer_gets_no_new_open_and_loses_nothing() {
     fs.set_reach(&pool.pool, Reach::Lost);
     fs.set_reach(&pool.pool, Reach::Answers);
     assert_eq!(pool.pool.reach(), Reach::Lost);
-    let file = fs.node(back).unwrap().file().unwrap();
+    let file = fs.target(back).unwrap().file().unwrap();
     fs.drop_replicas(&file, Some(pool.pool.id()), "lost");
     assert!(!file.is_resident());
     assert_eq!(pool.names(), names);
@@ -533,7 +533,7 @@ fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {
     let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
     promote(&fs, &pool, node);
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
-    let file: FileId = fs.node(node).unwrap().file().unwrap().id;
+    let file: FileId = fs.target(node).unwrap().file().unwrap().id;
 
     let refused = open(&fs, node, libc::O_WRONLY | libc::O_TRUNC).unwrap_err();
     assert!(matches!(refused.kind, ErrorKind::Retired), "{refused}");
@@ -541,7 +541,7 @@ fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {
     assert_eq!(fs.handle_count(), 1);
     fs.release(reader.handle);
     let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
-    let known = fs.node(again).unwrap().file().unwrap();
+    let known = fs.target(again).unwrap().file().unwrap();
     assert_eq!(known.id, file);
     // No writer is counted any more, so it can be promoted.
     promote(&fs, &pool, again);
