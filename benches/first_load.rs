@@ -4,8 +4,8 @@
 //! byte was read.
 //!
 //! `cargo bench --bench first_load [-- OPTIONS]`, as root; `-- --help` lists the options. `--only lat`
-//! measures one store, `--only "disk, 4"` four readers at once on the disk alone, and `--venv DIR` adds
-//! real engines on the first two. In each round both sides are measured one after the other, in turn in
+//! measures one store, `--only "disk, 4"` four readers at once on the disk alone, `--only "disk, one
+//! reader, D2"` one way of reading, and `--venv DIR` adds real engines on the first two. In each round both sides are measured one after the other, in turn in
 //! both orders, with caches dropped before each. Last, engines that wait for a copy are killed.
 
 #![allow(
@@ -124,10 +124,11 @@ fn main() -> Result<()> {
                 1 => format!("{name}, one reader"),
                 _ => format!("{name}, {readers} readers at once"),
             };
-            if options.wants(&title) {
+            let patterns = (0..PATTERNS.len()).map(Way::Pattern);
+            let wanted = wanted_of(&options, &title, patterns);
+            if !wanted.is_empty() {
                 let bench = Bench::new(&options, kind.speed(), Model::Pattern, readers)?;
-                let patterns: Vec<Way> = (0..PATTERNS.len()).map(Way::Pattern).collect();
-                bench.run(&mut report, &title, &patterns, options.rounds)?;
+                bench.run(&mut report, &title, &wanted, options.rounds)?;
             }
         }
     }
@@ -137,10 +138,11 @@ fn main() -> Result<()> {
             for (model, form) in [(Model::Gguf, "GGUF"), (Model::Directory, "directory")] {
                 let title = format!("{name}, real engines, {form}");
                 let of_form = engines.iter().filter(|(_, its)| *its == model);
-                let ways: Vec<Way> = of_form.map(|(way, _)| way.clone()).collect();
-                if options.wants(&title) && !ways.is_empty() {
+                let ways = of_form.map(|(way, _)| way.clone());
+                let wanted = wanted_of(&options, &title, ways);
+                if !wanted.is_empty() {
                     let bench = Bench::new(&options, kind.speed(), model, 1)?;
-                    bench.run(&mut report, &title, &ways, options.rounds)?;
+                    bench.run(&mut report, &title, &wanted, options.rounds)?;
                 }
             }
         }
@@ -150,6 +152,12 @@ fn main() -> Result<()> {
         kill_waiting(&mut report, &options, title)?;
     }
     report.finish()
+}
+
+/// Those whose row of a table is wanted: `--only` may be a part of its title, or more.
+fn wanted_of(options: &Options, title: &str, ways: impl Iterator<Item = Way>) -> Vec<Way> {
+    ways.filter(|way| options.wants(&format!("{title}, {}", way.name())))
+        .collect()
 }
 
 /// What there is to load.

@@ -3,7 +3,8 @@
 //! Into a pool in memory the source is read straight into the mapped destination, by direct I/O
 //! where the source can; into any other pool through a buffer, since a mapping of a device that
 //! vanishes ends in SIGBUS. A copy that returns a digest has read every byte, and its source was
-//! the same file before and after. This module neither opens sources nor names replicas.
+//! the same file before and after. While somebody reads what comes, as it comes, a digest in parts
+//! waits until all has come. This module neither opens sources nor names replicas.
 
 mod control;
 mod hash;
@@ -174,6 +175,7 @@ fn copy_bytes(
         chunk_bytes,
         parts,
         hashed: Parts::new(kind, size_bytes, chunk_bytes),
+        put_off: Mutex::default(),
         failure: Mutex::new(None),
         finished: Condvar::new(),
     };
@@ -232,6 +234,8 @@ struct Run<'a> {
     parts: Option<Vec<Part<'a>>>,
     /// `None` where a sequential digest follows the copy.
     hashed: Option<Parts>,
+    /// Chunks that came while somebody read along, and are not hashed yet.
+    put_off: Mutex<Vec<usize>>,
     failure: Mutex<Option<FsError>>,
     finished: Condvar,
 }
@@ -244,7 +248,7 @@ impl Run<'_> {
     /// One thread's share: chunks until there is none left or somebody failed.
     fn work(&self) {
         let _stop = StopOnPanic(self);
-        if let Err(error) = self.copy_chunks() {
+        if let Err(error) = self.copy_chunks().and_then(|()| self.hash_put_off()) {
             self.fail(error);
         }
     }
@@ -262,7 +266,15 @@ impl Run<'_> {
             let range = self.control.chunk_range(index);
             self.partial.pool().step("copy.chunk")?;
             match &self.parts {
-                Some(parts) => self.fill_part(&parts[index], &range, &mut piece)?,
+                Some(parts) => {
+                    let bytes = self.fill_part(&parts[index], &range, &mut piece)?;
+                    // Who reads along has more use for the processor, and for the memory's speed.
+                    if self.hashed.is_some() && self.control.is_read_along() {
+                        lock(&self.put_off).push(index);
+                    } else {
+                        self.hash(bytes, &range);
+                    }
+                }
                 None => self.fill_file(&mut buffer, &range, &mut piece)?,
             }
             self.control.finish_chunk(index, self.hashed.is_some());
@@ -271,20 +283,43 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn fill_part(&self, part: &Part, range: &Range<u64>, piece: &mut Piece) -> FsResult<()> {
+    /// Hashes what was put off; what other threads put off from now on they do themselves.
+    fn hash_put_off(&self) -> FsResult<()> {
+        let parts = self.parts.as_deref().unwrap_or_default();
+        let next = || lock(&self.put_off).pop();
+        while let Some(index) = next() {
+            if self.control.is_cancelled() {
+                return Err(FsError::new("copy", ErrorKind::Cancelled).at(self.path()));
+            }
+            if self.has_failed() {
+                break;
+            }
+            if let Some(bytes) = parts.get(index).and_then(|part| part.full.get()) {
+                self.hash(bytes, &self.control.chunk_range(index));
+                self.control.note_progress();
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_part<'b>(
+        &self,
+        part: &Part<'b>,
+        range: &Range<u64>,
+        piece: &mut Piece,
+    ) -> FsResult<&'b [u8]> {
         // The claim of the chunk by `next_chunk` was exclusive; a second taker finds nothing.
         let Some(bytes) = lock(&part.empty).take() else {
-            return Ok(());
+            return Ok(&[]);
         };
         let wanted = length(range);
         self.partial.allocate(range)?;
         self.fill(bytes, range, piece)?;
         bytes[wanted..].fill(0);
-        let bytes: &[u8] = bytes;
-        self.hash(&bytes[..wanted], range);
+        let bytes: &'b [u8] = &bytes[..wanted];
         // Set once: the chunk was taken out of `empty` only here.
-        let _ = part.full.set(&bytes[..wanted]);
-        Ok(())
+        let _ = part.full.set(bytes);
+        Ok(bytes)
     }
 
     fn fill_file(

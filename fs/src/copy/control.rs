@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Ranges that can be asked for and not copied yet; more are copied when their turn comes.
 const DEMANDS_MAX: usize = 4096;
+/// After a demand somebody is taken to read along for so long: who is always behind the copy asks for
+/// nothing.
+const READ_ALONG_FOR: Duration = Duration::from_secs(1);
 /// How long a paused copy sleeps at most before it looks again.
 const GATE_LOOK: Duration = Duration::from_millis(500);
 
@@ -25,7 +28,7 @@ pub trait Pace: fmt::Debug + Send + Sync {
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes copied and hashed.
+    /// Bytes copied, and hashed unless that waits until all have come.
     pub done_bytes: u64,
     /// Bytes that have come, of chunks that may not be complete yet.
     pub came_bytes: u64,
@@ -69,6 +72,13 @@ struct Chunks {
     started: Instant,
 }
 
+/// What somebody waits for.
+#[derive(Default)]
+struct Demands {
+    ranges: VecDeque<Range<u64>>,
+    last: Option<Instant>,
+}
+
 type OnRange = Box<dyn Fn(Range<u64>) + Send + Sync>;
 
 /// The handle to one copy.
@@ -86,7 +96,7 @@ pub struct CopyControl {
     urgent: AtomicBool,
     /// Threads that wait at the gate.
     held_back: AtomicUsize,
-    demands: Mutex<VecDeque<Range<u64>>>,
+    demands: Mutex<Demands>,
     gate: Mutex<()>,
     opened: Condvar,
     pace: Option<Arc<dyn Pace>>,
@@ -159,8 +169,9 @@ impl CopyControl {
             return;
         }
         let mut demands = lock(&self.demands);
-        if demands.len() < DEMANDS_MAX {
-            demands.push_back(range);
+        demands.last = Some(Instant::now());
+        if demands.ranges.len() < DEMANDS_MAX {
+            demands.ranges.push_back(range);
             self.has_demand.store(true, Ordering::SeqCst);
         }
         drop(demands);
@@ -216,6 +227,14 @@ impl CopyControl {
                 .collect(),
             started: Instant::now(),
         });
+    }
+
+    /// Whether somebody reads what comes, as it comes, and nobody waits for all of it: getting the
+    /// bytes is more urgent than hashing them.
+    pub(super) fn is_read_along(&self) -> bool {
+        let last = lock(&self.demands).last;
+        let is_recent = last.is_some_and(|last| last.elapsed() < READ_ALONG_FOR);
+        is_recent && !self.urgent.load(Ordering::Relaxed)
     }
 
     /// Waits as long as the copy is paused or must keep its pace; false when it is cancelled.
@@ -296,10 +315,10 @@ impl CopyControl {
             return None;
         }
         let mut demands = lock(&self.demands);
-        while let Some(range) = demands.front_mut() {
+        while let Some(range) = demands.ranges.front_mut() {
             let end = range.end.min(chunks.size_bytes);
             if range.start >= end {
-                demands.pop_front();
+                demands.ranges.pop_front();
                 continue;
             }
             let chunk = range.start / chunks.chunk_bytes;
@@ -319,15 +338,15 @@ impl CopyControl {
         start..(start + chunks.chunk_bytes).min(chunks.size_bytes)
     }
 
-    /// The chunk is in the destination, and hashed too if `hashed`.
-    pub(super) fn finish_chunk(&self, chunk: usize, hashed: bool) {
+    /// The chunk is in the destination; if `done`, nothing follows that is counted.
+    pub(super) fn finish_chunk(&self, chunk: usize, done: bool) {
         let Some(chunks) = self.chunks.get() else {
             return;
         };
         chunks.states[chunk].store(COMPLETE, Ordering::Release);
         self.note_progress();
         let range = self.chunk_range(chunk);
-        if hashed {
+        if done {
             self.add_done(range.end - range.start);
         }
         if let Some(on_range) = self.on_range.get() {
@@ -347,7 +366,8 @@ impl CopyControl {
         self.note_progress();
     }
 
-    fn note_progress(&self) {
+    /// It gets on.
+    pub(super) fn note_progress(&self) {
         if let Some(chunks) = self.chunks.get() {
             let ms = u64::try_from(chunks.started.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.last_bytes_ms.fetch_max(ms, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,7 +57,10 @@ fn every_size_arrives_with_either_digest() {
         9 * CHUNK + 777,
     ];
     for test in TestPool::all("every_size_arrives_with_either_digest") {
-        for size in sizes {
+        for (size, reads_along) in sizes
+            .into_iter()
+            .flat_map(|size| [(size, false), (size, true)])
+        {
             let bytes = content(size, size as u64);
             let crc = Digest::crc64(hash::crc64(&bytes));
             let promised = [sha256(&bytes), blake3_of(&bytes), crc].map(Some);
@@ -64,6 +68,9 @@ fn every_size_arrives_with_either_digest() {
                 let partial = partial(&test, size);
                 let source = MemorySource::new(bytes.clone());
                 let control = CopyControl::new();
+                if reads_along {
+                    control.demand(0..1);
+                }
                 let digest = copy(&source, &partial, &settings(expected), &control).unwrap();
                 assert_eq!(digest, expected.unwrap_or_else(|| blake3_of(&bytes)));
                 assert_eq!(bytes_of(&partial), bytes, "{size} bytes");
@@ -274,6 +281,45 @@ fn finished_ranges_are_announced_once_each() {
         copy(&source, &partial, &settings(None), &control).unwrap();
         assert_eq!(announced.load(Ordering::SeqCst), size as u64);
     }
+}
+
+#[test]
+fn who_reads_along_gets_the_bytes_before_they_are_hashed() {
+    let chunks = 5;
+    let bytes = content(chunks * CHUNK, 1);
+    let mut changed = bytes.clone();
+    changed[0] ^= 1;
+    // What is changed when the last chunk has come is seen by what is hashed after that.
+    let digest_with = |control: CopyControl| {
+        let test = TestPool::directory(Path::new("/dev/shm"));
+        assert!(test.pool.is_memory());
+        let partial = partial(&test, bytes.len());
+        let (file, first) = (partial.shared_file(), changed[0]);
+        let last = bytes.len() as u64;
+        control.set_on_range(move |range| {
+            if range.end == last {
+                file.write_all_at(&[first], 0).unwrap();
+            }
+        });
+        // One thread, so that there is one order.
+        let settings = CopySettings {
+            threads: NonZeroUsize::MIN,
+            ..settings(None)
+        };
+        let source = MemorySource::new(bytes.clone());
+        let digest = copy(&source, &partial, &settings, &control).unwrap();
+        assert_eq!(control.progress().done_bytes, last);
+        digest
+    };
+    assert_eq!(digest_with(CopyControl::new()), blake3_of(&bytes));
+    let demanded = CopyControl::new();
+    demanded.demand(0..1);
+    assert_eq!(digest_with(demanded), blake3_of(&changed));
+    // Somebody waits for the whole.
+    let urged = CopyControl::new();
+    urged.demand(0..1);
+    urged.urge();
+    assert_eq!(digest_with(urged), blake3_of(&bytes));
 }
 
 #[test]
