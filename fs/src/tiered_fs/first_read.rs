@@ -60,7 +60,9 @@ impl TieredFs {
         let home = self.open_cold(node, file)?;
         // Each miss is read as it is asked for: what is read ahead would be read twice.
         let _ = rustix::fs::fadvise(&home, 0, None, Advice::Random);
-        let is_locked = self.residency.is_locked(node, file);
+        // Nobody can hold a lock on what nobody has open; asking the kernel takes 10 ms and more.
+        let is_open = node.lock_open().handles > 0;
+        let is_locked = is_open && self.residency.is_locked(node, file);
         if !is_locked {
             self.residency.retire_and_tell(&self.nodes, file, node);
         }
