@@ -154,9 +154,9 @@ fn main() -> Result<()> {
     report.finish()
 }
 
-/// Those whose row of a table is wanted: `--only` may be a part of its title, or more.
+/// Those whose row of a table is wanted.
 fn wanted_of(options: &Options, title: &str, ways: impl Iterator<Item = Way>) -> Vec<Way> {
-    ways.filter(|way| options.wants(&format!("{title}, {}", way.name())))
+    ways.filter(|way| options.wants_row(title, way.name()))
         .collect()
 }
 

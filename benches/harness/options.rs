@@ -88,6 +88,15 @@ impl Options {
         self.only.as_ref().is_none_or(|only| title.contains(only))
     }
 
+    /// Whether a row of a table is wanted: `--only` may go on behind the title, `TITLE, ROW`.
+    pub fn wants_row(&self, title: &str, row: &str) -> bool {
+        let goes_on = |only: &String| {
+            let of_row = only.strip_prefix(title);
+            of_row.is_some_and(|rest| format!(", {row}").starts_with(rest))
+        };
+        self.wants(title) || self.only.as_ref().is_some_and(goes_on)
+    }
+
     /// Size of the large file in bytes.
     pub fn bytes(&self) -> u64 {
         self.mib << 20

@@ -164,6 +164,11 @@ impl FirstLoads {
         true
     }
 
+    /// Whether an open that comes to a node served by `load` should look the name up again.
+    pub fn sends_on(&self, load: &FirstLoad, opening: &Opening) -> bool {
+        load.sends_on(opening, &lineage(opening.tid))
+    }
+
     /// A file that nobody has looked at lately.
     fn look_at(&self, file: &Arc<HomeFile>) -> Arc<FirstLoad> {
         let mut table = lock(&self.table);

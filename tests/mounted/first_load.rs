@@ -274,6 +274,44 @@ fn four_readers_are_served_by_one_copy() {
     far.mount.finish();
 }
 
+/// As the processes of an engine with several GPUs do. Some come to a node on which others still look
+/// at the header, which the daemon serves.
+#[test]
+fn readers_that_begin_together_all_end_on_the_replica() {
+    let names: Vec<String> = (0..8).map(|round| format!("{round}.gguf")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let speed = Speed {
+        latency: Duration::from_millis(1),
+        bytes_per_sec: 96 << 20,
+    };
+    let Some(far) = far(&names, speed, |site| site) else {
+        return;
+    };
+    for name in names {
+        let before = far.mount.status().totals.read_bytes;
+        let path = far.mount.mounted(name);
+        let wanted = sum_of(&far.bytes(name));
+        let start = |_| child::start("load", None, std::slice::from_ref(&path));
+        let mut readers: Vec<_> = (0..6).map(start).collect();
+        for reader in &mut readers {
+            reader.say("load");
+        }
+        for mut reader in readers {
+            reader.expect("looked");
+            reader.expect("opened");
+            reader.expect(&wanted);
+            reader.finish();
+        }
+        let status = far.mount.status();
+        if status.passthrough.active {
+            // Headers.
+            let read = status.totals.read_bytes - before;
+            assert!(read < LEN / 2, "{name}: {read} bytes");
+        }
+    }
+    far.mount.finish();
+}
+
 /// A copy that does not get on: its reader is held until it is killed.
 #[test]
 fn whoever_waits_for_a_copy_can_be_killed() {

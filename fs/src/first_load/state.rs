@@ -69,6 +69,8 @@ struct State {
     phase: Phase,
     /// Processes that have opened it, and when last.
     lookers: Vec<(u32, Instant)>,
+    /// Threads that were told to look the name up again.
+    sent_on: Vec<u32>,
     reads: Vec<KeptRead>,
     opens: Vec<KeptOpen>,
     /// Reads go to the home until the next chunk comes.
@@ -91,6 +93,7 @@ impl FirstLoad {
             state: Mutex::new(State {
                 phase: Phase::Looked,
                 lookers: Vec::new(),
+                sent_on: Vec::new(),
                 reads: Vec::new(),
                 opens: Vec::new(),
                 stalled: false,
@@ -134,6 +137,24 @@ impl FirstLoad {
             }
         };
         (verdict, begins)
+    }
+
+    /// An open comes to a node that the daemon serves for others, and that the name does not lead to
+    /// any more. Whether it loads the file and should look the name up again: there it gets the
+    /// replica. Each thread once: the kernel looks a name up once more, and who comes by a descriptor
+    /// finds the same node again.
+    pub(super) fn sends_on(&self, opening: &Opening, lineage: &[u32]) -> bool {
+        let mut state = lock(&self.state);
+        let is_related = state.knows(lineage);
+        state.look(lineage);
+        let has_ended = matches!(state.phase, Phase::Ended);
+        let may_be_sent =
+            !state.sent_on.contains(&opening.tid) && state.sent_on.len() < LOOKERS_MAX;
+        let sends_on = is_related && !opening.direct && !has_ended && may_be_sent;
+        if sends_on {
+            state.sent_on.push(opening.tid);
+        }
+        sends_on
     }
 
     /// A process has it open otherwise.

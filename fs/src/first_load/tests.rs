@@ -173,6 +173,50 @@ fn a_child_goes_on_with_what_its_parent_has_looked_at() {
 }
 
 #[test]
+fn who_loads_a_file_is_sent_on_once_from_a_node_that_is_served_for_others() {
+    let bench = bench();
+    let load = bench.served(parent(), false);
+    let sends_on = |tid: u32, direct: bool| {
+        let opening = Opening {
+            node: NodeId(8),
+            tid,
+            direct,
+            may_hold: true,
+        };
+        bench.loads.sends_on(&load, &opening)
+    };
+    // Has looked itself, or descends from who has.
+    assert!(!sends_on(parent(), true));
+    assert!(sends_on(parent(), false));
+    assert!(!sends_on(parent(), false), "the same node by a descriptor");
+    assert!(sends_on(own(), false));
+    // Unknown; and when nothing comes any more.
+    assert!(!sends_on(0, false));
+    load.end();
+    let mut child = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(!sends_on(child.id(), false));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_first_look_beside_others_is_remembered() {
+    let bench = bench();
+    let load = bench.served(0, false);
+    let beside = Opening {
+        node: NODE,
+        tid: own(),
+        direct: false,
+        may_hold: true,
+    };
+    assert!(!bench.loads.sends_on(&load, &beside));
+    assert!(bench.is_held(own()));
+}
+
+#[test]
 fn direct_io_wants_it_at_once_and_never_waits() {
     let bench = bench();
     bench.served(own(), true);

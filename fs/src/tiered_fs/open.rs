@@ -156,6 +156,12 @@ fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
     }
 }
 
+/// The first load that a node's readers are served by, once its name leads to another node.
+fn serving_load(open: &OpenState) -> Option<&FirstLoad> {
+    let bound = open.bound.as_ref().filter(|_| open.retired)?;
+    bound.first_load.as_deref()
+}
+
 impl TieredFs {
     /// Opens a node. Without patience it never asks a cold home.
     ///
@@ -250,6 +256,12 @@ impl TieredFs {
             if open.retired || open.handles == 0 {
                 return Err(FsError::new("open", ErrorKind::Retired));
             }
+        } else if let Some(load) = serving_load(&open)
+            && self
+                .first_loads
+                .sends_on(load, &opening(node, request, patience))
+        {
+            return Err(FsError::new("open", ErrorKind::Retired));
         } else if self.is_for_a_first_load(node, file, &open, request) {
             open.retired = true;
             self.residency.retire(&self.nodes, file, node);
