@@ -148,19 +148,23 @@ impl FirstLoads {
         verdict
     }
 
-    /// The same for an open that shares what others of the node have: nothing is held or served, but
-    /// the process is known, and its next open should find another node. Whether it should.
+    /// Whether the file is on its way, or opening it could bring it there.
+    pub fn may_begin(&self, file: &HomeFile) -> bool {
+        let may_load = |host: &Arc<dyn FirstLoadHost>| host.may_load(file);
+        self.find(file.id).is_some() || self.host.get().is_some_and(may_load)
+    }
+
+    /// The same as [`FirstLoads::open`] for an open that shares what others of the node have: nothing
+    /// is held or served, but the process is known, and its next open should find another node.
+    /// Whether it should.
     pub fn open_beside(&self, file: &Arc<HomeFile>, tid: u32) -> bool {
         let Some(host) = self.host.get() else {
             return false;
         };
-        let known = self.find(file.id);
-        let candidate = known.is_some() || host.may_load(file);
-        if !candidate || host.is_ignored(tid) {
+        if !self.may_begin(file) || host.is_ignored(tid) {
             return false;
         }
-        let load = known.unwrap_or_else(|| self.look_at(file));
-        load.look(&lineage(tid));
+        self.look_at(file).look(&lineage(tid));
         true
     }
 

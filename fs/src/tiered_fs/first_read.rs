@@ -88,23 +88,13 @@ impl TieredFs {
         ))
     }
 
-    /// Whether a node that is held on its cold home stands in the way of a first load: whoever opens
-    /// the file next shall find another one.
-    pub(super) fn is_for_a_first_load(
-        &self,
-        node: &Arc<Node>,
-        file: &Arc<HomeFile>,
-        open: &OpenState,
-        request: &OpenRequest,
-    ) -> bool {
+    /// Whether a node that is held on its cold home may stand in the way of a first load: then whoever
+    /// opens the file next shall find another one.
+    pub(super) fn may_be_for_a_first_load(&self, file: &HomeFile, open: &OpenState) -> bool {
         let at_home = open.bound.as_ref().is_some_and(|bound| {
             bound.first_load.is_none() && matches!(bound.place, Place::Home(_))
         });
-        at_home
-            && !open.retired
-            && file.is_cold()
-            && self.first_loads.open_beside(file, request.pid)
-            && !self.residency.is_locked(node, file)
+        at_home && !open.retired && file.is_cold() && self.first_loads.may_begin(file)
     }
 
     /// What a read of this handle goes through, if a first load serves it.

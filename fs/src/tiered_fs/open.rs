@@ -262,9 +262,26 @@ impl TieredFs {
                 .sends_on(load, &opening(node, request, patience))
         {
             return Err(FsError::new("open", ErrorKind::Retired));
-        } else if self.is_for_a_first_load(node, file, &open, request) {
-            open.retired = true;
-            self.residency.retire(&self.nodes, file, node);
+        } else if self.may_be_for_a_first_load(file, &open) {
+            // Nobody is kept waiting: to be told of all locks takes the kernel 10 ms and more.
+            if !may_wait {
+                return Ok(OpenReply::Waits(file.home));
+            }
+            if self.first_loads.open_beside(file, request.pid) {
+                drop(open);
+                let is_locked = self.residency.is_locked(node, file);
+                open = node.lock_open();
+                if open.handles == 0 {
+                    // Everybody has closed it meanwhile. Sending this one elsewhere would be a second
+                    // time for some.
+                    drop(open);
+                    return self.open_for_reading(node, file, request, register, patience);
+                }
+                if !is_locked && !open.retired {
+                    open.retired = true;
+                    self.residency.retire(&self.nodes, file, node);
+                }
+            }
         }
         let served = self.share(&mut open, request);
         Ok(OpenReply::Ready(
