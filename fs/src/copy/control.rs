@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const DEMANDS_MAX: usize = 4096;
 /// After a demand somebody is taken to read along for so long: who is always behind the copy asks for
 /// nothing.
-const READ_ALONG_FOR: Duration = Duration::from_secs(1);
+const READ_ALONG_FOR: Duration = Duration::from_secs(5);
 /// How long a paused copy sleeps at most before it looks again.
 const GATE_LOOK: Duration = Duration::from_millis(500);
 
