@@ -34,6 +34,8 @@ const RAM: u64 = 10_000_000_000;
 const REMOTE: u64 = 5_000_000_000;
 const COLD: u64 = 1_000_000_000;
 const PERCENTS: [u64; 4] = [5, 10, 20, 40];
+/// Of a sum of load times, what the order of its terms may change.
+const ROUNDING: f64 = 1e-9;
 
 struct Options {
     directories: Vec<PathBuf>,
@@ -215,8 +217,9 @@ fn measure(name: &str, trace: &Trace, percent: u64, count: usize) -> Cell {
         moved_bytes: engine.moved_bytes,
     };
     let least = cell.engine_secs.min(cell.best.1);
+    // Where everything that is loaded again fits, a policy reaches it; sums are in another order.
     assert!(
-        cell.bound_secs > 0.0 && cell.bound_secs <= least,
+        cell.bound_secs > 0.0 && cell.bound_secs <= least * (1.0 + ROUNDING),
         "{name} {percent} %: a policy takes {least} s, the bound is {} s",
         cell.bound_secs
     );
