@@ -5,8 +5,9 @@
 //!
 //! `cargo bench --bench first_load [-- OPTIONS]`, as root; `-- --help` lists the options. `--only lat`
 //! measures one store, `--only "disk, 4"` four readers at once on the disk alone, `--only "disk, one
-//! reader, D2"` one way of reading, and `--venv DIR` adds real engines on the first two. In each round both sides are measured one after the other, in turn in
-//! both orders, with caches dropped before each. Last, engines that wait for a copy are killed.
+//! reader, D2"` one way of reading, and `--venv DIR` adds real engines on the first two. In each round
+//! both sides are measured one after the other, in turn in both orders, with caches dropped before
+//! each. Last, engines that wait for a copy are killed.
 
 #![allow(
     clippy::print_stdout,

@@ -267,12 +267,12 @@ impl Run<'_> {
             self.partial.pool().step("copy.chunk")?;
             match &self.parts {
                 Some(parts) => {
-                    let bytes = self.fill_part(&parts[index], &range, &mut piece)?;
+                    self.fill_part(&parts[index], &range, &mut piece)?;
                     // Who reads along has more use for the processor, and for the memory's speed.
                     if self.hashed.is_some() && self.control.is_read_along() {
                         lock(&self.put_off).push(index);
                     } else {
-                        self.hash(bytes, &range);
+                        self.hash_part(index);
                     }
                 }
                 None => self.fill_file(&mut buffer, &range, &mut piece)?,
@@ -285,7 +285,6 @@ impl Run<'_> {
 
     /// Hashes what was put off; what other threads put off from now on they do themselves.
     fn hash_put_off(&self) -> FsResult<()> {
-        let parts = self.parts.as_deref().unwrap_or_default();
         let next = || lock(&self.put_off).pop();
         while let Some(index) = next() {
             if self.control.is_cancelled() {
@@ -294,32 +293,33 @@ impl Run<'_> {
             if self.has_failed() {
                 break;
             }
-            if let Some(bytes) = parts.get(index).and_then(|part| part.full.get()) {
-                self.hash(bytes, &self.control.chunk_range(index));
-                self.control.note_progress();
-            }
+            self.hash_part(index);
+            self.control.note_progress();
         }
         Ok(())
     }
 
-    fn fill_part<'b>(
-        &self,
-        part: &Part<'b>,
-        range: &Range<u64>,
-        piece: &mut Piece,
-    ) -> FsResult<&'b [u8]> {
+    /// Hashes a chunk of the mapped destination that is full.
+    fn hash_part(&self, index: usize) {
+        let part = self.parts.as_ref().and_then(|parts| parts.get(index));
+        if let Some(bytes) = part.and_then(|part| part.full.get()) {
+            self.hash(bytes, &self.control.chunk_range(index));
+        }
+    }
+
+    fn fill_part(&self, part: &Part, range: &Range<u64>, piece: &mut Piece) -> FsResult<()> {
         // The claim of the chunk by `next_chunk` was exclusive; a second taker finds nothing.
         let Some(bytes) = lock(&part.empty).take() else {
-            return Ok(&[]);
+            return Ok(());
         };
         let wanted = length(range);
         self.partial.allocate(range)?;
         self.fill(bytes, range, piece)?;
         bytes[wanted..].fill(0);
-        let bytes: &'b [u8] = &bytes[..wanted];
+        let bytes: &[u8] = bytes;
         // Set once: the chunk was taken out of `empty` only here.
-        let _ = part.full.set(bytes);
-        Ok(bytes)
+        let _ = part.full.set(&bytes[..wanted]);
+        Ok(())
     }
 
     fn fill_file(

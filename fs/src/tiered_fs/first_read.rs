@@ -97,6 +97,24 @@ impl TieredFs {
         at_home && !open.retired && file.is_cold() && self.first_loads.may_begin(file)
     }
 
+    /// A thread opens a file beside others on such a node: whoever opens it next finds another one,
+    /// unless somebody has locked this one. To be told of locks takes long.
+    pub(super) fn make_way_for_a_first_load(
+        &self,
+        node: &Arc<Node>,
+        file: &Arc<HomeFile>,
+        tid: u32,
+    ) {
+        if !self.first_loads.open_beside(file, tid) || self.residency.is_locked(node, file) {
+            return;
+        }
+        let mut open = node.lock_open();
+        if open.handles > 0 && !open.retired {
+            open.retired = true;
+            self.residency.retire(&self.nodes, file, node);
+        }
+    }
+
     /// What a read of this handle goes through, if a first load serves it.
     pub fn first_read(&self, handle: HandleId) -> Option<FirstRead> {
         let open = self.handles.file(handle)?;

@@ -267,20 +267,14 @@ impl TieredFs {
             if !may_wait {
                 return Ok(OpenReply::Waits(file.home));
             }
-            if self.first_loads.open_beside(file, request.pid) {
+            drop(open);
+            self.make_way_for_a_first_load(node, file, request.pid);
+            open = node.lock_open();
+            if open.handles == 0 {
+                // Everybody has closed it meanwhile. Sending this one elsewhere would be a second
+                // time for some.
                 drop(open);
-                let is_locked = self.residency.is_locked(node, file);
-                open = node.lock_open();
-                if open.handles == 0 {
-                    // Everybody has closed it meanwhile. Sending this one elsewhere would be a second
-                    // time for some.
-                    drop(open);
-                    return self.open_for_reading(node, file, request, register, patience);
-                }
-                if !is_locked && !open.retired {
-                    open.retired = true;
-                    self.residency.retire(&self.nodes, file, node);
-                }
+                return self.open_for_reading(node, file, request, register, patience);
             }
         }
         let served = self.share(&mut open, request);
