@@ -161,9 +161,9 @@ fn worth_of<P: Pools>(pools: &P, index: Index, chosen: &[(P::Object, u64)]) -> f
 }
 
 /// How many times a swap between pools must pay for the copies down that it causes. The worth of both
-/// sides is a count of loads over the half-life of [`Index::HeatRecent`]. With one that counts half as
-/// long (4 x resident) once is best on traces, but three tiers stay 0.1 % slower there, and a single
-/// world 2 %. Tried with this one: 1, 1.25 and 2.
+/// sides is a count of loads over the half-life of [`Index::HeatRecent`]; with one that counts half as
+/// long (4 x resident) once is enough and twice too much, and three tiers stay 0.1 % slower on traces
+/// and worlds, single worlds 2 %. Tried with this one: 1, 1.25 and 2.
 const COPIES: f64 = 1.5;
 
 /// Swaps `object` from the pool at `held` into the faster one at `rank` if what is gained pays
