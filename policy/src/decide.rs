@@ -160,12 +160,6 @@ fn worth_of<P: Pools>(pools: &P, index: Index, chosen: &[(P::Object, u64)]) -> f
         .sum()
 }
 
-/// How many times a swap between pools must pay for the copies down that it causes. The worth of both
-/// sides is a count of loads over the half-life of [`Index::HeatRecent`]; with one that counts half as
-/// long (4 x resident) once is enough and twice too much, and three tiers stay 0.1 % slower on traces
-/// and worlds, single worlds 2 %. Tried with this one: 1, 1.25 and 2.
-const COPIES: f64 = 1.5;
-
 /// Swaps `object` from the pool at `held` into the faster one at `rank` if what is gained pays
 /// for what is displaced, and for the copies that demoting it costs.
 fn climb<P: Pools>(
@@ -194,7 +188,7 @@ fn climb<P: Pools>(
                 .unwrap_or(held);
             let there = pools.secs_per_byte(Some(to));
             let copied = rule.priced && spare.is_none();
-            let price = if copied { COPIES * there } else { 0.0 };
+            let price = if copied { there } else { 0.0 };
             (pools.index(victim, rule.split) * (there - here) + price) * bytes as f64
         })
         .sum();

@@ -1,4 +1,4 @@
-//! Heat: decayed counts of a model's loads, at four half-lives.
+//! Heat: decayed counts of a model's loads, at three half-lives.
 //!
 //! Time is the sequence of loads, weighted by how many models are resident: at each load of
 //! anything the [`HeatClock`] advances by 1 / resident, and a count with factor `k` halves every
@@ -9,26 +9,17 @@
 /// How fast a count forgets, in units of resident models' worth of loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Half-life 4 x resident: what is going on now.
+    /// Half-life 4 x resident: what is going on now. Splits faster from slower pools.
     Short,
-    /// Half-life 8 x resident: what has been going on. Splits faster from slower pools.
-    Recent,
     /// Half-life 16 x resident: what is shown to people as heat.
     Medium,
-    /// Half-life 32 x resident: what is liked where nothing changes.
-    Long,
 }
-
-/// All of them, in the order of their declaration.
-const MEMORIES: [Memory; 4] = [Memory::Short, Memory::Recent, Memory::Medium, Memory::Long];
 
 impl Memory {
     fn factor(self) -> f64 {
         match self {
             Self::Short => 4.0,
-            Self::Recent => 8.0,
             Self::Medium => 16.0,
-            Self::Long => 32.0,
         }
     }
 }
@@ -54,14 +45,16 @@ impl HeatClock {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heat {
     /// log2 of the count it would have had at clock zero, by [`Memory`].
-    pub(crate) keys: [f64; MEMORIES.len()],
+    pub(crate) short: f64,
+    pub(crate) medium: f64,
 }
 
 impl Default for Heat {
     /// Never loaded.
     fn default() -> Self {
         Self {
-            keys: [f64::NEG_INFINITY; MEMORIES.len()],
+            short: f64::NEG_INFINITY,
+            medium: f64::NEG_INFINITY,
         }
     }
 }
@@ -69,10 +62,10 @@ impl Default for Heat {
 impl Heat {
     /// One load, after the clock has ticked for it.
     pub fn add_load(&mut self, clock: HeatClock) {
-        for memory in MEMORIES {
-            self.keys[memory as usize] =
-                (self.count(clock, memory) + 1.0).log2() + clock.aged / memory.factor();
-        }
+        self.short =
+            (self.count(clock, Memory::Short) + 1.0).log2() + clock.aged / Memory::Short.factor();
+        self.medium =
+            (self.count(clock, Memory::Medium) + 1.0).log2() + clock.aged / Memory::Medium.factor();
     }
 
     /// The decayed count now.
@@ -82,7 +75,10 @@ impl Heat {
 
     /// Orders models by `count` at any time; changes only in [`Heat::add_load`].
     pub fn key(&self, memory: Memory) -> f64 {
-        self.keys[memory as usize]
+        match memory {
+            Memory::Short => self.short,
+            Memory::Medium => self.medium,
+        }
     }
 }
 

@@ -24,14 +24,10 @@ const KNOWN_MODELS_MIN: usize = 16;
 const KNOWN_MODELS_MAX: usize = 1 << 24;
 /// Costs lose half their weight in so many loads.
 const COST_HALF_LIFE_LOADS: f64 = 2000.0;
-/// Another expert leads when it is cheaper than the leader by more than so many standard deviations
-/// of what their costs differ by. A fixed share instead is too much where experts differ in few loads,
-/// and too little where a few large models make the difference.
-const LEAD_DEVIATIONS: f64 = 0.7;
-/// A rule that always admits must besides be cheaper by this factor: a wrong moment of it costs most.
+/// Another expert leads when it is cheaper than the leader by more than this factor.
+const LEAD: f64 = 0.99;
+/// The same for a rule that always admits: a wrong moment of it costs most.
 const LEAD_OF_ALWAYS: f64 = 0.97;
-/// What a spread is at most, seconds squared: beyond anything that sizes and speeds allow.
-const SPREAD_MAX: f64 = 1e60;
 
 /// One load of a model, as the owner counted it (repeated opens of one load are one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +49,6 @@ struct Contestant {
     shadow: Shadow,
     /// Seconds, faded.
     cost_secs: f64,
-    /// Squares of the seconds by which its loads differ from the leader's, faded: the variance of
-    /// the difference of their costs.
-    spread: f64,
 }
 
 /// See the module.
@@ -204,11 +197,11 @@ impl Learned {
                     shadow.insert(slot, rank, known, &self.reuse);
                 }
             }
+            let cost_secs = past.map_or(0.0, |c| c.cost_secs);
             self.contest.push(Contestant {
                 rule,
                 shadow,
-                cost_secs: past.map_or(0.0, |c| c.cost_secs),
-                spread: past.map_or(0.0, |c| c.spread),
+                cost_secs,
             });
         }
         self.leader = self
@@ -294,22 +287,14 @@ impl Learned {
     fn contend(&mut self, slot: u32, tiers: &Tiers) {
         let fade = (-1.0 / COST_HALF_LIFE_LOADS).exp2();
         let bytes = self.models.get(slot).bytes as f64;
-        let Self {
-            models,
-            reuse,
-            contest,
-            clock,
-            leader,
-            ..
-        } = self;
-        let serve = |contestant: &mut Contestant| {
+        for contestant in &mut self.contest {
             let from = contestant.shadow.place(slot);
             let mut secs = bytes * tiers.secs_per_byte(from);
             let mut view = View {
                 shadow: &mut contestant.shadow,
-                models,
-                clock: *clock,
-                reuse,
+                models: &self.models,
+                clock: self.clock,
+                reuse: &self.reuse,
                 tiers,
             };
             decide::open(&mut view, contestant.rule, slot);
@@ -317,28 +302,21 @@ impl Learned {
                 secs += demoted as f64 * tiers.secs_per_byte(Some(rank));
             });
             contestant.cost_secs = contestant.cost_secs * fade + secs;
-            secs
-        };
-        let leader_secs = serve(&mut contest[*leader]);
-        for (at, contestant) in contest.iter_mut().enumerate() {
-            let differs_secs = if at == *leader {
-                0.0
-            } else {
-                serve(contestant) - leader_secs
-            };
-            contestant.spread =
-                (contestant.spread * fade * fade + differs_secs * differs_secs).min(SPREAD_MAX);
         }
-        let current = contest[*leader].cost_secs;
-        let mut best = (current, *leader);
-        for (at, contestant) in contest.iter().enumerate() {
+        let mut best = (self.contest[self.leader].cost_secs, self.leader);
+        let current = best.0;
+        for (at, contestant) in self.contest.iter().enumerate() {
+            let lead = if contestant.rule.always {
+                LEAD_OF_ALWAYS
+            } else {
+                LEAD
+            };
             let cost = contestant.cost_secs;
-            let enough = enough_secs(current, contestant.spread, contestant.rule.always);
-            if cost < enough && cost < best.0 {
+            if cost < lead * current && cost < best.0 {
                 best = (cost, at);
             }
         }
-        *leader = best.1;
+        self.leader = best.1;
     }
 
     /// The mirror follows the leader.
@@ -461,12 +439,6 @@ impl Learned {
     }
 }
 
-/// What an expert's cost must be below to lead instead of one whose cost is `leader_secs`.
-fn enough_secs(leader_secs: f64, spread: f64, always: bool) -> f64 {
-    let share = if always { LEAD_OF_ALWAYS } else { 1.0 };
-    share * leader_secs - LEAD_DEVIATIONS * spread.sqrt()
-}
-
 /// All pools on paper.
 fn shadows<'a>(
     contest: &'a mut [Contestant],
@@ -570,15 +542,13 @@ mod tests {
     /// Found by fuzzing: a count at its end was believed, and the next load did not fit.
     #[test]
     fn what_could_not_be_counted_on_is_impossible() {
-        let changes: [fn(&mut Learned); 8] = [
+        let changes: [fn(&mut Learned); 6] = [
             |learned| learned.loads = u64::MAX,
             |learned| learned.clock.aged = 1e300,
             |learned| learned.clock.aged = -1.0,
-            |learned| learned.models.get_mut(0).heat.keys[0] = 1e300,
+            |learned| learned.models.get_mut(0).heat.short = 1e300,
             |learned| learned.models.get_mut(0).rhythm.fast = f32::NAN,
             |learned| (0..2000).for_each(|_| learned.reuse.loaded(0)),
-            |learned| learned.contest[0].spread = f64::NAN,
-            |learned| learned.contest[1].spread = 2.0 * SPREAD_MAX,
         ];
         for (which, change) in changes.iter().enumerate() {
             let mut learned = busy(100);
@@ -588,23 +558,6 @@ mod tests {
             let is_impossible = matches!(fault, Some(LearnedFault::Impossible { .. }));
             assert!(is_impossible, "{which}: {fault:?}");
         }
-    }
-
-    #[test]
-    fn another_leads_only_when_it_is_cheaper_by_more_than_chance() {
-        // A hundred loads that differ by a second each, one way or the other.
-        let spread = 100.0;
-        assert!(995.0 > enough_secs(1000.0, spread, false), "chance");
-        assert!(992.0 < enough_secs(1000.0, spread, false), "no chance");
-        assert!(
-            999.0 < enough_secs(1000.0, 0.0, false),
-            "they never differed"
-        );
-        assert!(1000.0 >= enough_secs(1000.0, 0.0, false), "no cheaper");
-        assert!(
-            992.0 > enough_secs(1000.0, spread, true),
-            "always admitting is a risk"
-        );
     }
 
     /// Found by fuzzing: a count at its limit was read, and went beyond it.

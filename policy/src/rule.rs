@@ -7,7 +7,6 @@ mod a;
 mod b;
 mod c;
 mod d;
-mod l;
 mod r;
 
 use std::fmt;
@@ -17,26 +16,20 @@ use std::fmt;
 pub enum Index {
     /// Decayed count of loads with the short memory.
     HeatShort,
-    /// Decayed count of loads with the memory next to it.
-    HeatRecent,
     /// Decayed count of loads with the medium memory.
     HeatMedium,
-    /// Decayed count of loads with the long memory.
-    HeatLong,
-    /// The medium one by size.
+    /// That count by size.
     HeatDensity,
     /// How soon it is expected again, learned.
     Reuse,
 }
 
-/// Those that are an order of models which changes only when one of them is loaded: all but
-/// [`Index::Reuse`], in the order of their declaration.
-pub const HEATS: [Index; 5] = [
+/// All of them.
+pub const INDEXES: [Index; 4] = [
     Index::HeatShort,
-    Index::HeatRecent,
     Index::HeatMedium,
-    Index::HeatLong,
     Index::HeatDensity,
+    Index::Reuse,
 ];
 
 /// Which expert.
@@ -48,9 +41,7 @@ pub enum Expert {
     R,
     /// Decayed count of loads, half-life 16 x resident models.
     A,
-    /// Decayed count of loads, half-life 32 x resident models.
-    L,
-    /// The count of A by size.
+    /// That count by size.
     D,
     /// Whatever is loaded, by what is going on now.
     B,
@@ -62,7 +53,6 @@ impl fmt::Display for Expert {
             Self::C => "C (learned reuse)",
             Self::R => "R (learned reuse, free split)",
             Self::A => "A (heat)",
-            Self::L => "L (heat, long memory)",
             Self::B => "B (whatever is loaded)",
             Self::D => "D (heat by size)",
         })
@@ -93,4 +83,4 @@ pub struct Rule {
 /// the same for first loads only (1.2043); a count with half-life 64 x resident models; splitting the
 /// tiers by the medium memory of heat, by an expert of its own (three tiers 0.977 of the best baseline
 /// instead of 0.978) or two (0.978), and by learned reuse with a price (0.977).
-pub const EXPERTS: &[Rule] = &[c::RULE, r::RULE, a::RULE, l::RULE, d::RULE, b::RULE];
+pub const EXPERTS: &[Rule] = &[c::RULE, r::RULE, a::RULE, d::RULE, b::RULE];

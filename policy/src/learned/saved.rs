@@ -1,6 +1,6 @@
 //! [`Learned`] as bytes and back. Pools on paper are saved as places; the orders are made anew.
 
-use super::{Contestant, Learned, SPREAD_MAX};
+use super::{Contestant, Learned};
 use crate::bytes::{LearnedFault, Reader, Writer};
 use crate::heat::{Heat, HeatClock};
 use crate::ids::{ModelId, TierId};
@@ -11,10 +11,10 @@ use crate::shadow::Shadow;
 use crate::snapshot::Tiers;
 
 /// Format of [`Learned::to_bytes`].
-const VERSION: u32 = 3;
+const VERSION: u32 = 2;
 /// In no pool.
 const NOWHERE: u8 = u8::MAX;
-const MODEL_BYTES: usize = 8 + 8 + 8 + 4 * 8 + 4 + 4 + 1;
+const MODEL_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4 + 4 + 1;
 const POOL_BYTES: usize = 2 + 8 + 8;
 /// Nobody loads more often; ages and counts can go on from here without an end.
 pub(super) const LOADS_MAX: u64 = 1 << 48;
@@ -37,7 +37,8 @@ impl Learned {
             out.u64(known.id.0);
             out.u64(known.bytes);
             out.u64(known.last_load);
-            known.heat.keys.iter().for_each(|&key| out.f64(key));
+            out.f64(known.heat.short);
+            out.f64(known.heat.medium);
             out.u32(known.rhythm.slow.to_bits());
             out.u32(known.rhythm.fast.to_bits());
             out.u8(u8::from(known.set_aside));
@@ -60,7 +61,6 @@ impl Learned {
             let expert = contestant.rule.expert;
             out.u8(EXPERTS.iter().position(|r| r.expert == expert).unwrap_or(0) as u8);
             out.f64(contestant.cost_secs);
-            out.f64(contestant.spread);
             let shadow = &contestant.shadow;
             for &(slot, _) in &slots {
                 for rank in [shadow.place(slot), shadow.spare(slot)] {
@@ -100,7 +100,7 @@ impl Learned {
         learned.reuse.relearn();
         let tiers = read_tiers(&mut from)?;
         learned.leader = usize::from(from.u8()?);
-        for _ in 0..from.count(1 + 8 + 8 + 2 * slots.len())? {
+        for _ in 0..from.count(1 + 8 + 2 * slots.len())? {
             let contestant = learned.read_contestant(&mut from, &tiers, &slots)?;
             learned.contest.push(contestant);
         }
@@ -122,7 +122,6 @@ impl Learned {
             .get(usize::from(from.u8()?))
             .ok_or(impossible("unknown expert"))?;
         let cost_secs = from.finite("a cost is not a number")?;
-        let spread = from.within(0.0..=SPREAD_MAX, "costs differ by what they cannot")?;
         let mut shadow = Shadow::new(tiers, Some(rule));
         for &slot in slots {
             let [place, spare] = [from.u8()?, from.u8()?].map(usize::from);
@@ -152,7 +151,6 @@ impl Learned {
             rule,
             shadow,
             cost_secs,
-            spread,
         })
     }
 }
@@ -162,10 +160,8 @@ fn read_known(from: &mut Reader<'_>, loads: u64, clock: HeatClock) -> Result<Kno
     let (bytes, last_load) = (from.u64()?, from.u64()?);
     // The logarithm of a count of loads, and what the clock adds to it.
     let heats = 0.0..=f64::from(u64::BITS) + clock.aged;
-    let mut heat = Heat::default();
-    for key in &mut heat.keys {
-        *key = from.within(heats.clone(), "a heat is no heat")?;
-    }
+    let short = from.within(heats.clone(), "a heat is no heat")?;
+    let medium = from.within(heats, "a heat is no heat")?;
     let rhythm = Rhythm {
         slow: f32::from_bits(from.u32()?),
         fast: f32::from_bits(from.u32()?),
@@ -186,7 +182,7 @@ fn read_known(from: &mut Reader<'_>, loads: u64, clock: HeatClock) -> Result<Kno
         id,
         bytes,
         last_load,
-        heat,
+        heat: Heat { short, medium },
         rhythm,
         class: rhythm.class(),
         bucket: reuse::bucket(age) as u8,

@@ -7,7 +7,7 @@ use super::{Expert, Index, Rule};
 pub const RULE: Rule = Rule {
     expert: Expert::C,
     hold: Index::Reuse,
-    split: Index::HeatRecent,
+    split: Index::HeatShort,
     always: false,
     priced: true,
     only_splits: false,
