@@ -133,7 +133,6 @@ fn latency() {
             model: ModelId(u64::from(model)),
             bytes: 7_500_000_000,
             family: 1,
-            resident_models: u64::from(models) / 5,
         };
         learned.observe(&params, &tiers, load);
         if learned.loads().is_multiple_of(20) {

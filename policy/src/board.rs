@@ -375,11 +375,6 @@ impl<'a> Board<'a> {
             .count()
     }
 
-    /// How many models are resident as a whole.
-    pub fn resident(&self) -> u64 {
-        self.holds.iter().filter(|&&holds| holds).count() as u64
-    }
-
     /// From now on nothing displaces the model.
     pub fn keep(&mut self, at: usize) {
         self.kept[at] = true;

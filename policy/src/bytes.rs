@@ -163,15 +163,6 @@ impl<'a> Reader<'a> {
     pub fn f64(&mut self) -> Result<f64, LearnedFault> {
         Ok(f64::from_bits(self.u64()?))
     }
-    /// A figure that may not be NaN or infinite.
-    pub fn finite(&mut self, what: &'static str) -> Result<f64, LearnedFault> {
-        let value = self.f64()?;
-        if value.is_finite() {
-            Ok(value)
-        } else {
-            Err(LearnedFault::Impossible { what })
-        }
-    }
     /// A figure of that range.
     pub fn within(
         &mut self,

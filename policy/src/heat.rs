@@ -1,6 +1,6 @@
 //! Heat: decayed counts of a model's loads, at three half-lives.
 //!
-//! Time is the sequence of loads, weighted by how many models are resident: at each load of
+//! Time is the sequence of loads, weighted by how many models the leading expert holds: at each load of
 //! anything the [`HeatClock`] advances by 1 / resident, and a count with factor `k` halves every
 //! `k` units, that is every `k x resident` loads. So heat forgets slowly where much is held.
 //! All counts of one factor decay alike, hence the *order* of two models changes only when one of
@@ -9,16 +9,22 @@
 /// How fast a count forgets, in units of resident models' worth of loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Half-life 4 x resident: what is going on now. Splits faster from slower pools.
+    /// Half-life 4 x resident: what is going on now.
     Short,
+    /// Half-life 8 x resident: what has been going on. Splits faster from slower pools.
+    Recent,
     /// Half-life 16 x resident: what is shown to people as heat.
     Medium,
 }
+
+/// All of them, in the order of their declaration.
+const MEMORIES: [Memory; 3] = [Memory::Short, Memory::Recent, Memory::Medium];
 
 impl Memory {
     fn factor(self) -> f64 {
         match self {
             Self::Short => 4.0,
+            Self::Recent => 8.0,
             Self::Medium => 16.0,
         }
     }
@@ -27,16 +33,19 @@ impl Memory {
 /// Fewer resident models than this count as this many, or heat would forget at once.
 const RESIDENT_FLOOR: u64 = 4;
 
-/// The one clock by which all heat decays.
+/// The one clock: by it all heat decays.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HeatClock {
-    /// Sum of 1 / resident over all loads so far.
+    /// Loads of anything so far.
+    pub(crate) loads: u64,
+    /// Sum of 1 / resident over them.
     pub(crate) aged: f64,
 }
 
 impl HeatClock {
     /// One load of anything while `resident` models are in pools.
     pub fn tick(&mut self, resident: u64) {
+        self.loads += 1;
         self.aged += 1.0 / resident.max(RESIDENT_FLOOR) as f64;
     }
 }
@@ -45,16 +54,14 @@ impl HeatClock {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heat {
     /// log2 of the count it would have had at clock zero, by [`Memory`].
-    pub(crate) short: f64,
-    pub(crate) medium: f64,
+    pub(crate) keys: [f64; MEMORIES.len()],
 }
 
 impl Default for Heat {
     /// Never loaded.
     fn default() -> Self {
         Self {
-            short: f64::NEG_INFINITY,
-            medium: f64::NEG_INFINITY,
+            keys: [f64::NEG_INFINITY; MEMORIES.len()],
         }
     }
 }
@@ -62,10 +69,10 @@ impl Default for Heat {
 impl Heat {
     /// One load, after the clock has ticked for it.
     pub fn add_load(&mut self, clock: HeatClock) {
-        self.short =
-            (self.count(clock, Memory::Short) + 1.0).log2() + clock.aged / Memory::Short.factor();
-        self.medium =
-            (self.count(clock, Memory::Medium) + 1.0).log2() + clock.aged / Memory::Medium.factor();
+        for memory in MEMORIES {
+            self.keys[memory as usize] =
+                (self.count(clock, memory) + 1.0).log2() + clock.aged / memory.factor();
+        }
     }
 
     /// The decayed count now.
@@ -75,10 +82,7 @@ impl Heat {
 
     /// Orders models by `count` at any time; changes only in [`Heat::add_load`].
     pub fn key(&self, memory: Memory) -> f64 {
-        match memory {
-            Memory::Short => self.short,
-            Memory::Medium => self.medium,
-        }
+        self.keys[memory as usize]
     }
 }
 
@@ -102,7 +106,15 @@ mod tests {
     #[test]
     fn never_loaded_is_exactly_cold() {
         let heat = Heat::default();
-        assert!(heat.count(HeatClock { aged: 1e6 }, Memory::Medium) <= 0.0);
+        assert!(
+            heat.count(
+                HeatClock {
+                    loads: 0,
+                    aged: 1e6
+                },
+                Memory::Medium
+            ) <= 0.0
+        );
     }
 
     #[test]

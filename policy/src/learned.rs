@@ -6,6 +6,7 @@
 //! for long are forgotten.
 
 mod saved;
+mod score;
 
 use crate::bytes;
 use crate::decide;
@@ -18,16 +19,25 @@ use crate::rule::{EXPERTS, Expert, Index, Rule};
 use crate::shadow::{self, Shadow, View};
 use crate::snapshot::Tiers;
 
+use score::{HalfLife, Score};
+
 pub use bytes::LearnedFault;
 
 const KNOWN_MODELS_MIN: usize = 16;
 const KNOWN_MODELS_MAX: usize = 1 << 24;
-/// Costs lose half their weight in so many loads.
-const COST_HALF_LIFE_LOADS: f64 = 2000.0;
-/// Another expert leads when it is cheaper than the leader by more than this factor.
-const LEAD: f64 = 0.99;
-/// The same for a rule that always admits: a wrong moment of it costs most.
+/// What counts as lately.
+const LATELY: HalfLife = HalfLife(2000.0);
+/// What counts as just now.
+const JUST_NOW: HalfLife = HalfLife(200.0);
+/// Another expert leads when lately it is cheaper than the leader by more than so many standard
+/// deviations of what they differ by. A fixed share instead is too much where experts differ in few loads,
+/// and too little where a few large models make the difference.
+const LEAD_DEVIATIONS: f64 = 0.7;
+/// A rule that always admits must besides be cheaper by this factor: a wrong moment of it costs most.
 const LEAD_OF_ALWAYS: f64 = 0.97;
+/// Another leads, too, when just now it is cheaper by so many: the world has changed, and what was before
+/// no longer counts.
+const CHANGE_DEVIATIONS: f64 = 2.5;
 
 /// One load of a model, as the owner counted it (repeated opens of one load are one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +48,6 @@ pub struct Load {
     pub bytes: u64,
     /// What it has in common with its kin (a hash of the model's family name); 0: unknown.
     pub family: u64,
-    /// How many models are resident in the real pools just now.
-    pub resident_models: u64,
 }
 
 /// An expert's pools on paper, and what they have cost lately.
@@ -47,14 +55,13 @@ pub struct Load {
 struct Contestant {
     rule: &'static Rule,
     shadow: Shadow,
-    /// Seconds, faded.
-    cost_secs: f64,
+    lately: Score,
+    just_now: Score,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Learned {
-    loads: u64,
     clock: HeatClock,
     models: KnownModels,
     reuse: Reuse,
@@ -105,20 +112,15 @@ impl Learned {
         load: Load,
     ) -> Served {
         self.follow(tiers);
-        let resident = self
-            .mirror
-            .as_ref()
-            .map_or(load.resident_models, |mirror| mirror.models());
-        if self.loads >= saved::LOADS_MAX {
+        if self.clock.loads >= saved::LOADS_MAX {
             return Served::default();
         }
-        self.loads += 1;
-        self.clock.tick(resident);
+        self.clock.tick(self.resident_models());
         let slot = self.note_load(load);
         self.grow();
         self.contend(slot, tiers);
         let served = self.serve(slot, tiers);
-        if self.reuse.tick(self.loads) {
+        if self.reuse.tick(self.clock.loads) {
             let Self {
                 contest,
                 mirror,
@@ -137,6 +139,12 @@ impl Learned {
             self.forget_slot(oldest);
         }
         served
+    }
+
+    /// How many models the leader holds on paper. What is learned depends on the loads, and on the sizes and
+    /// speeds of the pools, never on how far the real pools have come: so a replay learns the same.
+    fn resident_models(&self) -> u64 {
+        self.contest[self.leader].shadow.models()
     }
 
     /// Brings the shadows to the pools as they are now.
@@ -197,11 +205,11 @@ impl Learned {
                     shadow.insert(slot, rank, known, &self.reuse);
                 }
             }
-            let cost_secs = past.map_or(0.0, |c| c.cost_secs);
             self.contest.push(Contestant {
                 rule,
                 shadow,
-                cost_secs,
+                lately: past.map_or(Score::default(), |c| c.lately),
+                just_now: past.map_or(Score::default(), |c| c.just_now),
             });
         }
         self.leader = self
@@ -219,9 +227,9 @@ impl Learned {
             contest,
             mirror,
             clock,
-            loads,
             ..
         } = self;
+        let loads = clock.loads;
         let mut heat = Heat::default();
         if let Some(slot) = models.find(load.model) {
             let known = *models.get(slot);
@@ -236,8 +244,8 @@ impl Learned {
             }
             reuse.stops_waiting(known.cell());
             reuse.loaded(known.cell());
-            let gap = *loads - known.last_load;
-            models.rejuvenate(slot, known.rhythm.after_load(Some(gap)), *loads);
+            let gap = loads - known.last_load;
+            models.rejuvenate(slot, known.rhythm.after_load(Some(gap)), loads);
             heat.add_load(*clock);
             let now = models.get_mut(slot);
             (now.heat, now.bytes, now.set_aside) = (heat, load.bytes, false);
@@ -251,7 +259,7 @@ impl Learned {
         let known = Known {
             id: load.model,
             bytes: load.bytes,
-            last_load: *loads,
+            last_load: loads,
             heat,
             rhythm,
             class: rhythm.class(),
@@ -269,11 +277,11 @@ impl Learned {
             reuse,
             contest,
             mirror,
-            loads,
+            clock,
             ..
         } = self;
         for bucket in (0..BUCKETS).rev() {
-            while let Some((slot, before, after)) = models.grow_one(bucket, *loads) {
+            while let Some((slot, before, after)) = models.grow_one(bucket, clock.loads) {
                 reuse.stops_waiting(before);
                 reuse.starts_waiting(after);
                 for shadow in shadows(contest, mirror) {
@@ -285,38 +293,48 @@ impl Learned {
 
     /// Every expert serves the load in its own pools; the cheapest lately leads.
     fn contend(&mut self, slot: u32, tiers: &Tiers) {
-        let fade = (-1.0 / COST_HALF_LIFE_LOADS).exp2();
         let bytes = self.models.get(slot).bytes as f64;
-        for contestant in &mut self.contest {
+        let Self {
+            models,
+            reuse,
+            contest,
+            clock,
+            leader,
+            ..
+        } = self;
+        let serve = |contestant: &mut Contestant| {
             let from = contestant.shadow.place(slot);
             let mut secs = bytes * tiers.secs_per_byte(from);
             let mut view = View {
                 shadow: &mut contestant.shadow,
-                models: &self.models,
-                clock: self.clock,
-                reuse: &self.reuse,
+                models,
+                clock: *clock,
+                reuse,
                 tiers,
             };
             decide::open(&mut view, contestant.rule, slot);
             contestant.shadow.take_demoted(|rank, demoted| {
                 secs += demoted as f64 * tiers.secs_per_byte(Some(rank));
             });
-            contestant.cost_secs = contestant.cost_secs * fade + secs;
-        }
-        let mut best = (self.contest[self.leader].cost_secs, self.leader);
-        let current = best.0;
-        for (at, contestant) in self.contest.iter().enumerate() {
-            let lead = if contestant.rule.always {
-                LEAD_OF_ALWAYS
+            secs
+        };
+        let leader_secs = serve(&mut contest[*leader]);
+        for (at, contestant) in contest.iter_mut().enumerate() {
+            let secs = if at == *leader {
+                leader_secs
             } else {
-                LEAD
+                serve(contestant)
             };
-            let cost = contestant.cost_secs;
-            if cost < lead * current && cost < best.0 {
-                best = (cost, at);
-            }
+            let differs_secs = secs - leader_secs;
+            contestant.lately.add(LATELY, secs, differs_secs);
+            contestant.just_now.add(JUST_NOW, secs, differs_secs);
         }
-        self.leader = best.1;
+        if let Some(at) = after_a_change(contest, *leader) {
+            contest.iter_mut().for_each(|c| c.lately = c.just_now);
+            *leader = at;
+        } else if let Some(at) = cheapest(contest, *leader) {
+            *leader = at;
+        }
     }
 
     /// The mirror follows the leader.
@@ -391,7 +409,7 @@ impl Learned {
 
     /// Loads observed since the beginning.
     pub fn loads(&self) -> u64 {
-        self.loads
+        self.clock.loads
     }
 
     /// How many models are remembered.
@@ -407,7 +425,7 @@ impl Learned {
     /// How many loads of anything ago it was last loaded; `None` if not remembered.
     pub fn loads_since(&self, model: ModelId) -> Option<u64> {
         let slot = self.models.find(model)?;
-        Some(self.loads - self.models.get(slot).last_load)
+        Some(self.clock.loads - self.models.get(slot).last_load)
     }
 
     /// The expert whose rule the real pools follow.
@@ -420,7 +438,7 @@ impl Learned {
     pub fn standings(&self) -> Vec<(Expert, f64)> {
         self.contest
             .iter()
-            .map(|c| (c.rule.expert, c.cost_secs))
+            .map(|c| (c.rule.expert, c.lately.secs))
             .collect()
     }
 
@@ -437,6 +455,30 @@ impl Learned {
         };
         shadow::worth(self.models.get(slot), index, self.clock, &self.reuse)
     }
+}
+
+/// Who is so much cheaper than the leader just now that the world must have changed; of several the
+/// surest.
+fn after_a_change(contest: &[Contestant], leader: usize) -> Option<usize> {
+    let leader_secs = contest[leader].just_now.secs;
+    let by = |c: &Contestant| c.just_now.deviations_below(leader_secs);
+    let surest = (0..contest.len()).max_by(|&a, &b| by(&contest[a]).total_cmp(&by(&contest[b])))?;
+    (by(&contest[surest]) > CHANGE_DEVIATIONS).then_some(surest)
+}
+
+/// Who is cheaper than the leader lately, by more than chance; of several the cheapest.
+fn cheapest(contest: &[Contestant], leader: usize) -> Option<usize> {
+    let leader_secs = contest[leader].lately.secs;
+    let leads = |c: &Contestant| {
+        let share = if c.rule.always { LEAD_OF_ALWAYS } else { 1.0 };
+        c.lately.deviations_below(share * leader_secs) > LEAD_DEVIATIONS
+    };
+    (0..contest.len())
+        .filter(|&at| leads(&contest[at]))
+        .min_by(|&a, &b| {
+            let secs = |at: usize| contest[at].lately.secs;
+            secs(a).total_cmp(&secs(b))
+        })
 }
 
 /// All pools on paper.
@@ -473,7 +515,6 @@ mod tests {
                 model: ModelId(model),
                 bytes: 10 + model,
                 family: 0,
-                resident_models: 10,
             };
             learned.observe(&Params::default(), &tiers(100, 200), load);
         }
@@ -506,7 +547,6 @@ mod tests {
             model: ModelId(1),
             bytes: 5,
             family: 0,
-            resident_models: 0,
         };
         learned.observe(&Params::default(), &none, load);
         assert_eq!(learned.loads(), 1);
@@ -542,13 +582,15 @@ mod tests {
     /// Found by fuzzing: a count at its end was believed, and the next load did not fit.
     #[test]
     fn what_could_not_be_counted_on_is_impossible() {
-        let changes: [fn(&mut Learned); 6] = [
-            |learned| learned.loads = u64::MAX,
+        let changes: [fn(&mut Learned); 8] = [
+            |learned| learned.clock.loads = u64::MAX,
             |learned| learned.clock.aged = 1e300,
             |learned| learned.clock.aged = -1.0,
-            |learned| learned.models.get_mut(0).heat.short = 1e300,
+            |learned| learned.models.get_mut(0).heat.keys[0] = 1e300,
             |learned| learned.models.get_mut(0).rhythm.fast = f32::NAN,
             |learned| (0..2000).for_each(|_| learned.reuse.loaded(0)),
+            |learned| learned.contest[0].lately.spread = f64::NAN,
+            |learned| learned.contest[1].just_now.secs = 2.0 * Score::SECS_MAX,
         ];
         for (which, change) in changes.iter().enumerate() {
             let mut learned = busy(100);
@@ -560,17 +602,60 @@ mod tests {
         }
     }
 
+    /// Contestants whose lately and just-now costs are these, all against a spread of 100 (ten seconds).
+    fn contest(secs: &[(Expert, f64, f64)]) -> Vec<Contestant> {
+        let contestant = |&(expert, lately, just_now): &(Expert, f64, f64)| {
+            let rule = EXPERTS.iter().find(|r| r.expert == expert).unwrap();
+            let score = |secs| Score {
+                secs,
+                spread: 100.0,
+            };
+            Contestant {
+                rule,
+                shadow: Shadow::new(&tiers(1, 1), Some(rule)),
+                lately: score(lately),
+                just_now: score(just_now),
+            }
+        };
+        secs.iter().map(contestant).collect()
+    }
+
+    #[test]
+    fn another_leads_only_when_it_is_cheaper_by_more_than_chance() {
+        let led_by = |a, b| {
+            let contest = contest(&[(Expert::C, 1000.0, 0.0), a, b]);
+            cheapest(&contest, 0)
+        };
+        let dearer = (Expert::D, 1001.0, 0.0);
+        assert_eq!(led_by((Expert::A, 995.0, 0.0), dearer), None, "chance");
+        assert_eq!(led_by((Expert::A, 992.0, 0.0), dearer), Some(1));
+        assert_eq!(led_by((Expert::B, 990.0, 0.0), dearer), None, "a risk");
+        assert_eq!(led_by((Expert::B, 960.0, 0.0), dearer), Some(1));
+        let cheaper = (Expert::D, 950.0, 0.0);
+        assert_eq!(led_by((Expert::A, 992.0, 0.0), cheaper), Some(2));
+    }
+
+    #[test]
+    fn who_is_much_cheaper_just_now_leads_though_it_was_dear() {
+        let led_by = |just_now| {
+            let dear = (Expert::B, 5000.0, just_now);
+            let contest = contest(&[(Expert::L, 1000.0, 200.0), dear]);
+            after_a_change(&contest, 0)
+        };
+        assert_eq!(led_by(180.0), None, "two deviations");
+        assert_eq!(led_by(170.0), Some(1), "three");
+    }
+
     /// Found by fuzzing: a count at its limit was read, and went beyond it.
     #[test]
     fn what_is_counted_at_the_limit_can_be_saved() {
         let mut learned = busy(100);
-        learned.loads = saved::LOADS_MAX;
+        learned.clock.loads = saved::LOADS_MAX;
         let mut read = Learned::from_bytes(&learned.to_bytes()).expect("it is the limit");
         let load = Load {
             model: ModelId(1),
             bytes: 11,
             family: 0,
-            resident_models: 10,
         };
         read.observe(&Params::default(), &tiers(10, 10), load);
         assert!(Learned::from_bytes(&read.to_bytes()).is_ok());
@@ -588,7 +673,6 @@ mod tests {
                 model: ModelId(model),
                 bytes: 1,
                 family: 0,
-                resident_models: 4,
             };
             learned.observe(&params, &tiers(10, 10), load);
         }
@@ -608,7 +692,6 @@ mod tests {
             model: ModelId(1),
             bytes: 11,
             family: 0,
-            resident_models: 10,
         };
         learned.observe(&Params::default(), &tiers(50, 200), load);
         for ((after, before), contestant) in held(&learned).iter().zip(before).zip(&learned.contest)

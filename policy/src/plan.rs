@@ -888,7 +888,6 @@ pub fn explain(
         model,
         bytes,
         family: 0,
-        resident_models: board.resident(),
     };
     let mut tried = learned.clone();
     let mut if_loaded = None;

@@ -58,6 +58,16 @@ impl Rhythm {
         }
     }
 
+    /// The slow count, `age_loads` after the last load.
+    pub fn slow_count(self, age_loads: u64) -> f64 {
+        f64::from(self.slow) * (-(age_loads as f64) / SLOW_LOADS).exp2()
+    }
+
+    /// Orders models by the slow count at any time, given when they were last loaded.
+    pub fn slow_key(self, last_load: u64) -> f64 {
+        f64::from(self.slow).log2() + last_load as f64 / SLOW_LOADS
+    }
+
     /// Its class.
     pub fn class(self) -> u8 {
         let slow = (1.5 * f64::from(self.slow).max(1.0).log2()) as usize;

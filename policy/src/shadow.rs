@@ -11,7 +11,7 @@ use crate::decide::Pools;
 use crate::heat::{HeatClock, Memory};
 use crate::known::{Known, KnownModels};
 use crate::reuse::{CELLS, Reuse};
-use crate::rule::{INDEXES, Index, Rule};
+use crate::rule::{HEATS, Index, Rule};
 use crate::snapshot::Tiers;
 
 /// An `f64` as bits that order like it.
@@ -63,8 +63,8 @@ struct ShadowPool {
     spare_bytes: u64,
     /// Their models, coldest first: the coldest is the next to come back.
     spares: HeatOrder,
-    /// By [`Index`] other than reuse; `None`: nobody asks.
-    orders: [Option<HeatOrder>; 3],
+    /// By those of [`HEATS`]; `None`: nobody asks.
+    orders: [Option<HeatOrder>; HEATS.len()],
     mask: Option<Mask>,
 }
 
@@ -93,17 +93,12 @@ impl Shadow {
                     rule.hold == index || rule.split == index && rank + 1 < count
                 })
             };
-            let order = |index| asked(index).then(HeatOrder::new);
             ShadowPool {
                 used_bytes: 0,
                 models: 0,
                 spare_bytes: 0,
                 spares: HeatOrder::new(),
-                orders: [
-                    order(Index::HeatShort),
-                    order(Index::HeatMedium),
-                    order(Index::HeatDensity),
-                ],
+                orders: HEATS.map(|index| asked(index).then(HeatOrder::new)),
                 mask: asked(Index::Reuse).then(Mask::new),
             }
         };
@@ -201,7 +196,7 @@ impl Shadow {
         }
         let Some(rank) = self.place(slot) else { return };
         let pool = &mut self.pools[rank];
-        for (order, index) in pool.orders.iter_mut().zip(INDEXES) {
+        for (order, index) in pool.orders.iter_mut().zip(HEATS) {
             if let Some(order) = order {
                 order.remove(&(sort_key(known, index), slot));
             }
@@ -223,7 +218,7 @@ impl Shadow {
         }
         let Some(rank) = self.place(slot) else { return };
         let pool = &mut self.pools[rank];
-        for (order, index) in pool.orders.iter_mut().zip(INDEXES) {
+        for (order, index) in pool.orders.iter_mut().zip(HEATS) {
             if let Some(order) = order {
                 order.insert((sort_key(known, index), slot));
             }
@@ -292,14 +287,10 @@ impl Shadow {
 
     /// Shows the models of a pool, least worth first, until `enough` says so.
     fn walk(&self, rank: usize, index: Index, reuse: &Reuse, mut enough: impl FnMut(u32) -> bool) {
-        let pool = &self.pools[rank];
-        let order = match index {
-            Index::HeatShort => &pool.orders[0],
-            Index::HeatMedium => &pool.orders[1],
-            Index::HeatDensity => &pool.orders[2],
-            Index::Reuse => return self.walk_cells(rank, reuse, enough),
-        };
-        for &(_, slot) in order.iter().flatten() {
+        if index == Index::Reuse {
+            return self.walk_cells(rank, reuse, enough);
+        }
+        for &(_, slot) in self.pools[rank].orders[index as usize].iter().flatten() {
             if enough(slot) {
                 return;
             }
@@ -332,7 +323,9 @@ fn spare_key(known: &Known) -> u64 {
 fn sort_key(known: &Known, index: Index) -> u64 {
     ordered(match index {
         Index::HeatShort => known.heat.key(Memory::Short),
+        Index::HeatRecent => known.heat.key(Memory::Recent),
         Index::HeatMedium => known.heat.key(Memory::Medium),
+        Index::HeatLong => known.rhythm.slow_key(known.last_load),
         Index::HeatDensity => known.heat.key(Memory::Medium) - (known.bytes.max(1) as f64).log2(),
         Index::Reuse => 0.0,
     })
@@ -342,7 +335,11 @@ fn sort_key(known: &Known, index: Index) -> u64 {
 pub fn worth(known: &Known, index: Index, clock: HeatClock, reuse: &Reuse) -> f64 {
     match index {
         Index::HeatShort => known.heat.count(clock, Memory::Short),
+        Index::HeatRecent => known.heat.count(clock, Memory::Recent),
         Index::HeatMedium => known.heat.count(clock, Memory::Medium),
+        Index::HeatLong => known
+            .rhythm
+            .slow_count(clock.loads.saturating_sub(known.last_load)),
         Index::HeatDensity => known.heat.count(clock, Memory::Medium) / known.bytes.max(1) as f64,
         Index::Reuse => reuse.index(known.cell()),
     }

@@ -100,7 +100,6 @@ impl Replay {
             model: ModelId(u64::from(load.object)),
             bytes: load.bytes,
             family: u64::from(load.family),
-            resident_models: 0,
         };
         let served = self
             .learned

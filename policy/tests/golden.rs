@@ -172,17 +172,10 @@ impl Story {
             .filter(|f| state.files.contains(&f.id))
             .collect();
         let bytes = files.iter().map(|f| f.size_bytes).sum();
-        let resident = self.snapshot.models.iter().filter(|m| {
-            m.files
-                .iter()
-                .all(|f| self.snapshot.files[f.0 as usize].place.is_some())
-        });
-        let resident_models = resident.count() as u64;
         let load = Load {
             model: state.id,
             bytes,
             family: 0,
-            resident_models,
         };
         self.learned
             .observe(&self.params, &Tiers::of(&self.snapshot), load);

@@ -124,17 +124,6 @@ impl World {
         }
     }
 
-    fn resident_models(&self) -> u64 {
-        let places: BTreeMap<_, _> = self
-            .snapshot
-            .files
-            .iter()
-            .map(|f| (f.id, f.place))
-            .collect();
-        let whole = |m: &&ModelState| m.files.iter().all(|f| places[f].is_some());
-        self.snapshot.models.iter().filter(whole).count() as u64
-    }
-
     fn event(&mut self, dice: &mut Dice) {
         let models = self.snapshot.models.len() as u64;
         let pools = self.snapshot.pools.len() as u64;
@@ -214,12 +203,10 @@ impl World {
             bytes += file.size_bytes;
             file.open = dice.chance(80);
         }
-        let resident_models = self.resident_models();
         let load = Load {
             model: state.id,
             bytes,
             family: model as u64 % 3,
-            resident_models,
         };
         self.learned
             .observe(&self.params, &Tiers::of(&self.snapshot), load);

@@ -62,7 +62,6 @@ impl World {
                 model: ModelId(model),
                 bytes: BYTES,
                 family: model,
-                resident_models: self.snapshot.models.len() as u64,
             };
             let tiers = Tiers::of(&self.snapshot);
             self.learned.observe(&Params::default(), &tiers, load);

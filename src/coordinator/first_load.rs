@@ -77,7 +77,7 @@ impl Coordinator {
                 .lock_loads()
                 .begins_first(subject.id.0, process, Instant::now());
             if begins {
-                self.load(&self.world.known(), subject, Cause::FirstLoad);
+                self.load(subject, Cause::FirstLoad);
             } else if !is_known {
                 self.plan_first_load(subject);
             }

@@ -569,13 +569,13 @@ impl Coordinator {
                 .then(|| self.subject(&known, ModelRef::Model(*index)))
                 .flatten()
             {
-                self.load(&known, subject, Cause::Load);
+                self.load(subject, Cause::Load);
             }
         }
     }
 
     /// A load of a model begins; `cause` of its moves, if it is moved.
-    pub(super) fn load(&self, known: &Known, subject: Subject, cause: Cause) {
+    pub(super) fn load(&self, subject: Subject, cause: Cause) {
         let bytes = subject.bytes();
         let resident = subject.files.iter().all(|file| file.is_resident());
         self.totals.loads.fetch_add(1, Ordering::Relaxed);
@@ -583,7 +583,6 @@ impl Coordinator {
             self.totals.loads_resident.fetch_add(1, Ordering::Relaxed);
         }
         self.remember_load(&subject);
-        let resident_models = self.resident_models(known);
         let family = family(subject.kind, &subject.name);
         let number = {
             let mut moves = self.lock_moves();
@@ -599,7 +598,6 @@ impl Coordinator {
                 model: subject.id,
                 bytes,
                 family: model_id(&family).0,
-                resident_models,
             };
             let params = Coordinator::params(&self.config());
             moves.learned.observe(&params, &tiers, load);
@@ -634,15 +632,6 @@ impl Coordinator {
         if let Err(error) = self.plan_and_move(&[subject], wants, cause) {
             tracing::warn!(%error, "nothing was planned for a load");
         }
-    }
-
-    fn resident_models(&self, known: &Known) -> u64 {
-        let resident = |index: &crate::models::ModelIndex| {
-            let mut files = known.catalog.files(*index).peekable();
-            files.peek().is_some()
-                && files.all(|(file, ..)| known.file(file).is_some_and(|f| f.is_resident()))
-        };
-        known.catalog.indices().filter(resident).count() as u64
     }
 
     /// Pins, `always` and `never` are obeyed without being asked.

@@ -85,7 +85,7 @@ fn fleet() -> String {
     text
 }
 
-/// One host alone, with one other host's RAM, with that of three.
+/// One host alone, and with the RAM of one, two and three others.
 #[test]
 fn a_fleet() {
     let directory = tempfile::tempdir().unwrap();
@@ -94,6 +94,7 @@ fn a_fleet() {
     for remotes in [
         &[][..],
         &["rdma=512GB@20GB/s"],
+        &["rdma=512GB@20GB/s", "tcp25=512GB@2500MB/s"],
         &[
             "rdma=512GB@20GB/s",
             "tcp25=512GB@2500MB/s",

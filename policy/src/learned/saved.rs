@@ -1,6 +1,6 @@
 //! [`Learned`] as bytes and back. Pools on paper are saved as places; the orders are made anew.
 
-use super::{Contestant, Learned};
+use super::{Contestant, Learned, Score};
 use crate::bytes::{LearnedFault, Reader, Writer};
 use crate::heat::{Heat, HeatClock};
 use crate::ids::{ModelId, TierId};
@@ -11,10 +11,11 @@ use crate::shadow::Shadow;
 use crate::snapshot::Tiers;
 
 /// Format of [`Learned::to_bytes`].
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// In no pool.
 const NOWHERE: u8 = u8::MAX;
-const MODEL_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 4 + 4 + 1;
+const MODEL_BYTES: usize = 8 + 8 + 8 + 3 * 8 + 4 + 4 + 1;
+const SCORES_BYTES: usize = 2 * (8 + 8);
 const POOL_BYTES: usize = 2 + 8 + 8;
 /// Nobody loads more often; ages and counts can go on from here without an end.
 pub(super) const LOADS_MAX: u64 = 1 << 48;
@@ -27,7 +28,7 @@ impl Learned {
     /// Everything, in a versioned, checksummed form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::default();
-        out.u64(self.loads);
+        out.u64(self.clock.loads);
         out.f64(self.clock.aged);
         self.reuse.write(&mut out);
         let mut slots: Vec<(u32, &Known)> = self.models.iter().collect();
@@ -37,8 +38,7 @@ impl Learned {
             out.u64(known.id.0);
             out.u64(known.bytes);
             out.u64(known.last_load);
-            out.f64(known.heat.short);
-            out.f64(known.heat.medium);
+            known.heat.keys.iter().for_each(|&key| out.f64(key));
             out.u32(known.rhythm.slow.to_bits());
             out.u32(known.rhythm.fast.to_bits());
             out.u8(u8::from(known.set_aside));
@@ -60,7 +60,10 @@ impl Learned {
         for contestant in &self.contest {
             let expert = contestant.rule.expert;
             out.u8(EXPERTS.iter().position(|r| r.expert == expert).unwrap_or(0) as u8);
-            out.f64(contestant.cost_secs);
+            for score in [contestant.lately, contestant.just_now] {
+                out.f64(score.secs);
+                out.f64(score.spread);
+            }
             let shadow = &contestant.shadow;
             for &(slot, _) in &slots {
                 for rank in [shadow.place(slot), shadow.spare(slot)] {
@@ -74,22 +77,20 @@ impl Learned {
     /// Back from [`Learned::to_bytes`]. Any damage is a fault, never a panic or a wrong figure.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LearnedFault> {
         let mut from = Reader::open(bytes, VERSION)?;
-        let mut learned = Self {
-            loads: from.u64()?,
-            ..Self::default()
-        };
-        if learned.loads > LOADS_MAX {
+        let mut learned = Self::default();
+        learned.clock.loads = from.u64()?;
+        if learned.clock.loads > LOADS_MAX {
             return Err(impossible("it has counted more loads than there can be"));
         }
         learned.clock.aged = from.within(
-            0.0..=learned.loads as f64,
+            0.0..=learned.clock.loads as f64,
             "the clock is ahead of the loads",
         )?;
-        learned.reuse = Reuse::read(&mut from, learned.loads)?;
+        learned.reuse = Reuse::read(&mut from, learned.clock.loads)?;
         let mut slots = Vec::new();
         let mut last = 0;
         for _ in 0..from.count(MODEL_BYTES)? {
-            let known = read_known(&mut from, learned.loads, learned.clock)?;
+            let known = read_known(&mut from, learned.clock)?;
             if known.last_load < last || learned.models.find(known.id).is_some() {
                 return Err(impossible("models are listed twice or not by age"));
             }
@@ -100,7 +101,7 @@ impl Learned {
         learned.reuse.relearn();
         let tiers = read_tiers(&mut from)?;
         learned.leader = usize::from(from.u8()?);
-        for _ in 0..from.count(1 + 8 + 2 * slots.len())? {
+        for _ in 0..from.count(1 + SCORES_BYTES + 2 * slots.len())? {
             let contestant = learned.read_contestant(&mut from, &tiers, &slots)?;
             learned.contest.push(contestant);
         }
@@ -121,7 +122,7 @@ impl Learned {
         let rule = EXPERTS
             .get(usize::from(from.u8()?))
             .ok_or(impossible("unknown expert"))?;
-        let cost_secs = from.finite("a cost is not a number")?;
+        let [lately, just_now] = [read_score(from)?, read_score(from)?];
         let mut shadow = Shadow::new(tiers, Some(rule));
         for &slot in slots {
             let [place, spare] = [from.u8()?, from.u8()?].map(usize::from);
@@ -150,39 +151,50 @@ impl Learned {
         Ok(Contestant {
             rule,
             shadow,
-            cost_secs,
+            lately,
+            just_now,
         })
     }
 }
 
-fn read_known(from: &mut Reader<'_>, loads: u64, clock: HeatClock) -> Result<Known, LearnedFault> {
+fn read_score(from: &mut Reader<'_>) -> Result<Score, LearnedFault> {
+    Ok(Score {
+        secs: from.within(0.0..=Score::SECS_MAX, "a cost is none")?,
+        spread: from.within(0.0..=Score::SPREAD_MAX, "costs differ by what they cannot")?,
+    })
+}
+
+fn read_known(from: &mut Reader<'_>, clock: HeatClock) -> Result<Known, LearnedFault> {
     let id = ModelId(from.u64()?);
     let (bytes, last_load) = (from.u64()?, from.u64()?);
     // The logarithm of a count of loads, and what the clock adds to it.
     let heats = 0.0..=f64::from(u64::BITS) + clock.aged;
-    let short = from.within(heats.clone(), "a heat is no heat")?;
-    let medium = from.within(heats, "a heat is no heat")?;
+    let mut heat = Heat::default();
+    for key in &mut heat.keys {
+        *key = from.within(heats.clone(), "a heat is no heat")?;
+    }
     let rhythm = Rhythm {
         slow: f32::from_bits(from.u32()?),
         fast: f32::from_bits(from.u32()?),
     };
     if ![rhythm.slow, rhythm.fast]
         .iter()
-        .all(|count| (0.0..=loads as f32).contains(count))
+        .all(|count| (0.0..=clock.loads as f32).contains(count))
     {
         return Err(impossible(
             "a model was loaded more often than there were loads",
         ));
     }
     let set_aside = from.u8()? != 0;
-    let age = loads
+    let age = clock
+        .loads
         .checked_sub(last_load)
         .ok_or(impossible("a load lies in the future"))?;
     Ok(Known {
         id,
         bytes,
         last_load,
-        heat: Heat { short, medium },
+        heat,
         rhythm,
         class: rhythm.class(),
         bucket: reuse::bucket(age) as u8,

@@ -6,7 +6,7 @@ use super::{Expert, Index, Rule};
 pub const RULE: Rule = Rule {
     expert: Expert::A,
     hold: Index::HeatMedium,
-    split: Index::HeatShort,
+    split: Index::HeatRecent,
     always: false,
     priced: true,
     only_splits: false,

@@ -8,7 +8,7 @@ use super::{Expert, Index, Rule};
 pub const RULE: Rule = Rule {
     expert: Expert::B,
     hold: Index::HeatShort,
-    split: Index::HeatShort,
+    split: Index::HeatRecent,
     always: true,
     priced: true,
     only_splits: false,

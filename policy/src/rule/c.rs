@@ -7,7 +7,7 @@ use super::{Expert, Index, Rule};
 pub const RULE: Rule = Rule {
     expert: Expert::C,
     hold: Index::Reuse,
-    split: Index::HeatShort,
+    split: Index::HeatRecent,
     always: false,
     priced: true,
     only_splits: false,

@@ -19,11 +19,11 @@ struct Input<'a> {
     aged: f64,
     /// Observations that differ from none: where, and what.
     events: Vec<(u16, f64)>,
-    models: Vec<(u64, u64, u64, [f64; 2], [f32; 2], u8)>,
+    models: Vec<(u64, u64, u64, [f64; 3], [f32; 2], u8)>,
     cold_bytes_per_sec: u64,
     pools: Vec<(u16, u64, u64)>,
     leader: u8,
-    experts: Vec<(u8, f64, &'a [u8])>,
+    experts: Vec<(u8, [f64; 4], &'a [u8])>,
     /// Places and whatever else comes behind.
     rest: &'a [u8],
 }
@@ -67,9 +67,11 @@ fn payload(input: &Input<'_>) -> Vec<u8> {
     }
     out.push(input.leader);
     out.extend((input.experts.len() as u64).to_le_bytes());
-    for (rule, cost, places) in &input.experts {
+    for (rule, costs, places) in &input.experts {
         out.push(*rule);
-        out.extend(cost.to_bits().to_le_bytes());
+        costs
+            .iter()
+            .for_each(|cost| out.extend(cost.to_bits().to_le_bytes()));
         // Nowhere, but for what the input says.
         let place = |at| places.get(at).copied().unwrap_or(u8::MAX);
         out.extend((0..2 * input.models.len()).map(place));
@@ -109,7 +111,6 @@ fuzz_target!(|input: Input<'_>| {
             model: ModelId(model),
             bytes: 1 << 29,
             family: 0,
-            resident_models: 1,
         };
         learned.observe(&Params::default(), &tiers, load);
     }
