@@ -147,8 +147,7 @@ pub fn cheapest_pool<P: Pools>(
             continue;
         };
         let missing_bytes = need_bytes.saturating_sub(pools.free_bytes(rank));
-        let lost =
-            worth_of(pools, hold, &chosen) - worth_of_rest(pools, hold, &chosen, missing_bytes);
+        let lost = lost_by(pools, hold, &chosen, missing_bytes);
         if best.as_ref().is_none_or(|&(_, least, _)| lost < least) {
             best = Some((rank, lost, chosen));
         }
@@ -166,18 +165,24 @@ fn worth_of<P: Pools>(pools: &P, index: Index, chosen: &[(P::Object, u64)]) -> f
 /// Of what is lost by those that leave, how much the room that is left over earns again.
 const REST_EARNS: f64 = 0.5;
 
-/// What will be held in the room that `chosen` leave beyond the `missing_bytes`, per byte as a share of the
-/// least worth among them. A large model that hardly anybody loads would else stand against every small one.
-fn worth_of_rest<P: Pools>(
+/// The worth of `chosen`, less what will be held in the room that they leave beyond the `missing_bytes`: per
+/// byte a share of the least worth among them. A large model that hardly anybody loads would else stand
+/// against every small one.
+fn lost_by<P: Pools>(
     pools: &P,
     index: Index,
     chosen: &[(P::Object, u64)],
     missing_bytes: u64,
 ) -> f64 {
-    let freed: u64 = chosen.iter().map(|&(_, bytes)| bytes).sum();
-    let worths = chosen.iter().map(|&(v, _)| pools.index(v, index));
-    let least = worths.reduce(f64::min).unwrap_or(0.0);
-    REST_EARNS * least * freed.saturating_sub(missing_bytes) as f64
+    let (mut lost, mut freed_bytes, mut least) = (0.0, 0, None);
+    for &(victim, bytes) in chosen {
+        let worth = pools.index(victim, index);
+        lost += worth * bytes as f64;
+        freed_bytes += bytes;
+        least = Some(least.map_or(worth, |least| worth.min(least)));
+    }
+    let rest_bytes = freed_bytes.saturating_sub(missing_bytes);
+    lost - REST_EARNS * least.unwrap_or_default() * rest_bytes as f64
 }
 
 /// How many times a swap between pools must pay for the copies down that it causes. The worth of both

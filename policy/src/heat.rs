@@ -33,7 +33,7 @@ impl Memory {
 /// Fewer resident models than this count as this many, or heat would forget at once.
 const RESIDENT_FLOOR: u64 = 4;
 
-/// The one clock: by it all heat decays.
+/// The one clock, by which all heat decays.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HeatClock {
     /// Loads of anything so far.
@@ -43,7 +43,7 @@ pub struct HeatClock {
 }
 
 impl HeatClock {
-    /// One load of anything while `resident` models are in pools.
+    /// One load of anything while the leading expert holds `resident` models.
     pub fn tick(&mut self, resident: u64) {
         self.loads += 1;
         self.aged += 1.0 / resident.max(RESIDENT_FLOOR) as f64;
@@ -106,15 +106,11 @@ mod tests {
     #[test]
     fn never_loaded_is_exactly_cold() {
         let heat = Heat::default();
-        assert!(
-            heat.count(
-                HeatClock {
-                    loads: 0,
-                    aged: 1e6
-                },
-                Memory::Medium
-            ) <= 0.0
-        );
+        let clock = HeatClock {
+            aged: 1e6,
+            ..HeatClock::default()
+        };
+        assert!(heat.count(clock, Memory::Medium) <= 0.0);
     }
 
     #[test]

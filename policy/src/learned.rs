@@ -19,16 +19,16 @@ use crate::rule::{EXPERTS, Expert, Index, Rule};
 use crate::shadow::{self, Shadow, View};
 use crate::snapshot::Tiers;
 
-use score::{HalfLife, Score};
+use score::{Score, fade};
 
 pub use bytes::LearnedFault;
 
 const KNOWN_MODELS_MIN: usize = 16;
 const KNOWN_MODELS_MAX: usize = 1 << 24;
-/// What counts as lately.
-const LATELY: HalfLife = HalfLife(2000.0);
-/// What counts as just now.
-const JUST_NOW: HalfLife = HalfLife(200.0);
+/// What counts as lately: costs lose half their weight in so many loads.
+const LATELY_LOADS: f64 = 2000.0;
+/// The same for what counts as just now.
+const JUST_NOW_LOADS: f64 = 200.0;
 /// Another expert leads when lately it is cheaper than the leader by more than so many standard
 /// deviations of what they differ by. A fixed share instead is too much where experts differ in few loads,
 /// and too little where a few large models make the difference.
@@ -208,8 +208,8 @@ impl Learned {
             self.contest.push(Contestant {
                 rule,
                 shadow,
-                lately: past.map_or(Score::default(), |c| c.lately),
-                just_now: past.map_or(Score::default(), |c| c.just_now),
+                lately: past.map(|c| c.lately).unwrap_or_default(),
+                just_now: past.map(|c| c.just_now).unwrap_or_default(),
             });
         }
         self.leader = self
@@ -293,6 +293,7 @@ impl Learned {
 
     /// Every expert serves the load in its own pools; the cheapest lately leads.
     fn contend(&mut self, slot: u32, tiers: &Tiers) {
+        let [lately, just_now] = [LATELY_LOADS, JUST_NOW_LOADS].map(fade);
         let bytes = self.models.get(slot).bytes as f64;
         let Self {
             models,
@@ -326,8 +327,8 @@ impl Learned {
                 serve(contestant)
             };
             let differs_secs = secs - leader_secs;
-            contestant.lately.add(LATELY, secs, differs_secs);
-            contestant.just_now.add(JUST_NOW, secs, differs_secs);
+            contestant.lately.add(lately, secs, differs_secs);
+            contestant.just_now.add(just_now, secs, differs_secs);
         }
         if let Some(at) = after_a_change(contest, *leader) {
             contest.iter_mut().for_each(|c| c.lately = c.just_now);
@@ -434,7 +435,7 @@ impl Learned {
     }
 
     /// Every expert with what its pools on paper cost lately, seconds of loading and moving
-    /// (half-life 2,000 loads).
+    /// (half-life 2,000 loads; what was before the last change of the world is forgotten).
     pub fn standings(&self) -> Vec<(Expert, f64)> {
         self.contest
             .iter()

@@ -46,7 +46,7 @@ pub enum Reason {
     Loaded {
         /// Its worth; 0 when there was free room and nobody asked.
         worth: f64,
-        /// The worth of what it displaces.
+        /// The worth of what it displaces, less what the room left over will earn.
         lost: f64,
     },
     /// The user asked.
@@ -143,7 +143,7 @@ pub enum Refusal {
         pool: TierId,
         /// Its worth (index x bytes).
         worth: f64,
-        /// The worth of what it would displace.
+        /// The worth of what it would displace, less what the room left over would earn.
         lost: f64,
     },
     /// A file has a writer, a lock or a copy under way.

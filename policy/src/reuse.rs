@@ -49,18 +49,15 @@ impl Rhythm {
                 fast: 1.0,
             };
         };
-        let faded = |count: f32, scale: f64| {
-            (f64::from(count) * (-(gap as f64) / scale).exp2() + 1.0) as f32
-        };
         Self {
-            slow: faded(self.slow, SLOW_LOADS),
-            fast: faded(self.fast, FAST_LOADS),
+            slow: (self.slow_count(gap) + 1.0) as f32,
+            fast: (faded(self.fast, gap, FAST_LOADS) + 1.0) as f32,
         }
     }
 
     /// The slow count, `age_loads` after the last load.
     pub fn slow_count(self, age_loads: u64) -> f64 {
-        f64::from(self.slow) * (-(age_loads as f64) / SLOW_LOADS).exp2()
+        faded(self.slow, age_loads, SLOW_LOADS)
     }
 
     /// Orders models by the slow count at any time, given when they were last loaded.
@@ -74,6 +71,10 @@ impl Rhythm {
         let fast = f64::from(self.fast).max(1.0).log2() as usize;
         (slow.min(SLOW_CLASSES - 1) * FAST_CLASSES + fast.min(FAST_CLASSES - 1)) as u8
     }
+}
+
+fn faded(count: f32, age_loads: u64, half_life_loads: f64) -> f64 {
+    f64::from(count) * (-(age_loads as f64) / half_life_loads).exp2()
 }
 
 /// The bucket of an age.

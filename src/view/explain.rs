@@ -36,7 +36,8 @@ pub enum IfLoaded {
 pub struct StandingView {
     /// The rule.
     pub expert: String,
-    /// Seconds of loading and moving, half of them forgotten every 2,000 loads.
+    /// Seconds of loading and moving, half of them forgotten every 2,000 loads, and all that were before the
+    /// last change of the world.
     pub cost_s: f64,
 }
 
