@@ -519,12 +519,16 @@ impl TieredFs {
     }
 
     fn show_file(&self, node: NodeId, file: &Arc<HomeFile>) -> Shown {
-        if !file.is_cold() {
+        // What was seen just now, not what is recorded: another thread may record later what it has seen
+        // before, and the kernel would keep that.
+        let attr = if file.is_cold() {
+            file.attr()
+        } else {
             match self.stands_for(node, file).map(rustix::fs::fstat) {
                 Some(Ok(stat)) => self.see_attr(file, Attr::of(&stat)),
                 _ => self.reload_attr(file),
             }
-        }
+        };
         let written = file.with_live(|live| live.writers > 0);
         // While somebody writes, shared mappings change size and times without telling the kernel.
         let attr_timeout = if written {
@@ -541,7 +545,7 @@ impl TieredFs {
         Shown {
             node,
             ino,
-            attr: file.attr(),
+            attr,
             attr_timeout,
         }
     }
@@ -562,34 +566,35 @@ impl TieredFs {
         }
     }
 
-    /// Records attributes just seen of a file of the models directory. Whoever records a change of
-    /// contents must see to it: nobody else will find a difference.
-    fn see_attr(&self, file: &Arc<HomeFile>, attr: Attr) {
+    /// Records attributes just seen of a file of the models directory, and gives them back. Whoever records a
+    /// change of contents must see to it: nobody else will find a difference.
+    fn see_attr(&self, file: &Arc<HomeFile>, attr: Attr) -> Attr {
         let former = file.set_attr(attr);
         let through_us = file.with_live(|live| live.writers > 0);
-        if through_us || former.identity.same_contents(&attr.identity) {
-            return;
+        if !through_us && !former.identity.same_contents(&attr.identity) {
+            self.drop_replicas(file, None, CHANGED);
+            self.residency.notice_file(&self.nodes, file, Notice::Data);
+            self.tree_changed();
         }
-        self.drop_replicas(file, None, CHANGED);
-        self.residency.notice_file(&self.nodes, file, Notice::Data);
-        self.tree_changed();
+        attr
     }
 
-    /// Looks at a file of the models directory again.
-    fn reload_attr(&self, file: &Arc<HomeFile>) {
+    /// Looks at a file of the models directory again, and gives its attributes.
+    fn reload_attr(&self, file: &Arc<HomeFile>) -> Attr {
         let attr = self
             .union
             .path_of(file)
             .and_then(|path| self.models().stat(&path).ok());
         match attr {
             Some(attr) if attr.identity.ino == file.attr().identity.ino => {
-                self.see_attr(file, attr);
+                self.see_attr(file, attr)
             }
-            Some(_) => {}
+            Some(_) => file.attr(),
             None => {
                 let mut gone = file.attr();
                 gone.nlink = 0;
                 file.set_attr(gone);
+                gone
             }
         }
     }

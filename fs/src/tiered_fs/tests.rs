@@ -579,3 +579,40 @@ fn a_directory_that_its_first_home_lost_shows_the_next_ones_permissions() {
     union.refresh_name(&first, DirId::ROOT, b"d").unwrap();
     assert_eq!(permissions(), 0o750);
 }
+
+/// Found by pjdfstest, once in forty runs: what a closing writer or another `stat` had seen before was recorded
+/// after what was just set, and shown to who had set it.
+#[test]
+fn who_sets_times_is_shown_them_whatever_others_see_meanwhile() {
+    let models = tempfile::tempdir().unwrap();
+    fs::write(models.path().join("f.gguf"), "home").unwrap();
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let writer = open(&fs, node, libc::O_WRONLY).unwrap();
+                fs.release(writer.handle);
+            }
+        });
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                fs.getattr(node, None).unwrap();
+            }
+        });
+        let mut wrong = 0;
+        for second in 1..=100_000 {
+            let at = std::time::UNIX_EPOCH + Duration::from_secs(second);
+            let set = SetAttr {
+                mtime: Some(Time::At(at)),
+                ..SetAttr::default()
+            };
+            let shown = fs.setattr(node, None, &set, &request(0)).unwrap();
+            let expected = i64::try_from(second).unwrap() * 1_000_000_000;
+            wrong += usize::from(shown.attr.identity.mtime_ns != expected);
+        }
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(wrong, 0);
+    });
+}
