@@ -212,7 +212,7 @@ fn small_files(report: &mut Report, options: &Options, small: &[Places]) -> Resu
 fn metadata(report: &mut Report, options: &Options, site: &Site, small: &[Places]) -> Result<()> {
     let mount: &Vec<PathBuf> = &small.iter().map(|places| places.mount.clone()).collect();
     let home: &Vec<PathBuf> = &small.iter().map(|places| places.home.clone()).collect();
-    // The last case has dropped the names of whichever side was first in the round before.
+    // The last case leaves the side that it measures first without names.
     let warm =
         |paths: &[PathBuf]| files::stat_all(paths, 1).and_then(|_| files::stat_all(paths, 20));
     let (listed, native) = (&site.mount().join("small"), &site.models().join("small"));
