@@ -62,6 +62,11 @@ const TRICKLE: Speed = Speed {
     latency: Duration::from_millis(2),
     bytes_per_sec: 8 << 20,
 };
+/// A daemon is idle when it has not done anything for so long.
+const IDLE: Duration = Duration::from_secs(4);
+/// How often that is looked at, and for how long at most.
+const IDLE_LOOK: Duration = Duration::from_millis(200);
+const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 /// A caller that was killed is gone within so many milliseconds.
 const GONE_GOAL_MS: f64 = 100.0;
 
@@ -418,10 +423,12 @@ impl Bench {
                 bytes
             }
         };
-        site.start(
-            bytes + bytes / 8 + (64 << 20),
-            &["policy.enabled=true", "cache.cold_read_ahead=0B"],
-        )?;
+        let mut settings = vec!["policy.enabled=true", "cache.cold_read_ahead=0B"];
+        let prefault = options.prefault.as_ref();
+        let prefault = prefault.map(|amount| format!("pool.bench.prefault={amount}"));
+        settings.extend(prefault.as_deref());
+        // Room for several models of this size: a quarter of it is what the pool keeps ready.
+        site.start(4 * bytes + (256 << 20), &settings)?;
         site.run(&["models"])?;
         Ok(Bench {
             site,
@@ -498,12 +505,27 @@ impl Bench {
 
     fn ours(&self, way: &Way) -> Result<Loaded> {
         self.site.run(&["demote", &self.path.to_string_lossy()])?;
+        self.wait_until_idle()?;
         let before = self.opens("opens_resident")?;
         let mut loaded = self.load(&self.site.mount().join(&self.path), way)?;
         loaded.on_replica = self.opens("opens_resident")? >= before + self.readers as u64;
         // The copy may end a moment after its last reader.
         self.site.run(&["wait", &self.path.to_string_lossy()])?;
         Ok(loaded)
+    }
+
+    /// Waits until the pool keeps no more memory ready than before: the daemon was idle for a while.
+    fn wait_until_idle(&self) -> Result<()> {
+        let until = Instant::now() + IDLE_PATIENCE;
+        let (mut before, mut since) = (None, Instant::now());
+        while Instant::now() < until && since.elapsed() < IDLE {
+            let ready = self.site.ask(&["status"])?["pools"][0]["prefaulted_bytes"].as_u64();
+            if ready != before {
+                (before, since) = (ready, Instant::now());
+            }
+            std::thread::sleep(IDLE_LOOK);
+        }
+        Ok(())
     }
 
     /// So many opens of a kind were counted.

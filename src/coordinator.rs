@@ -37,6 +37,7 @@ mod world;
 mod loads;
 mod pause;
 mod cause;
+mod prefault;
 mod moves;
 mod pins;
 mod parting;
@@ -554,6 +555,7 @@ impl Coordinator {
             }
             FsEvent::Dropped { file, pool, reason } => {
                 self.totals.demotions.fetch_add(1, Ordering::Relaxed);
+                self.watch.wake();
                 // Whatever else takes a replica away says why itself.
                 let why = self
                     .residency_changed(&file)

@@ -22,6 +22,8 @@ pub struct Options {
     pub only: Option<String>,
     /// Environments with real engines, as `tests/engines/setup.py` makes them.
     pub venv: Option<PathBuf>,
+    /// What the pool keeps ready for the next copies, where that matters: as in the configuration.
+    pub prefault: Option<String>,
 }
 
 const HELP: &str = "\
@@ -32,6 +34,8 @@ options: --rounds N   rounds, of which medians are printed
          --only TEXT  measure only the tables with TEXT in their title
          --venv DIR   measure real engines too, where that is done: those of
                       `python3 tests/engines/setup.py DIR [--torch]`
+         --prefault N what the pool keeps ready for the next copies, where that
+                      matters, as in the configuration: 0B for nothing
          --json       print JSON instead of tables
          --check      exit with status 1 when a goal is missed";
 
@@ -58,6 +62,7 @@ impl Options {
                 "--dir" => options.directory = std::path::absolute(value()?)?,
                 "--only" => options.only = Some(value()?),
                 "--venv" => options.venv = Some(std::path::absolute(value()?)?),
+                "--prefault" => options.prefault = Some(value()?),
                 "--json" => options.json = true,
                 "--check" => options.check = true,
                 // `cargo bench` says so; `cargo test --benches` does not.
@@ -114,6 +119,7 @@ impl Default for Options {
             check: false,
             only: None,
             venv: None,
+            prefault: None,
         }
     }
 }

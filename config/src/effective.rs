@@ -65,6 +65,9 @@ section! {
             Refused("a pool does not move: disconnect it, or give the new one another name");
         /// How much it may hold: a size, or a share of this machine's RAM.
         pub capacity: Capacity = Value("50%"), Live, from "1MiB" to "100%";
+        /// How much of its free room is faulted in and cleared in advance, so that the next models need not
+        /// wait for that: a size, or a share of its capacity. Others that need the memory get it first; 0B: none.
+        pub prefault: Capacity = Value("25%"), Live, from "0B" to "100%";
         /// Huge pages make reads of mapped models 2 to 20 times faster.
         pub huge_pages: HugePages = Value("always"), Remount;
         /// Never swap its pages out (Linux 6.4 or newer; ignored before).

@@ -409,7 +409,7 @@ option placement.pins.: placement.pins."": found a strange name of a model, want
 option policy.enabled: policy.enabled: found "maybe", wanted true or false
 option policy.never: policy.never: found "a,\u{1b}", wanted strings that are neither empty nor hold control characters
 option pool.local: found the unknown option "pool.local", wanted an option of mount(8) or a key of the configuration, such as `pool=64GiB`
-option pool.local.capcity: pool.local.capcity: found the unknown key "capcity", wanted one of name, path, capacity, huge_pages, noswap, mpol, mount, speed; did you mean `capacity`?
+option pool.local.capcity: pool.local.capcity: found the unknown key "capcity", wanted one of name, path, capacity, prefault, huge_pages, noswap, mpol, mount, speed; did you mean `capacity`?
 option pool.locl.capacity: pool.locl.capacity: found no pool "locl", wanted the name of a pool of the configuration; did you mean `local`?
 option remote.a.sh: remote.a.sh: found the unknown key "sh", wanted one of ssh, address, transport, capacity, filesystem, nqn_prefix, port, allowed_host_nqn, dhchap_secret, tls, speed, page_cache, connect, ssh_timeout, connect_timeout, keep_alive, fast_io_fail, reconnect_delay, ctrl_loss; did you mean `ssh`?"#;
     assert_eq!(faults(&sources).to_string(), expected);

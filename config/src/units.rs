@@ -18,14 +18,14 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
-/// How much a pool may hold.
+/// How much a pool may hold, or a part of it.
 ///
 /// Every absolute amount orders before every share, so that "at least 1MiB" can be said of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capacity {
     /// An absolute number of bytes.
     Bytes(Bytes),
-    /// A share, in percent, of the RAM of the machine that holds the pool: 1 to 100.
+    /// A share in percent, 1 to 100: of the RAM of the machine that holds the pool, or of the pool.
     Percent(u8),
 }
 

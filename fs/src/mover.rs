@@ -336,7 +336,7 @@ fn reserve(pool: &Arc<Pool>, bytes: u64, control: &CopyControl) -> FsResult<Rese
     let until = Instant::now() + DRAIN_PATIENCE;
     let mut can_grow = true;
     loop {
-        match pool.try_reserve(bytes) {
+        match pool.try_reserve_ready(bytes) {
             Err(FsError {
                 kind: ErrorKind::NoSpace { .. },
                 ..

@@ -10,6 +10,7 @@
 //! symlink is ever followed.
 
 mod layout;
+mod prefault;
 mod reservation;
 mod speed;
 
@@ -24,7 +25,9 @@ use crate::ids::PoolId;
 use crate::seam::Seam;
 use crate::tmpfs::{self, DroppedOption, TmpfsSettings};
 use layout::Layout;
-pub(crate) use layout::{open_unnamed, reopen_direct};
+pub(crate) use layout::{open_unnamed, preallocate, reopen_direct};
+pub use prefault::PREFAULT_BYTES_MIN;
+use prefault::{Prefaulted, ReadyFile};
 pub use reservation::Reservation;
 
 /// What a pool is made of.
@@ -69,6 +72,8 @@ pub struct Usage {
     pub reserved_bytes: u64,
     /// What a new reservation can have.
     pub free_bytes: u64,
+    /// The part of `free_bytes` whose memory is ready for the next copies.
+    pub prefaulted_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +84,15 @@ struct Ledger {
     replicas_serving: usize,
     claims: usize,
     closing: bool,
+    prefaulted: Prefaulted,
+}
+
+impl Ledger {
+    /// Nothing more is promised, and no file of ours keeps a tmpfs mounted.
+    fn close(&mut self) {
+        self.closing = true;
+        self.prefaulted = Prefaulted::default();
+    }
 }
 
 /// Whether the memory behind a pool can be had.
@@ -261,27 +275,54 @@ impl Pool {
     /// TooLarge when it could never fit, NoSpace when it does not fit now, PoolGone when the pool
     /// is being disconnected, Io.
     pub fn try_reserve(self: &Arc<Self>, size_bytes: u64) -> FsResult<Reservation> {
+        self.reserve(size_bytes, false)
+    }
+
+    /// The same for a copy that is about to be made: of this room, what memory is ready comes with it.
+    ///
+    /// # Errors
+    /// As [`Pool::try_reserve`].
+    pub fn try_reserve_ready(self: &Arc<Self>, size_bytes: u64) -> FsResult<Reservation> {
+        self.reserve(size_bytes, true)
+    }
+
+    fn reserve(self: &Arc<Self>, size_bytes: u64, with_ready: bool) -> FsResult<Reservation> {
         let needed_bytes = self.footprint_bytes(size_bytes);
         let mut ledger = self.ledger();
         if ledger.closing || self.reach() != Reach::Answers {
             return Err(FsError::new("reserve", ErrorKind::PoolGone).at_file(&self.path));
         }
-        let usage = self.usage_under(&ledger)?;
-        let capacity_bytes = usage.capacity_bytes;
+        let Usage {
+            capacity_bytes,
+            free_bytes,
+            ..
+        } = self.usage_under(&ledger)?;
         let kind = if needed_bytes > capacity_bytes {
             ErrorKind::TooLarge {
                 needed_bytes,
                 capacity_bytes,
             }
-        } else if needed_bytes > usage.free_bytes {
+        } else if needed_bytes > free_bytes {
             ErrorKind::NoSpace {
                 needed_bytes,
-                free_bytes: usage.free_bytes,
+                free_bytes,
             }
         } else {
-            ledger.reserved_bytes += needed_bytes;
+            let ready = with_ready
+                .then(|| ledger.prefaulted.take(size_bytes))
+                .flatten();
+            let ready_bytes = ready.as_ref().map_or(0, |ready| ready.bytes);
+            let reserved_bytes = needed_bytes - ready_bytes;
+            // What is promised is there: memory that is ready for others makes way.
+            let elsewhere = ready_bytes + ledger.prefaulted.bytes();
+            let unused_bytes = free_bytes.saturating_sub(elsewhere);
+            let missing_bytes = reserved_bytes.saturating_sub(unused_bytes);
+            ledger.prefaulted.give_back(missing_bytes);
+            ledger.reserved_bytes += reserved_bytes;
+            ledger.occupied_bytes += ready_bytes;
             ledger.claims += 1;
-            return Ok(Reservation::new(Arc::clone(self), needed_bytes, 0));
+            let pool = Arc::clone(self);
+            return Ok(Reservation::new(pool, reserved_bytes, ready_bytes, ready));
         };
         Err(FsError::new("reserve", kind).at_file(&self.path))
     }
@@ -302,7 +343,7 @@ impl Pool {
         let mut ledger = self.ledger();
         ledger.claims += 1;
         ledger.occupied_bytes += occupied_bytes;
-        Reservation::new(Arc::clone(self), 0, occupied_bytes)
+        Reservation::new(Arc::clone(self), 0, occupied_bytes, None)
     }
 
     /// Changes the capacity at run time.
@@ -310,7 +351,7 @@ impl Pool {
     /// # Errors
     /// NoSpace below what is used and reserved; Io.
     pub fn resize(&self, capacity_bytes: u64) -> FsResult<()> {
-        let ledger = self.ledger();
+        let mut ledger = self.ledger();
         let usage = self.usage_under(&ledger)?;
         let needed_bytes = usage.used_bytes.saturating_add(usage.reserved_bytes);
         if capacity_bytes < needed_bytes {
@@ -320,6 +361,9 @@ impl Pool {
             };
             return Err(FsError::new("resize", kind).at_file(&self.path));
         }
+        let ready_bytes = capacity_bytes - needed_bytes;
+        let surplus = usage.prefaulted_bytes.saturating_sub(ready_bytes);
+        ledger.prefaulted.give_back(surplus);
         if self.mounted {
             return tmpfs::resize(&self.path, capacity_bytes);
         }
@@ -342,7 +386,7 @@ impl Pool {
         if ledger.draining_bytes < ledger.occupied_bytes || ledger.reserved_bytes > 0 {
             return busy("copies into this pool are being made; cancel them first");
         }
-        ledger.closing = true;
+        ledger.close();
         self.unmount_when_empty(&ledger)
     }
 
@@ -354,7 +398,7 @@ impl Pool {
     /// Io.
     pub fn abandon(&self) -> FsResult<()> {
         let mut ledger = self.ledger();
-        ledger.closing = true;
+        ledger.close();
         if self.mounted {
             unmount(&self.path)
         } else {
@@ -390,11 +434,13 @@ impl Pool {
         })?;
         let block_bytes = u64::try_from(stat.f_bsize).unwrap_or(0);
         let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
-        let available_bytes = bytes(stat.f_bavail);
+        let prefaulted_bytes = ledger.prefaulted.bytes();
+        let available_bytes = bytes(stat.f_bavail).saturating_add(prefaulted_bytes);
         let (capacity_bytes, used_bytes) = if self.mounted {
+            let allocated = bytes(stat.f_blocks.saturating_sub(stat.f_bfree));
             (
                 bytes(stat.f_blocks),
-                bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
+                allocated.saturating_sub(prefaulted_bytes),
             )
         } else {
             let limit = self.directory_limit_bytes.load(Ordering::Relaxed);
@@ -408,6 +454,7 @@ impl Pool {
             draining_bytes: ledger.draining_bytes,
             reserved_bytes: ledger.reserved_bytes,
             free_bytes: capacity_bytes.saturating_sub(taken).min(available_bytes),
+            prefaulted_bytes,
         })
     }
 }

@@ -175,6 +175,11 @@ const POOLS: &[PoolMetric] = &[
         pool.free_bytes
     }),
     (
+        "pool_prefaulted_bytes",
+        "Of what is free, what is faulted in and cleared for the next replicas.",
+        |pool| pool.prefaulted_bytes,
+    ),
+    (
         "pool_draining_bytes",
         "What demoted replicas hold that somebody reads.",
         |pool| pool.draining_bytes,

@@ -1023,6 +1023,11 @@ impl Coordinator {
                 remote.connect_timeout = new.connect_timeout;
             }
         }
+        for pool in &mut merged.pools {
+            if let Some(new) = new.pools.iter().find(|new| new.name == pool.name) {
+                pool.prefault = new.prefault;
+            }
+        }
         self.apply_capacities(&mut merged, &new);
         *self
             .config
@@ -1039,6 +1044,7 @@ impl Coordinator {
                     .map(|(m, pool)| (m.clone(), pool.to_string())),
             );
         }
+        self.watch.wake();
         self.think();
         let shown = found.into_iter().map(|change| ChangeView {
             applied: matches!(change.effect, Effect::Live),

@@ -13,9 +13,10 @@ use speedloader_fs::ids::PoolId;
 use speedloader_fs::pool::{Pool, Usage};
 
 use super::cause::Cause;
+use super::prefault::Prefault;
 use super::{Coordinator, chain};
 use crate::machine::Memory;
-use crate::pressure::{self, MemoryWatch, Woken};
+use crate::pressure::{MemoryWatch, Woken};
 use crate::view::Level;
 use crate::view::human::size;
 
@@ -165,18 +166,29 @@ impl Coordinator {
     /// The thread that minds the reserve: until the end.
     pub fn mind_memory(&self, watch: &MemoryWatch) {
         let mut limit = Some(LOOK_INTERVAL_MIN);
+        let mut prefault = Prefault::new();
         loop {
             let woken = watch.wait(limit);
             if self.is_parted() {
                 return;
             }
-            limit = self.look_at_memory(woken == Woken::Stalled);
+            if woken != Woken::Time {
+                prefault.moved();
+            }
+            let stalled = woken == Woken::Stalled;
+            self.give_back_ready(stalled);
+            let looks = self.look_at_memory(stalled);
+            let makes = self.make_ready(&mut prefault);
+            limit = match (looks, makes) {
+                (Some(looks), Some(makes)) => Some(looks.min(makes)),
+                (looks, makes) => looks.or(makes),
+            };
         }
     }
 
     /// Does what the figures demand; when to look again, if not only on news.
     fn look_at_memory(&self, stalled: bool) -> Option<Duration> {
-        let memory = pressure::memory();
+        let memory = self.memory_for_copies();
         let reserve_bytes = self.reserve_of(&memory);
         let (mut pools, mut now) = (Vec::new(), Vec::new());
         for pool in self.pools().into_iter().filter(|pool| pool.is_memory()) {
@@ -192,6 +204,7 @@ impl Coordinator {
             pools.push((pool, usage));
         }
         let copying: u64 = pools.iter().map(|(_, usage)| usage.reserved_bytes).sum();
+        let ready_bytes: u64 = pools.iter().map(|(_, usage)| usage.prefaulted_bytes).sum();
         let room = Room {
             available_bytes: memory.available_bytes.saturating_sub(copying),
             reserve_bytes,
@@ -221,10 +234,13 @@ impl Coordinator {
         let is_quiet = now.iter().all(|pool| {
             pool.taken_bytes <= POOL_BYTES_MIN && pool.size_bytes >= pool.configured_bytes
         });
-        if is_quiet {
+        if is_quiet && ready_bytes == 0 {
             return None;
         }
-        let left = room.available_bytes.saturating_sub(reserve_bytes);
+        // What is ready must be given back before somebody needs it.
+        let left = room
+            .available_bytes
+            .saturating_sub(reserve_bytes.saturating_add(ready_bytes));
         let again = look_again_in(left);
         // What shall grow waits for calm.
         let grows = now

@@ -26,7 +26,6 @@ use crate::back_off::Origin;
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
 use crate::models::{ModelRef, family};
-use crate::pressure;
 use crate::view::{Level, problems};
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
@@ -219,7 +218,7 @@ impl Coordinator {
     }
 
     fn pool_states(&self) -> Vec<PoolState> {
-        let memory = pressure::memory();
+        let memory = self.memory_for_copies();
         let reserve_bytes = self.reserve_of(&memory);
         let mut spare = memory.available_bytes.saturating_sub(reserve_bytes);
         let mut states = Vec::new();

@@ -195,6 +195,7 @@ impl Coordinator {
                 .saturating_add(self.lock_memory().held_back_bytes(pool.id())),
             used_bytes: usage.used_bytes,
             free_bytes: usage.free_bytes,
+            prefaulted_bytes: usage.prefaulted_bytes,
             draining_bytes: usage.draining_bytes,
             reserved_bytes: usage.reserved_bytes,
             spare_bytes: 0,

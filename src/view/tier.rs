@@ -164,6 +164,9 @@ pub struct TierView {
     pub used_bytes: u64,
     /// What it could still take now, as statfs and the memory reserve allow.
     pub free_bytes: u64,
+    /// Of `free_bytes`, what is faulted in and cleared for the next copies.
+    #[serde(default)]
+    pub prefaulted_bytes: u64,
     /// What demoted replicas still hold because somebody reads them.
     pub draining_bytes: u64,
     /// What running copies have set aside.
@@ -195,14 +198,22 @@ impl Row for TierView {
         ("CAPACITY", Align::Right),
         ("USED", Align::Right),
         ("FREE", Align::Right),
+        ("PREFAULTED", Align::Right),
         ("DRAINING", Align::Right),
         ("RESERVED", Align::Right),
         ("SPARE", Align::Right),
         ("FILES", Align::Right),
         ("PATH", Align::Flexible),
     ];
-    const OPTIONAL: &'static [&'static str] =
-        &["RESERVED", "SPARE", "DRAINING", "PATH", "FILES", "KIND"];
+    const OPTIONAL: &'static [&'static str] = &[
+        "PREFAULTED",
+        "RESERVED",
+        "SPARE",
+        "DRAINING",
+        "PATH",
+        "FILES",
+        "KIND",
+    ];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
         let Self {
@@ -215,6 +226,7 @@ impl Row for TierView {
             configured_bytes,
             used_bytes,
             free_bytes,
+            prefaulted_bytes,
             draining_bytes,
             reserved_bytes,
             spare_bytes,
@@ -233,6 +245,7 @@ impl Row for TierView {
             },
             size(*used_bytes).into(),
             size(*free_bytes).into(),
+            size(*prefaulted_bytes).into(),
             size(*draining_bytes).into(),
             size(*reserved_bytes).into(),
             size(*spare_bytes).into(),

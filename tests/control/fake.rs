@@ -388,6 +388,7 @@ pub fn tiers() -> Vec<TierView> {
             configured_bytes: 64 << 30,
             used_bytes: 21 << 30,
             free_bytes: 43 << 30,
+            prefaulted_bytes: 16 << 30,
             draining_bytes: 1 << 29,
             reserved_bytes: 0,
             spare_bytes: 3 << 30,

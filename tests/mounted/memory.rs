@@ -12,7 +12,7 @@ use speedloader::view::EventView;
 
 use super::warm_up::read_as_engine;
 use crate::harness::child::{self, Child};
-use crate::harness::{Mount, Site, skip};
+use crate::harness::{Mount, Site, content, skip};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 512 * MIB;
@@ -31,8 +31,8 @@ struct Group {
 
 impl Group {
     /// `None`, and a line that says why, where there can be none.
-    fn new() -> Option<Group> {
-        let name = format!("speedloader-test-{}", std::process::id());
+    fn new(test: &str) -> Option<Group> {
+        let name = format!("speedloader-test-{test}-{}", std::process::id());
         let (v1, v2) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
         for (top, sign, limit, is_v2) in [
             (v2, "cgroup.controllers", "memory.max", true),
@@ -153,7 +153,9 @@ fn print_timeline(events: &[EventView], since: u64) {
 
 #[test]
 fn the_pool_gives_memory_back_before_anybody_is_killed() {
-    let Some(group) = Group::new() else { return };
+    let Some(group) = Group::new("gives-back") else {
+        return;
+    };
     let Some(mount) = site().start() else { return };
     group.join(mount.pid());
     let mut hog = child::start("memory", None, std::slice::from_ref(&group.directory));
@@ -204,6 +206,59 @@ fn the_pool_gives_memory_back_before_anybody_is_killed() {
     assert!(demoted.all(|event| event.fields["cause"] == "pressure"));
     // It is of use again.
     mount.promote_wait("i.gguf");
+    hog.finish();
+    mount.finish();
+    assert_eq!(group.kills(), 0);
+}
+
+/// Larger than what copies are made of new memory for.
+const LARGE: u64 = 80 * MIB + 5;
+
+fn prefaulted(mount: &Mount) -> u64 {
+    mount.status().pools[0].prefaulted_bytes
+}
+
+/// Free room is ready for the largest file that is not in the pool, until others need its memory: it goes
+/// before any model does, comes again, and becomes the file's replica.
+#[test]
+fn memory_that_is_ready_goes_first_and_becomes_the_next_replica() {
+    let Some(group) = Group::new("ready") else {
+        return;
+    };
+    let site = Site::new()
+        .pools(&[("p", "200MiB")])
+        .option("pool.p.prefault=50%")
+        .option("policy.enabled=false")
+        .option("policy.memory_reserve=96MiB")
+        .cold_file("large", 3, LARGE)
+        .cold_file("small", 4, LEN);
+    let Some(mount) = site.start() else { return };
+    group.join(mount.pid());
+    let mut hog = child::start("memory", None, std::slice::from_ref(&group.directory));
+    take(&mut hog, 0);
+    mount.promote_wait("small");
+    let free = || mount.status().pools[0].free_bytes;
+    let empty = free();
+    let ready = LARGE - LARGE % (2 * MIB);
+    mount.until("memory is ready", || prefaulted(&mount) == ready);
+    assert_eq!(free(), empty, "it is free room");
+
+    take(&mut hog, available(&mount) - RESERVE + RESERVE / 6);
+    mount.until("some of it is given back", || {
+        prefaulted(&mount) < ready && available(&mount) >= RESERVE
+    });
+    assert!(!mount.which("small").replicas.is_empty());
+    assert_eq!(mount.status().memory.held_back_bytes, 0);
+    hog.say("let go");
+    hog.expect("done");
+    mount.until("it is ready again", || prefaulted(&mount) == ready);
+
+    mount.promote_wait("large");
+    content::check_open(&File::open(mount.mounted("large")).unwrap(), 3, LARGE).unwrap();
+    assert_eq!(prefaulted(&mount), 0, "nothing else is that large");
+    assert!(free() < empty - LARGE);
+    mount.demote("large");
+    mount.until("it is ready for it again", || prefaulted(&mount) == ready);
     hog.finish();
     mount.finish();
     assert_eq!(group.kills(), 0);

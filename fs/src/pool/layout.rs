@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, Mode, OFlags};
 
 use super::PoolKind;
 use crate::errno;
@@ -161,6 +161,21 @@ pub(crate) fn open_unnamed(directory: &OwnedFd) -> io::Result<Option<File>> {
             let error = io::Error::from(error);
             if errno::is_unsupported(&error) {
                 Ok(None)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Allocates a range; a file system that cannot is not an error, it fails at the write.
+pub(crate) fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let error = io::Error::from(error);
+            if errno::is_unsupported(&error) {
+                Ok(())
             } else {
                 Err(error)
             }

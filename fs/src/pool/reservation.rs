@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Pool;
+use super::{Pool, ReadyFile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -20,17 +20,29 @@ pub struct Reservation {
     reserved_bytes: u64,
     occupied_bytes: u64,
     stage: Stage,
+    ready: Option<ReadyFile>,
 }
 
 impl Reservation {
-    /// For what the pool has just written into its books.
-    pub(super) fn new(pool: Arc<Pool>, reserved_bytes: u64, occupied_bytes: u64) -> Self {
+    /// For what the pool has just written into its books; what is `ready` counts as occupied.
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        reserved_bytes: u64,
+        occupied_bytes: u64,
+        ready: Option<ReadyFile>,
+    ) -> Self {
         Reservation {
             pool,
             reserved_bytes,
             occupied_bytes,
             stage: Stage::Copying,
+            ready,
         }
+    }
+
+    /// The file to make the copy in, if there is one whose memory is ready.
+    pub(crate) fn take_ready(&mut self) -> Option<ReadyFile> {
+        self.ready.take()
     }
 
     /// The pool it belongs to.
@@ -89,6 +101,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        // Its memory is free before its bytes are.
+        drop(self.ready.take());
         let mut ledger = self.pool.ledger();
         ledger.reserved_bytes -= self.reserved_bytes;
         ledger.occupied_bytes -= self.occupied_bytes;

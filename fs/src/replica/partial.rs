@@ -11,13 +11,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RenameFlags};
 
 use super::meta::{Digest, META_BYTES_MAX, ReplicaId, ReplicaMeta, ReplicaOrigin};
 use super::{Replica, allocated_bytes, unlink};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::pool::{Pool, Reservation, open_unnamed, reopen_direct};
+use crate::pool::{Pool, Reservation, open_unnamed, preallocate, reopen_direct};
 use crate::sys::map::{FileMap, HUGE_PAGE_BYTES, PAGE_BYTES};
 
 /// Bytes allocated at a time: the pool's books are closed meanwhile.
@@ -53,12 +53,20 @@ impl Partial {
     ///
     /// # Errors
     /// NoSpace when somebody outside took the room, Io, and what the seam injects.
-    pub fn create(claim: Reservation, origin: ReplicaOrigin) -> FsResult<Self> {
+    pub fn create(mut claim: Reservation, origin: ReplicaOrigin) -> FsResult<Self> {
         let pool = Arc::clone(claim.pool());
         let id = ReplicaId::random();
         let failed = |error: io::Error| FsError::io("create replica", &origin.path, error);
         pool.step("partial.create")?;
-        let (file, name) = match open_unnamed(pool.partial_directory()).map_err(failed)? {
+        let (ready, ready_bytes) = match claim.take_ready() {
+            Some(ready) => (Some(ready.file), ready.bytes),
+            None => (None, 0),
+        };
+        let unnamed = match ready {
+            Some(file) => Some(file),
+            None => open_unnamed(pool.partial_directory()).map_err(failed)?,
+        };
+        let (file, name) = match unnamed {
             Some(file) => (file, None),
             None => {
                 let name = PartialName {
@@ -73,7 +81,7 @@ impl Partial {
         };
         let claim = Claim {
             reservation: claim,
-            made: Vec::new(),
+            made: vec![true; huge_page(ready_bytes)],
         };
         let partial = Partial {
             id,
@@ -157,7 +165,7 @@ impl Partial {
         let mut head_bytes = size_bytes;
         if self.pool.is_memory() {
             head_bytes -= size_bytes % HUGE_PAGE_BYTES;
-            claim.made = vec![false; huge_page(head_bytes)];
+            claim.made.resize(huge_page(head_bytes), false);
         } else {
             let mut at = 0;
             while at < head_bytes {
@@ -365,21 +373,6 @@ fn create_new(directory: &std::os::fd::OwnedFd, name: &str) -> io::Result<File> 
 
 fn huge_page(offset: u64) -> usize {
     usize::try_from(offset / HUGE_PAGE_BYTES).unwrap_or(usize::MAX)
-}
-
-/// Allocates a range; a file system that cannot is not an error, it fails at the write.
-fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let error = io::Error::from(error);
-            if errno::is_unsupported(&error) {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        }
-    }
 }
 
 /// Allocates `len` bytes at `offset`, which lies on a huge page, in small pages.
