@@ -185,7 +185,7 @@ section! {
     /// How models are copied.
     pub struct Mover in "mover." {
         /// How many threads read one file.
-        pub threads: u32 = Value("8"), Remount, from "1" to "64";
+        pub threads: u32 = Value("16"), Remount, from "1" to "64";
         /// How much one of them reads at a time; a multiple of 4KiB.
         pub chunk: Bytes = Value("2MiB"), Remount, from "64KiB" to "64MiB";
         /// Compare what was copied with the checksum in its name, where it has one, before it is used.

@@ -503,7 +503,7 @@ fn what_is_shown_loads_again() {
     let shown = show(&config, true);
     let lines = [
         "capacity = \"64GiB\"  # /c.toml:12:12\n",
-        "threads = 8  # default\n",
+        "threads = 16  # default\n",
         "# mpol is not set\n",
         "\n[placement.pins]\n\"llama3.2-vision:90b\" = \"meadowlark\"  # /c.toml:24:25\n",
     ];

@@ -172,9 +172,7 @@ impl Coordinator {
             if self.is_parted() {
                 return;
             }
-            if woken != Woken::Time {
-                prefault.moved();
-            }
+            prefault.hear(woken);
             let stalled = woken == Woken::Stalled;
             self.give_back_ready(stalled);
             let looks = self.look_at_memory(stalled);

@@ -10,10 +10,12 @@ use speedloader_fs::pool::{PREFAULT_BYTES_MIN, Pool};
 
 use super::{Coordinator, chain};
 use crate::machine::Memory;
-use crate::pressure;
+use crate::pressure::{self, Woken};
 
 /// So long after the last news readers have the processors and the memory to themselves.
 const CALM: Duration = Duration::from_secs(2);
+/// So long after processes stalled for memory they have all of it.
+const CALM_AFTER_STALL: Duration = Duration::from_secs(10);
 /// What is made between two looks at memory.
 const PIECE_BYTES: u64 = 16 << 20;
 /// How soon is looked again for room, where there was none.
@@ -25,8 +27,8 @@ const FILES_MAX: usize = 64;
 
 /// What the thread remembers.
 pub(super) struct Prefault {
-    /// When it last heard that something moved.
-    news: Instant,
+    /// Nothing is made before.
+    not_before: Instant,
     /// The tree's generation that the pools were told of; none: something moved since.
     told: Option<u64>,
     /// It could not be done; it is not tried again until there is news.
@@ -36,15 +38,24 @@ pub(super) struct Prefault {
 impl Prefault {
     pub fn new() -> Self {
         Prefault {
-            news: Instant::now(),
+            not_before: Instant::now() + CALM,
             told: None,
             has_failed: false,
         }
     }
 
-    /// Something moved: other files may come next, and readers are busy.
-    pub fn moved(&mut self) {
-        *self = Prefault::new();
+    /// Hears why the thread woke.
+    pub fn hear(&mut self, woken: Woken) {
+        let calm = match woken {
+            Woken::Time => return,
+            // Something moved: other files may come next, and readers are busy.
+            Woken::News => CALM,
+            Woken::Stalled => CALM_AFTER_STALL,
+        };
+        *self = Prefault {
+            not_before: self.not_before.max(Instant::now() + calm),
+            ..Prefault::new()
+        };
     }
 }
 
@@ -119,10 +130,11 @@ impl Coordinator {
         let pools = self.pools();
         let usages = pools.iter().filter_map(|pool| pool.usage().ok());
         if usages.map(|usage| usage.reserved_bytes).sum::<u64>() > 0 {
-            state.moved();
+            state.hear(Woken::News);
         }
-        if state.news.elapsed() < CALM {
-            return Some(CALM);
+        let wait = state.not_before.saturating_duration_since(began);
+        if !wait.is_zero() {
+            return Some(wait);
         }
         let generation = self.fs.generation();
         if state.told != Some(generation) {
@@ -170,7 +182,7 @@ impl Coordinator {
 
     /// How much a pool shall keep ready.
     fn budget_bytes(&self, pool: &Pool) -> u64 {
-        if !pool.is_mounted_by_us() {
+        if !pool.is_mounted_by_us() || self.is_leaving(pool.id()) {
             return 0;
         }
         let config = self.config();

@@ -118,7 +118,7 @@ function memory() {
     const text = `${size(choices.pool_bytes)} for models, ${size(view.used_bytes)} used by programs now, ${size(choices.reserve_bytes)} kept in reserve, ${left >= 0 ? `${size(left)} left free` : `${size(-left)} more than there is now`}.`;
     range.setAttribute("aria-valuetext", size(choices.pool_bytes));
     fill(bar, h("div", { class: "bar large", role: "img", "aria-label": text }, seg("resident", choices.pool_bytes), seg("other", view.used_bytes), seg("free", 0), seg("reserve", choices.reserve_bytes)));
-    out.textContent = `${text} The pool takes memory only as models come in, and gives it back when programs need it.`;
+    out.textContent = `${text} The pool takes memory as models come in, some in advance for the next, and gives it back when programs need it.`;
   };
   draw();
   show(NAMES[1], quiet(`This machine has ${size(view.memory_bytes)}.`),

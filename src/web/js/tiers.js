@@ -62,6 +62,7 @@ function poolPanel(pool) {
         fact(given > 0 ? "Capacity now" : "Capacity", size(pool.capacity_bytes)),
         given > 0 && fact("Given back to programs", size(given)),
         given > 0 && fact("Capacity when there is memory", size(target)),
+        pool.prefaulted_bytes > 0 && fact("Of Free, ready for the next models", size(pool.prefaulted_bytes)),
         fact("Models", n0(sums.held.length + sums.spare.length)),
         fact("Read speed, measured", rate(pool.speed_bytes_per_sec))),
       given > 0 && h("p", { class: "faint" }, "Programs needed memory, so the pool became smaller. It grows again by itself; no data is lost."),
@@ -99,7 +100,7 @@ function drawHomes(place) {
 function drawHost(places) {
   const memory = db.status?.memory;
   if (!memory) return;
-  const inPools = sum(pools().filter((pool) => pool.kind === "local" && isUp(pool)), (pool) => pool.used_bytes);
+  const inPools = sum(pools().filter((pool) => pool.kind === "local" && isUp(pool)), (pool) => pool.used_bytes + pool.prefaulted_bytes);
   const free = Math.max(0, memory.available_bytes - memory.reserve_bytes);
   const reserve = Math.min(memory.available_bytes, memory.reserve_bytes);
   const measured = [
@@ -184,7 +185,7 @@ function resize(pool) {
   function says(capacity, moved) {
     if (gone.length) return `Shrinking to ${size(capacity)} demotes ${plural(gone.length, "model")}, ${size(moved)}.`;
     if (ok.disabled) return `From ${size(round(least))} (pinned, open and draining models stay) to the ${size(most)} of this host.`;
-    if (capacity > pool.capacity_bytes) return `Adds ${size(capacity - pool.capacity_bytes)}. Nothing moves. It takes memory only as models come in.`;
+    if (capacity > pool.capacity_bytes) return `Adds ${size(capacity - pool.capacity_bytes)}. Nothing moves.`;
     return `Gives back ${size(pool.capacity_bytes - capacity)} of free room. Nothing moves.`;
   }
   dialog(`Resize ${pool.name}`, [h("div", { class: "form" }, div(h("label", { for: "cap" }, "Capacity: ", shown), input)), preview,
@@ -211,7 +212,7 @@ async function addPool() {
   dialog("Add a pool", [h("div", { class: "form" },
     div(h("label", { for: "np-name" }, "Name"), name),
     div(h("label", { for: "np-cap" }, "Capacity"), capacity, h("p", { class: "faint", id: "np-doc" }, "A size, or a share of this machine’s RAM.")), fault),
-  quiet("A pool takes no memory until models are promoted. It is written to the configuration and set up at the next mount.")],
+  quiet("It is written to the configuration and set up at the next mount. It takes memory as models come in, and some in advance for the next.")],
   [cancel(), btn("Add", go, "main")], name);
 }
 
