@@ -36,7 +36,7 @@ use anyhow::{Context, Result, ensure};
 use first_load::engine::{self, PATTERNS, disk_bytes};
 use harness::report::{Fact, Figures};
 use harness::{Goal, Options, Report, Site, files, machine};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use speedloader::models::synthetic::{write_directory, write_gguf};
 use store::{Speed, Store};
@@ -333,6 +333,8 @@ fn serve_store() -> Result<()> {
 }
 
 fn be_engine() -> Result<()> {
+    // Whoever populates a mapping of a store that was killed spins in the kernel until he is killed, too.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     // All of them begin together.
     std::io::stdin().read_line(&mut String::new())?;
     println!(

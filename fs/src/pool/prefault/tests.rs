@@ -137,9 +137,11 @@ fn what_is_ready_makes_way() {
     assert_eq!((ready(), claim.reserved_bytes()), (0, 4096));
     drop(claim);
     assert_eq!(pool.usage().unwrap().used_bytes, start.used_bytes);
-    // A pool that goes is not held by it.
+    // A pool that goes keeps none, and makes none.
     make_all(pool);
+    assert_eq!(allocated(pool), 70 * MIB);
     pool.disconnect().unwrap();
+    assert_eq!((allocated(pool), make_all(pool)), (0, 0));
     assert!(crate::tmpfs::find(test.path()).unwrap().is_none());
 }
 
