@@ -288,10 +288,16 @@ impl Residency {
     /// up again finds the new nodeid. Not for a thread that answers the kernel.
     pub fn retire_and_tell(&self, nodes: &NodeTable, file: &Arc<HomeFile>, node: &Node) {
         self.retire(nodes, file, node);
+        // Too late: the next open is right all the same, only slower.
+        self.wait_until_told();
+    }
+
+    /// Waits until the kernel has been told all that it was to be told so far; not for ever: it may have to wait
+    /// for a lookup itself. Not for a thread that answers the kernel.
+    pub fn wait_until_told(&self) -> bool {
         let (told, heard) = crossbeam_channel::bounded(1);
         self.notice(Notice::Told(told));
-        // Too late, or nobody there to tell: the next open is right all the same, only slower.
-        let _ = heard.recv_timeout(TOLD_PATIENCE);
+        heard.recv_timeout(TOLD_PATIENCE).is_ok()
     }
 
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by

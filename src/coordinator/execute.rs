@@ -938,6 +938,8 @@ impl Coordinator {
         };
         let before = picture();
         let complete = self.fs.rescan(RESCAN_PATIENCE);
+        // Who asked looks next. A lookup that hangs holds up what the kernel is told, and not this answer.
+        self.fs.wait_until_told();
         let after = picture();
         self.think();
         if !complete {

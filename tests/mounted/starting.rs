@@ -154,9 +154,32 @@ fn an_ordinary_user_mounts_reads_and_unmounts() {
         "{}",
         String::from_utf8_lossy(&umount.stderr)
     );
-    assert!(mount.wait_ended().success());
+    let ended = mount.wait_ended();
+    assert!(ended.success(), "{ended}\n{}", mount.log());
     assert!(mount_table::at(&mount.mounted("")).is_none());
     mount.finish();
+}
+
+/// Told to end while somebody unmounts, the daemon may find its session not over yet and no mount any more.
+#[test]
+fn an_ordinary_user_unmounts_while_the_daemon_ends() {
+    if skip::lacks_programs(&["fusermount3"]) {
+        return;
+    }
+    for _ in 0..8 {
+        let Some(mut mount) = site(Site::new()).user(NOBODY).start() else {
+            return;
+        };
+        mount.signal(Signal::STOP);
+        let mut unmount = Command::new("fusermount3");
+        unmount.args(["-u", "-z", "--"]).arg(mount.mounted(""));
+        assert!(unmount.uid(NOBODY).gid(NOBODY).status().unwrap().success());
+        mount.signal(Signal::TERM);
+        mount.signal(Signal::CONT);
+        let ended = mount.wait_ended();
+        assert!(ended.success(), "{ended}\n{}", mount.log());
+        mount.finish();
+    }
 }
 
 /// What the command in README does, by the same user. Where no udev has opened /dev/fuse to

@@ -187,14 +187,16 @@ fn detach(mountpoint: &Path) -> io::Result<()> {
         Ok(()) => Ok(()),
         Err(error) if rustix::process::geteuid().is_root() => Err(error.into()),
         Err(_) => {
-            let done = std::process::Command::new("fusermount3")
+            let helper = std::process::Command::new("fusermount3")
                 .args(["-u", "-z", "--"])
                 .arg(mountpoint)
-                .status()?;
-            if done.success() {
+                .output()?;
+            // It fails, too, where somebody has unmounted it a moment ago.
+            if helper.status.success() || !is_ours(mountpoint).unwrap_or(true) {
                 Ok(())
             } else {
-                Err(io::Error::other("fusermount3 -u -z failed"))
+                let said = String::from_utf8_lossy(&helper.stderr);
+                Err(io::Error::other(said.trim().to_owned()))
             }
         }
     }

@@ -296,6 +296,11 @@ impl TieredFs {
             .all(|_| all_done.recv_deadline(deadline).is_ok())
     }
 
+    /// Waits until the kernel knows of what was found so far, about a second at most; `true`: it does.
+    pub fn wait_until_told(&self) -> bool {
+        self.residency.wait_until_told()
+    }
+
     /// The homes as `status` shows them, in order.
     pub fn home_states(&self) -> Vec<HomeState> {
         let now = self.keep_true.now_ms();
