@@ -294,10 +294,11 @@ impl Residency {
 
     /// Waits until the kernel has been told all that it was to be told so far; not for ever: it may have to wait
     /// for a lookup itself. Not for a thread that answers the kernel.
-    pub fn wait_until_told(&self) -> bool {
+    pub fn wait_until_told(&self) {
         let (told, heard) = crossbeam_channel::bounded(1);
         self.notice(Notice::Told(told));
-        heard.recv_timeout(TOLD_PATIENCE).is_ok()
+        // Whoever waits goes on all the same.
+        let _ = heard.recv_timeout(TOLD_PATIENCE);
     }
 
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by

@@ -16,7 +16,7 @@ use super::cause::Cause;
 use super::prefault::Prefault;
 use super::{Coordinator, chain};
 use crate::machine::Memory;
-use crate::pressure::{MemoryWatch, Woken};
+use crate::pressure::{self, MemoryWatch, Woken};
 use crate::view::Level;
 use crate::view::human::size;
 
@@ -186,7 +186,7 @@ impl Coordinator {
 
     /// Does what the figures demand; when to look again, if not only on news.
     fn look_at_memory(&self, stalled: bool) -> Option<Duration> {
-        let memory = self.memory_for_copies();
+        let memory = pressure::memory();
         let reserve_bytes = self.reserve_of(&memory);
         let (mut pools, mut now) = (Vec::new(), Vec::new());
         for pool in self.pools().into_iter().filter(|pool| pool.is_memory()) {
@@ -204,7 +204,10 @@ impl Coordinator {
         let copying: u64 = pools.iter().map(|(_, usage)| usage.reserved_bytes).sum();
         let ready_bytes: u64 = pools.iter().map(|(_, usage)| usage.prefaulted_bytes).sum();
         let room = Room {
-            available_bytes: memory.available_bytes.saturating_sub(copying),
+            available_bytes: memory
+                .available_bytes
+                .saturating_add(ready_bytes)
+                .saturating_sub(copying),
             reserve_bytes,
             stalled,
             calm: self

@@ -1,5 +1,6 @@
 //! A copy that is being made, without a name that anybody could open. In memory its pages are made as
-//! they are filled: clearing all of a large file first would keep its first reader waiting.
+//! they are filled, but for those that its claim brings along: clearing all of a large file first would
+//! keep its first reader waiting.
 //!
 //! Dropping it at any moment removes it. A crash at any instruction leaves nothing (a file
 //! without a name), or a `.partial` or `.meta` that adoption removes, or a complete replica.
@@ -58,12 +59,10 @@ impl Partial {
         let id = ReplicaId::random();
         let failed = |error: io::Error| FsError::io("create replica", &origin.path, error);
         pool.step("partial.create")?;
-        let (ready, ready_bytes) = match claim.take_ready() {
-            Some(ready) => (Some(ready.file), ready.bytes),
-            None => (None, 0),
-        };
+        let ready = claim.take_ready();
+        let ready_bytes = ready.as_ref().map_or(0, |ready| ready.bytes);
         let unnamed = match ready {
-            Some(file) => Some(file),
+            Some(ready) => Some(ready.file),
             None => open_unnamed(pool.partial_directory()).map_err(failed)?,
         };
         let (file, name) = match unnamed {

@@ -296,9 +296,9 @@ impl TieredFs {
             .all(|_| all_done.recv_deadline(deadline).is_ok())
     }
 
-    /// Waits until the kernel knows of what was found so far, about a second at most; `true`: it does.
-    pub fn wait_until_told(&self) -> bool {
-        self.residency.wait_until_told()
+    /// Waits until the kernel knows of what was found so far, about a second at most.
+    pub fn wait_until_told(&self) {
+        self.residency.wait_until_told();
     }
 
     /// The homes as `status` shows them, in order.
