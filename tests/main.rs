@@ -17,6 +17,7 @@ mod harness {
     pub mod mount;
     pub mod child;
     pub mod store;
+    pub mod acl;
 
     pub use mount::Mount;
     pub use site::{Site, in_both_modes};
@@ -57,6 +58,7 @@ mod mounted {
     pub mod locking;
     pub mod behind;
     mod names;
+    mod acls;
     mod control_files;
     pub mod first_load;
     mod lists;

@@ -35,8 +35,6 @@ pub fn to_errno(error: &FsError) -> i32 {
 pub const NOT_IMPLEMENTED: i32 = Errno::NOSYS.raw_os_error();
 /// No control operation that this file knows; it is no terminal either.
 pub const NO_SUCH_IOCTL: i32 = Errno::NOTTY.raw_os_error();
-/// An extended attribute that does not exist.
-pub const NO_ATTRIBUTE: i32 = Errno::NODATA.raw_os_error();
 /// A wait was ended by a signal.
 pub const INTERRUPTED: i32 = Errno::INTR.raw_os_error();
 /// A plain input or output error.
@@ -85,6 +83,11 @@ pub fn is_refused(error: Errno) -> bool {
 /// Whether a signal came first: the call is made again.
 pub fn is_interrupted(error: Errno) -> bool {
     error == Errno::INTR
+}
+
+/// Whether a file has no such extended attribute, also where nothing can have one.
+pub fn has_no_attribute(error: Errno) -> bool {
+    matches!(error, Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS)
 }
 
 /// Whether it is a file system that cannot say what a name is, rather than one that says there is none.

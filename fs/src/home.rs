@@ -17,6 +17,7 @@ use rustix::fs::{
     openat2, readlinkat,
 };
 
+use crate::acl;
 use crate::attr::{Attr, Kind};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
@@ -87,6 +88,10 @@ struct Root {
 
 /// How often an open is tried that a lease is in the way of.
 const LEASE_TRIES: u32 = 10;
+
+/// Room for the ACLs that there are, and for the largest that there can be (XATTR_SIZE_MAX).
+const ACL_BYTES: usize = 512;
+const ACL_BYTES_MAX: usize = 64 << 10;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -232,7 +237,7 @@ impl Home {
             .beneath(path, flags)
             .map_err(|errno| FsError::io("open", path, errno))?;
         let stat = fstat(&fd).map_err(|errno| FsError::io("open", path, errno))?;
-        if Attr::of(&stat).kind != Kind::File {
+        if Kind::of_mode(stat.st_mode) != Kind::File {
             return Err(FsError::new("open", ErrorKind::Invalid("not a regular file")).at(path));
         }
         Ok(File::from(fd))
@@ -269,9 +274,7 @@ impl Home {
     /// The kernel's answer.
     pub fn stat(&self, path: &RelPath) -> FsResult<Attr> {
         let fd = self.anchor(path)?;
-        fstat(&fd)
-            .map(|stat| Attr::of(&stat))
-            .map_err(|errno| FsError::io("stat", path, errno))
+        attr_of(&fd).map_err(|errno| FsError::io("stat", path, errno))
     }
 
     /// Space and inodes of the file system below.
@@ -410,7 +413,10 @@ fn holds_something(directory: &OwnedFd) -> rustix::io::Result<bool> {
 fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Listed>> {
     let looked = || {
         let stat: Stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let attr = Attr::of(&stat);
+        let attr = with_acl(Attr::of(&stat), |acl| {
+            let path = Path::new(&proc_path(directory)).join(name);
+            rustix::fs::lgetxattr(path, acl::ATTRIBUTE, acl)
+        })?;
         let target = match attr.kind {
             Kind::Symlink => Some(link_target(directory, name)?.into_boxed_slice()),
             _ => None,
@@ -423,6 +429,40 @@ fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option
         Err(errno) if errno::is_no_answer(errno) => Err(errno),
         Err(_) => Ok(None),
     }
+}
+
+/// Attributes of what a descriptor stands for.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn attr_of(fd: impl AsFd) -> rustix::io::Result<Attr> {
+    let attr = Attr::of(&fstat(&fd)?);
+    with_acl(attr, |acl| {
+        rustix::fs::getxattr(proc_path(fd.as_fd()), acl::ATTRIBUTE, acl)
+    })
+}
+
+/// Attributes with no more permissions than the ACL gives, which is read where it can matter: one
+/// that gives nobody but the owner anything narrows nothing.
+fn with_acl(
+    mut attr: Attr,
+    read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Attr> {
+    if attr.kind == Kind::Symlink || attr.permissions & acl::BITS_OF_OTHERS == 0 {
+        return Ok(attr);
+    }
+    let mut few = [0; ACL_BYTES];
+    attr.permissions = match read(&mut few) {
+        Ok(length) => acl::narrowed(attr.permissions, &few[..length]),
+        Err(errno) if errno::has_no_attribute(errno) => attr.permissions,
+        Err(errno) if errno::is_no_answer(errno) => return Err(errno),
+        Err(_) => {
+            let mut many = vec![0; ACL_BYTES_MAX];
+            let length = read(&mut many).unwrap_or(0);
+            acl::narrowed(attr.permissions, &many[..length])
+        }
+    };
+    Ok(attr)
 }
 
 fn link_target(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
@@ -445,8 +485,8 @@ fn past_leases(open: impl Fn() -> rustix::io::Result<OwnedFd>) -> rustix::io::Re
 }
 
 /// The path by which a descriptor can be named in calls that take only paths.
-pub fn proc_path(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+pub fn proc_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
 /// Opens what a path-only descriptor stands for, even when its name is gone.

@@ -18,6 +18,7 @@ pub mod replica;
 pub mod copy;
 pub mod mover;
 pub mod attr;
+pub mod acl;
 mod recent;
 pub mod file;
 pub mod event;

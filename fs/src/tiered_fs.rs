@@ -20,7 +20,7 @@ use crate::event::FsEvent;
 use crate::file::{HomeFile, Live};
 use crate::first_load::FirstLoads;
 use crate::handle::{Handle, HandleTable};
-use crate::home::{Home, Watch};
+use crate::home::{Home, Watch, attr_of};
 use crate::identity::Identity;
 use crate::ids::{DirId, HandleId, HomeId, NodeId, PoolId};
 use crate::node::{Node, NodeTable, Place, Target, VIRTUAL_NODE};
@@ -524,8 +524,8 @@ impl TieredFs {
         let attr = if file.is_cold() {
             file.attr()
         } else {
-            match self.stands_for(node, file).map(rustix::fs::fstat) {
-                Some(Ok(stat)) => self.see_attr(file, Attr::of(&stat)),
+            match self.stands_for(node, file).map(attr_of) {
+                Some(Ok(attr)) => self.see_attr(file, attr),
                 _ => self.reload_attr(file),
             }
         };

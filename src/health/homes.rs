@@ -164,12 +164,11 @@ impl Home {
         };
         let finding = Finding::new("acl-ignored", Severity::Warning, &self.root, found)
             .means(
-                "The mount goes by owner, group and permission bits alone: users whom an ACL lets in are refused, and \
-                 the bits of the group are the ACL's mask, which may be more than the group may.",
+                "The mount goes by owner, group and permission bits, less what the ACLs refuse: users and groups whom \
+                 only an ACL lets in are refused.",
             )
             .remedy(format!(
-                "let the engine's user in by its group, and take the ACLs away: setfacl -R -b {}; or mount for root \
-                 alone: mount.allow_other = false",
+                "let the engine's user in by the files' group (chgrp), and take the ACLs away: setfacl -R -b {}",
                 word(&self.root)
             ));
         Some(finding)

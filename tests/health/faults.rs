@@ -17,6 +17,7 @@ use speedloader::view::{
 };
 use speedloader_config::{Config, Sources, load};
 
+use crate::harness::acl::{self, Entry};
 use crate::harness::skip;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -363,29 +364,14 @@ const MOUNTED_SEEDS: &[(&str, Seed)] = &[
 
 /// Gives a file an ACL with which user 1 may read it.
 fn let_in_user_1(file: &Path) -> rustix::io::Result<()> {
-    // Tag, permissions and identifier of each entry, after the version (linux/posix_acl_xattr.h).
-    let anybody = u32::MAX;
-    let entries: [(u16, u16, u32); 5] = [
-        (1, 6, anybody),
-        (2, 4, 1),
-        (4, 0, anybody),
-        (16, 4, anybody),
-        (32, 0, anybody),
+    let entries = [
+        Entry::Owner(6),
+        Entry::User(1, 4),
+        Entry::OwningGroup(0),
+        Entry::Mask(4),
+        Entry::Others(0),
     ];
-    let mut acl = 2_u32.to_le_bytes().to_vec();
-    for (tag, permissions, id) in entries {
-        acl.extend(tag.to_le_bytes());
-        acl.extend(permissions.to_le_bytes());
-        acl.extend(id.to_le_bytes());
-    }
-    let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::setxattr(file, "system.posix_acl_access", &acl, flags)
-}
-
-/// Whether the file system of the tests' directories has ACLs.
-fn acls_are_kept() -> bool {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let_in_user_1(file.path()).is_ok()
+    acl::set(file, &entries)
 }
 
 /// A mount that answers nothing while the device is open.
@@ -521,7 +507,7 @@ fn every_seeded_fault_is_found_and_what_can_be_repaired_is() {
         None => MOUNTED_SEEDS,
     };
     for (word, seed) in SEEDS.iter().chain(mounted) {
-        if *word == "acl-ignored" && !acls_are_kept() {
+        if *word == "acl-ignored" && !acl::are_kept() {
             skip::skip("acl-ignored: no ACLs are kept here");
             seeded.insert(*word);
             continue;

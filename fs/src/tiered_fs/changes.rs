@@ -17,12 +17,12 @@ use rustix::fs::{
 
 use super::open::{CreateRequest, OpenRequest};
 use super::{Shown, TieredFs};
-use crate::attr::{Attr, Kind};
+use crate::attr::Kind;
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
-use crate::home::proc_path;
+use crate::home::{attr_of, proc_path};
 use crate::ids::{DirId, HandleId, NodeId};
 use crate::node::{Node, Target};
 use crate::rel_path::{RelPath, check_name};
@@ -753,8 +753,7 @@ impl TieredFs {
             }
         };
         set_on(&anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;
-        if let Ok(stat) = rustix::fs::fstat(&anchor) {
-            let attr = Attr::of(&stat);
+        if let Ok(attr) = attr_of(&anchor) {
             let former = file.set_attr(attr);
             if !former.identity.same_contents(&attr.identity) {
                 self.drop_replicas(file, None, "the file was changed");

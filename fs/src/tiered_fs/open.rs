@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 
 use super::{CHANGED, Shown, TieredFs};
-use crate::attr::Attr;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::first_load::{FirstLoad, Opening, Verdict};
 use crate::handle::{Handle, OpenFile};
+use crate::home::attr_of;
 use crate::identity::Identity;
 use crate::ids::{HandleId, HomeId, NodeId};
 use crate::node::{Bound, Node, OpenState, Place, Target, Token};
@@ -879,8 +879,8 @@ impl TieredFs {
 
     /// Records size and times of a file of the models directory that was just changed.
     pub(super) fn note_written(&self, file: &HomeFile, own: &File) {
-        if let Ok(stat) = rustix::fs::fstat(own) {
-            file.set_attr(Attr::of(&stat));
+        if let Ok(attr) = attr_of(own) {
+            file.set_attr(attr);
         }
     }
 }
