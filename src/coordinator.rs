@@ -122,6 +122,14 @@ struct Errand {
     origin: Arc<Origin>,
 }
 
+/// What is told of a copy.
+#[derive(Clone, Default)]
+struct Told {
+    model: String,
+    from: String,
+    why: String,
+}
+
 /// Loads of one model.
 #[derive(Clone, Copy, Default)]
 struct LoadCount {
@@ -137,6 +145,8 @@ struct Moves {
     pins: BTreeMap<String, String>,
     written_pins: pins::Written,
     errands: HashMap<TransferId, Errand>,
+    /// What is told of copies that have ended, as long as the mover knows them.
+    ended: HashMap<TransferId, Told>,
     counts: HashMap<ModelId, LoadCount>,
     /// Why files move that have not arrived yet.
     told: HashMap<FileId, Why>,
@@ -629,7 +639,18 @@ impl Coordinator {
     }
 
     fn transfer_ended(&self, transfer: &TransferState) {
-        let errand = self.lock_moves().errands.remove(&transfer.id);
+        let known = self.mover.get().map(Mover::transfers).unwrap_or_default();
+        let errand = {
+            let mut moves = self.lock_moves();
+            let errand = moves.errands.remove(&transfer.id);
+            moves
+                .ended
+                .retain(|id, _| known.iter().any(|one| one.id == *id));
+            if let Some(errand) = &errand {
+                moves.ended.insert(transfer.id, self.told(errand));
+            }
+            errand
+        };
         let name = errand
             .as_ref()
             .map_or(&transfer.label, |errand| &errand.why.model)

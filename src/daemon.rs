@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit};
 use speedloader_config::{Checksum, Cold, ColdKind, Config, Passthrough};
+use speedloader_fs::error::FsError;
 use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
 use speedloader_fs::home::{Watch, WatchChoice};
 use speedloader_fs::mover::{Mover, MoverSettings};
@@ -169,7 +170,7 @@ impl Running {
         let settings = fs_settings(&config);
         let virtual_files: Arc<dyn VirtualFiles> = files.clone();
         let (fs, notices) = TieredFs::new(settings, Arc::clone(&drainer), events, virtual_files)
-            .map_err(|error| Message::new(Code::Failed, chain(&error)))?;
+            .map_err(|error| cannot_open(&config, &error))?;
         let journal = Journal::open(&config.state_dir)
             .map_err(|error| cannot_keep(&config.state_dir, &error))?;
         let (end, asked) = bounded(1);
@@ -430,6 +431,18 @@ fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {
         read_ahead_bytes: config.cache.read_ahead.0,
         allow_other: config.mount.allow_other,
         allow_suid_dev: false,
+    }
+}
+
+/// A home that cannot be opened, by the key that names it.
+fn cannot_open(config: &Config, error: &FsError) -> Message {
+    let is_it = |cold: &Cold| cold.path.display().to_string() == error.path;
+    let text = chain(error);
+    match config.cold.iter().position(is_it) {
+        None => Message::new(Code::Failed, text),
+        Some(index) => Message::new(Code::Failed, format!("cold[{index}].path: {text}")).with_hint(
+            "is the file system mounted? Or take the directory out of the configuration",
+        ),
     }
 }
 

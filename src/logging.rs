@@ -27,7 +27,10 @@ pub fn start(log: &Log, verbosity: i8) {
     let level = levels[usize::try_from(wanted).unwrap_or(0)];
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Of a line that cannot be written it would tell standard error, and panic there: a full disk or
+        // a reader that has gone must not end a thread.
+        .log_internal_errors(false);
     let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // An error means that somebody logs already: the tests' own process.
     let _ = match log.format {

@@ -6,6 +6,7 @@
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, Value};
 
 use crate::effective::{Config, PIN};
+use crate::fault::nearest;
 use crate::field::Field;
 use crate::setting::{Kind, list_items};
 
@@ -46,7 +47,13 @@ fn item_of(key: &str) -> Option<(&str, usize, &str)> {
 }
 
 fn set(document: &mut DocumentMut, key: &str, value: Option<&str>) -> Result<(), String> {
-    let unknown = || format!("there is no key `{}`", key.escape_debug());
+    let unknown = || {
+        let text = format!("there is no key `{}`", key.escape_debug());
+        match nearest(key, Config::fields().iter().map(|field| field.key)) {
+            Some(meant) => format!("{text}; did you mean `{meant}`?"),
+            None => text,
+        }
+    };
     let root = document.as_table_mut();
     if let Some((list, index, leaf)) = item_of(key) {
         let field = Config::field(&format!("{list}[].{leaf}")).ok_or_else(unknown)?;
@@ -54,20 +61,38 @@ fn set(document: &mut DocumentMut, key: &str, value: Option<&str>) -> Result<(),
     }
     if let Some(model) = key.strip_prefix("placement.pins.") {
         let model = unquoted(model);
-        let pins = section(section(root, "placement")?, "pins")?;
+        let Some(pins) = sections(root, &["placement", "pins"], value.is_some())? else {
+            return Ok(());
+        };
         return write(pins, &PIN, &model, value);
     }
     let field = Config::field(key)
         .filter(|field| !field.key.contains("[]"))
         .ok_or_else(unknown)?;
-    let mut table: &mut dyn TableLike = root;
     let (place, leaf) = key
         .rsplit_once('.')
         .map_or(("", key), |(place, leaf)| (place, leaf));
-    for name in place.split('.').filter(|name| !name.is_empty()) {
+    let names = place.split('.').filter(|name| !name.is_empty());
+    match sections(root, &names.collect::<Vec<_>>(), value.is_some())? {
+        Some(table) => write(table, field, leaf, value),
+        None => Ok(()),
+    }
+}
+
+/// The section within sections; what is not there is made if it is `wanted`.
+fn sections<'t>(
+    root: &'t mut Table,
+    names: &[&str],
+    wanted: bool,
+) -> Result<Option<&'t mut dyn TableLike>, String> {
+    let mut table: &mut dyn TableLike = root;
+    for name in names {
+        if !wanted && !table.contains_key(name) {
+            return Ok(None);
+        }
         table = section(table, name)?;
     }
-    write(table, field, leaf, value)
+    Ok(Some(table))
 }
 
 /// A key as faults show it may be quoted.
@@ -217,6 +242,28 @@ mod tests {
         );
         assert!(edit(FILE, &[change("pool[2]", None)]).is_err());
         assert!(edit(FILE, &[change("pool[9].name", Some("c"))]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_goes_without_a_trace() {
+        for key in [
+            "log.level",
+            "placement.pins.x",
+            "policy.never",
+            "pool[0].speed",
+        ] {
+            assert_eq!(
+                edit(FILE, &[change(key, None)]).as_deref(),
+                Ok(FILE),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_what_may_be_meant() {
+        let fault = edit(FILE, &[change("policy.enable", Some("true"))]).unwrap_err();
+        assert!(fault.ends_with("did you mean `policy.enabled`?"), "{fault}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::context::{Context, names};
+use super::promote::judge;
 use crate::command::{Command, Message};
 
 /// Drop the copies of models; their originals stay
@@ -25,5 +26,6 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     let view = context.ask(Command::Demote {
         names: names(&arguments.names),
     })?;
-    context.show_change(&view)
+    context.show_change(&view)?;
+    judge(&view, "demoted")
 }

@@ -58,12 +58,13 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     let Some(file) = file else {
         let names = names(&wanted);
         let view = context.ask_with_progress(Command::Promote { names, pool, wait })?;
-        return context.show_change(&view);
+        context.show_change(&view)?;
+        return judge(&view, "promoted");
     };
     let names = parse_list(&file.display().to_string(), &read_list(&file)?)?;
     let view = context.ask_with_progress(Command::WarmUp { names, pool, wait })?;
     context.show_change(&view)?;
-    judge(&view)
+    judge(&view, "promoted")
 }
 
 fn read_list(path: &Path) -> Result<Vec<u8>, Message> {
@@ -124,8 +125,8 @@ fn parse_list(shown: &str, bytes: &[u8]) -> Result<Vec<String>, Message> {
     Err(Message::new(Code::Usage, text))
 }
 
-/// Fails when anything of a list was left out.
-fn judge(view: &View) -> Result<(), Message> {
+/// Fails when anything of what was named was left out: not `done`.
+pub(super) fn judge(view: &View, done: &str) -> Result<(), Message> {
     let View::Moves(view) = view else {
         return Ok(());
     };
@@ -141,7 +142,7 @@ fn judge(view: &View) -> Result<(), Message> {
     };
     let texts = [
         left_out(&unknown, "led nowhere"),
-        left_out(&refused, "could not be promoted"),
+        left_out(&refused, &format!("could not be {done}")),
     ];
     let texts: Vec<String> = texts.into_iter().flatten().collect();
     let code = match (unknown.as_slice(), refused.as_slice()) {

@@ -9,6 +9,7 @@ use speedloader_fs::mount_table;
 
 use super::context::Context;
 use super::mountpoint::resolve;
+use super::settings::{client_options, load_config};
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
 use crate::unmount::unmount;
@@ -40,21 +41,43 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> Result<(),
     let mountpoint = match (arguments.mountpoint, &served) {
         (Some(mountpoint), _) => resolve(&mountpoint),
         (None, Some(served)) => served.clone(),
-        (None, None) => {
-            // Why there is no daemon is the best thing to say.
-            context.connect()?;
-            return Err(Message::new(Code::Usage, "nothing says what to unmount")
-                .with_hint("name the mountpoint"));
-        }
+        (None, None) => left_by_a_crash(context)?,
     };
-    check_ours(&mountpoint)?;
-    unmount(&mountpoint, arguments.lazy)?;
-    if let Some(daemon) = daemon.filter(|_| served.as_ref() == Some(&mountpoint) && !arguments.lazy)
-    {
-        daemon.wait_closed(END_TIMEOUT)?;
+    let mut daemon = daemon.filter(|_| served.as_ref() == Some(&mountpoint));
+    match check_ours(&mountpoint) {
+        Ok(()) => unmount(&mountpoint, arguments.lazy)?,
+        // Somebody has unmounted it here, and a copy elsewhere keeps the daemon.
+        Err(message) if message.code == Code::NoMatch => {
+            let Some(daemon) = &mut daemon else {
+                return Err(message);
+            };
+            daemon.call(Command::Shutdown {})?;
+        }
+        Err(message) => return Err(message),
+    }
+    if let Some(daemon) = daemon.filter(|_| !arguments.lazy) {
+        daemon.wait_ended(END_TIMEOUT).map_err(|message| {
+            message.with_hint(
+                "a copy of the mount in another mount namespace may keep it: `grep -l speedloader \
+                 /proc/*/mountinfo` shows whose; the same command again ends the daemon all the same",
+            )
+        })?;
     }
     let text = format!("{} is unmounted", mountpoint.display());
     context.show_change(&View::Done(DoneView { text }))
+}
+
+/// The configured mountpoint, if a mount of ours is there that no daemon answers for.
+fn left_by_a_crash(context: &Context<'_>) -> Result<PathBuf, Message> {
+    let explicit = context.global.config.as_deref();
+    let loaded = load_config(context.console, explicit, client_options())?;
+    let configured = loaded.config.mountpoint;
+    if let Some(mountpoint) = configured.filter(|mountpoint| check_ours(mountpoint).is_ok()) {
+        return Ok(mountpoint);
+    }
+    // Why there is no daemon is the best thing to say.
+    context.connect()?;
+    Err(Message::new(Code::Usage, "nothing says what to unmount").with_hint("name the mountpoint"))
 }
 
 fn mountpoint_of(daemon: &mut Client) -> Option<PathBuf> {

@@ -3,9 +3,13 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::PidfdFlags;
 
 use crate::command::{Code, Command, Frame, Message, PROTOCOL, Request, Response};
 use crate::view::View;
@@ -20,6 +24,8 @@ pub struct Client {
     stream: BufReader<UnixStream>,
     path: PathBuf,
     requests: u64,
+    /// The daemon's process, where the kernel tells it.
+    process: Option<OwnedFd>,
 }
 
 impl Client {
@@ -34,9 +40,10 @@ impl Client {
             .set_write_timeout(Some(ANSWER_TIMEOUT))
             .map_err(|error| failed(path, &error))?;
         Ok(Self {
-            stream: BufReader::new(stream),
             path: path.to_owned(),
             requests: 0,
+            process: process_of(&stream),
+            stream: BufReader::new(stream),
         })
     }
 
@@ -119,27 +126,34 @@ impl Client {
         Ok(stream.write_all(line.as_bytes()))
     }
 
-    /// Waits until the daemon has ended, and with it this connection.
+    /// Waits until the daemon has ended: it closes its connections first, and its pools last.
     ///
     /// # Errors
     /// [`Code::TimedOut`] if it is still there after `timeout`.
-    pub fn wait_closed(mut self, timeout: Duration) -> Result<(), Message> {
+    pub fn wait_ended(mut self, timeout: Duration) -> Result<(), Message> {
+        let until = Instant::now() + timeout;
         let path = self.path.clone();
         self.stream
             .get_mut()
             .set_read_timeout(Some(timeout))
             .map_err(|error| failed(&path, &error))?;
-        match self.read_response() {
-            Err(message) if message.code == Code::TimedOut => Err(Message::new(
-                Code::TimedOut,
-                format!(
-                    "the speedloader at {} has not ended within {} s",
-                    path.display(),
-                    timeout.as_secs()
-                ),
-            )),
-            Ok(_) | Err(_) => Ok(()),
+        let is_closed = match self.read_response() {
+            Err(message) => message.code != Code::TimedOut,
+            Ok(_) => true,
+        };
+        let has_ended = is_closed
+            && self
+                .process
+                .is_none_or(|process| ends_until(&process, until));
+        if has_ended {
+            return Ok(());
         }
+        let text = format!(
+            "the speedloader at {} has not ended within {} s",
+            path.display(),
+            timeout.as_secs()
+        );
+        Err(Message::new(Code::TimedOut, text))
     }
 
     fn read_response(&mut self) -> Result<Response, Message> {
@@ -163,6 +177,28 @@ impl Client {
             Message::new(Code::Failed, text)
                 .with_hint("compare `speedloader version` with the daemon's")
         })
+    }
+}
+
+/// The process at the other end, unless that is this one.
+fn process_of(stream: &UnixStream) -> Option<OwnedFd> {
+    let peer = rustix::net::sockopt::socket_peercred(stream).ok()?.pid;
+    if peer == rustix::process::getpid() {
+        return None;
+    }
+    rustix::process::pidfd_open(peer, PidfdFlags::empty()).ok()
+}
+
+/// Whether the process has ended, `until` a moment.
+fn ends_until(process: &OwnedFd, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut waited = [PollFd::new(process, PollFlags::IN)];
+        match rustix::event::poll(&mut waited, Timespec::try_from(left).ok().as_ref()) {
+            Ok(ready) => return ready > 0,
+            Err(errno) if speedloader_fs::errno::is_interrupted(errno) => {}
+            Err(_) => return false,
+        }
     }
 }
 

@@ -70,6 +70,46 @@ fn remarked(text: &str, subject: &Subject) -> String {
     texts.join("; ")
 }
 
+/// What became of subjects that were asked for together.
+#[derive(Default)]
+struct Rows {
+    moves: Vec<MoveView>,
+    /// Why the first of those refused was.
+    refusal: Option<Message>,
+}
+
+impl Rows {
+    /// All rows; a refusal alone where there is nothing else to tell.
+    fn told(self) -> Result<Vec<MoveView>, Message> {
+        let is_all = self.moves.iter().all(is_refused);
+        match self.refusal.filter(|_| is_all) {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.moves),
+        }
+    }
+}
+
+fn is_refused(row: &MoveView) -> bool {
+    row.outcome == Outcome::Refused
+}
+
+fn refused_row(subject: &Subject, refusal: &Message) -> MoveView {
+    MoveView {
+        outcome: Outcome::Refused,
+        text: refusal.to_string(),
+        ..Coordinator::row(subject)
+    }
+}
+
+/// Those of the subjects whose rows do not refuse them.
+fn begun(subjects: &[Subject], rows: &[MoveView]) -> Vec<Subject> {
+    let begun = subjects
+        .iter()
+        .zip(rows)
+        .filter(|(_, row)| !is_refused(row));
+    begun.map(|(subject, _)| subject.clone()).collect()
+}
+
 /// Whether the plan refuses a model because of a writer.
 fn is_busy(carried: &Carried) -> bool {
     let busy = |found: &Found| matches!(found, Found::Refused(Refusal::Busy(_)));
@@ -237,11 +277,13 @@ impl Coordinator {
             let begun = std::mem::replace(&mut carried, again).transfers;
             carried.transfers.extend(begun);
         }
-        let moves = self.moves_of(&subjects, &carried)?;
+        let mut moves = self.moves_of(&subjects, &carried)?;
         if wait {
-            self.wait_resident(peer, &subjects, None, progress)?;
+            let begun = begun(&subjects, &moves);
+            self.wait_resident(peer, &begun, None, progress)?;
             self.wait_ended(&carried.transfers);
-            return self.resident_moves(&subjects);
+            moves.retain(is_refused);
+            moves.extend(begun.iter().map(|subject| self.resident_row(subject)));
         }
         Ok(View::Moves(MovesView { moves }))
     }
@@ -295,31 +337,22 @@ impl Coordinator {
         let wants = to_promote(&subjects, pool);
         self.let_drains_end();
         let carried = self.plan_and_move(&subjects, wants, Cause::Request)?;
-        let mut moves = Vec::with_capacity(names.len());
-        let mut begun = Vec::new();
-        for subject in &subjects {
-            match self.move_of(subject, &carried) {
-                Ok(row) => {
-                    begun.push(subject.clone());
-                    moves.push(row);
-                }
-                Err(refused) => moves.push(MoveView {
-                    outcome: Outcome::Refused,
-                    text: refused.to_string(),
-                    ..Coordinator::row(subject)
-                }),
-            }
-        }
+        let rows = subjects
+            .iter()
+            .map(|subject| match self.move_of(subject, &carried) {
+                Ok(row) => row,
+                Err(refused) => refused_row(subject, &refused),
+            });
+        let mut moves: Vec<MoveView> = rows.collect();
         if wait {
+            let begun = begun(&subjects, &moves);
             match self.wait_resident(peer, &begun, None, progress) {
                 Err(message) if peer.is_gone() => return Err(message),
                 // Which of them, and why, is said in their rows.
                 Ok(()) | Err(_) => {}
             }
             self.wait_ended(&carried.transfers);
-            let waited = moves
-                .iter_mut()
-                .filter(|row| row.outcome != Outcome::Refused);
+            let waited = moves.iter_mut().filter(|row| !is_refused(row));
             for (row, subject) in waited.zip(&begun) {
                 let resident = subject.files.iter().all(|file| file.is_resident());
                 (row.outcome, row.text) = match resident {
@@ -333,13 +366,30 @@ impl Coordinator {
     }
 
     fn moves_of(&self, subjects: &[Subject], carried: &Carried) -> Result<Vec<MoveView>, Message> {
+        let mut rows = Rows::default();
+        self.add_rows(subjects, carried, &mut rows)?;
+        rows.told()
+    }
+
+    /// Adds what became of each subject.
+    fn add_rows(
+        &self,
+        subjects: &[Subject],
+        carried: &Carried,
+        rows: &mut Rows,
+    ) -> Result<(), Message> {
         if let Some(fault) = carried.faults.first() {
             return Err(fault.clone());
         }
-        let rows = subjects
-            .iter()
-            .map(|subject| self.move_of(subject, carried));
-        rows.collect()
+        for subject in subjects {
+            let row = self.move_of(subject, carried).unwrap_or_else(|refusal| {
+                let row = refused_row(subject, &refusal);
+                rows.refusal.get_or_insert(refusal);
+                row
+            });
+            rows.moves.push(row);
+        }
+        Ok(())
     }
 
     /// What there is to say of a subject, whatever became of it.
@@ -520,10 +570,13 @@ impl Coordinator {
         let (single, models): (Vec<Subject>, Vec<Subject>) = subjects
             .into_iter()
             .partition(|subject| subject.kind == SINGLE_FILE);
-        let mut moves: Vec<MoveView> = single
-            .iter()
-            .map(|subject| self.demote_file(subject))
-            .collect();
+        let mut rows = Rows {
+            moves: single
+                .iter()
+                .map(|subject| self.demote_file(subject))
+                .collect(),
+            refusal: None,
+        };
         let want = |subject: &Subject| Want {
             model: subject.id,
             kind: WantKind::Demote { pool: None },
@@ -531,8 +584,9 @@ impl Coordinator {
         if !models.is_empty() {
             let wants = models.iter().map(want).collect();
             let carried = self.plan_and_move(&models, wants, Cause::Request)?;
-            moves.extend(self.moves_of(&models, &carried)?);
+            self.add_rows(&models, &carried, &mut rows)?;
         }
+        let moves = rows.told()?;
         self.drainer.check_now();
         Ok(View::Moves(MovesView { moves }))
     }
@@ -754,7 +808,10 @@ impl Coordinator {
         }
         let subjects = self.all_named(names)?;
         self.wait_resident(peer, &subjects, until, progress)?;
-        self.resident_moves(&subjects)
+        let moves = subjects.iter().map(|subject| self.resident_row(subject));
+        Ok(View::Moves(MovesView {
+            moves: moves.collect(),
+        }))
     }
 
     /// Waits until nothing moves any more, and says what has arrived meanwhile.
@@ -777,7 +834,10 @@ impl Coordinator {
                     .iter()
                     .map(|transfer| (transfer.id, transfer.clone())),
             );
-            let late = format!("{} copies are still on their way", moving.len());
+            let late = match moving.len() {
+                1 => "one copy is still on its way".to_owned(),
+                number => format!("{number} copies are still on their way"),
+            };
             progress(View::Transfers(TransfersView { transfers: moving }));
             pause.next(&late)?;
         }
@@ -893,19 +953,14 @@ impl Coordinator {
         transfers
     }
 
-    fn resident_moves(&self, subjects: &[Subject]) -> Result<View, Message> {
-        let row = |subject: &Subject| {
-            let view = self.model_view(subject);
-            let pools: Vec<&str> = view.resident_bytes.keys().map(String::as_str).collect();
-            MoveView {
-                pool: pools.join(","),
-                text: remarked("resident", subject),
-                ..Coordinator::row(subject)
-            }
-        };
-        Ok(View::Moves(MovesView {
-            moves: subjects.iter().map(row).collect(),
-        }))
+    fn resident_row(&self, subject: &Subject) -> MoveView {
+        let view = self.model_view(subject);
+        let pools: Vec<&str> = view.resident_bytes.keys().map(String::as_str).collect();
+        MoveView {
+            pool: pools.join(","),
+            text: remarked("resident", subject),
+            ..Coordinator::row(subject)
+        }
     }
 
     fn which(&self, name: &str) -> Result<View, Message> {
@@ -1018,6 +1073,7 @@ impl Coordinator {
         self.fs.first_loads().set_max_wait(new.policy.max_wait);
         merged.placement = new.placement.clone();
         merged.pins = new.pins.clone();
+        self.merge_pools(&mut merged, &new);
         for (name, remote) in &mut merged.remotes {
             if let Some(new) = new.remotes.get(name) {
                 remote.page_cache = new.page_cache;
@@ -1031,6 +1087,11 @@ impl Coordinator {
             }
         }
         self.apply_capacities(&mut merged, &new);
+        // What still differs could not be had now, or takes a new mount.
+        let left: HashSet<String> = changes(&merged, &new)
+            .into_iter()
+            .map(|change| change.key)
+            .collect();
         *self
             .config
             .write()
@@ -1049,7 +1110,7 @@ impl Coordinator {
         self.watch.wake();
         self.think();
         let shown = found.into_iter().map(|change| ChangeView {
-            applied: matches!(change.effect, Effect::Live),
+            applied: matches!(change.effect, Effect::Live) && !left.contains(&change.key),
             before: change.old.unwrap_or_default(),
             after: change.new.unwrap_or_default(),
             key: change.key,
@@ -1057,6 +1118,39 @@ impl Coordinator {
         Ok(View::Reload(ReloadView {
             changes: shown.collect(),
         }))
+    }
+
+    /// Pools that the file has not had before can be connected from now on; one that it has no longer goes once it
+    /// is not connected.
+    fn merge_pools(&self, merged: &mut Config, new: &Config) {
+        let is_old = |name: &str| self.is_pool_in_use(name) || self.is_remote_in_use(name);
+        merged.pools.retain(|pool| {
+            new.pools.iter().any(|new| new.name == pool.name) || is_old(pool.name.as_str())
+        });
+        for pool in &new.pools {
+            if merged.pools.iter().all(|known| known.name != pool.name) {
+                merged.pools.push(pool.clone());
+            }
+        }
+        merged
+            .remotes
+            .retain(|name, _| new.remotes.contains_key(name) || is_old(name.as_str()));
+        for (name, remote) in &new.remotes {
+            let known = merged.remotes.entry(name.clone());
+            known.or_insert_with(|| remote.clone());
+        }
+        // Settings name a pool by its place in the file.
+        let place = |pool: &speedloader_config::Pool| {
+            let place = new.pools.iter().position(|new| new.name == pool.name);
+            place.unwrap_or(usize::MAX)
+        };
+        merged.pools.sort_by_key(place);
+        let is_pools = |key: &str| key.starts_with("pool[") || key.starts_with("remote.");
+        merged.origins.retain(|key, _| !is_pools(key));
+        let origins = new.origins.iter().filter(|(key, _)| is_pools(key));
+        merged
+            .origins
+            .extend(origins.map(|(key, origin)| (key.clone(), origin.clone())));
     }
 
     /// Pools that the file gives another size; one that cannot have it keeps its own, which is an event.

@@ -21,7 +21,7 @@ use crate::view::Level;
 use crate::view::human::size;
 
 /// A tmpfs of size 0 would have no limit.
-const POOL_BYTES_MIN: u64 = 1 << 20;
+pub(super) const POOL_BYTES_MIN: u64 = 1 << 20;
 /// Nothing grows so soon after something shrank.
 const CALM: Duration = Duration::from_secs(5);
 /// How fast memory can be taken, bytes a second: figures are looked at before it can be gone.

@@ -137,8 +137,11 @@ impl Coordinator {
             .into_iter()
             .flatten();
         let below = mountpoints.find_map(|mountpoint| {
-            let below = path.strip_prefix(mountpoint.as_os_str().as_bytes())?;
-            below.starts_with(b"/").then_some(&below[1..])
+            match path.strip_prefix(mountpoint.as_os_str().as_bytes())? {
+                // All that is in it.
+                b"" | b"/" => Some(b"*".as_slice()),
+                below => below.strip_prefix(b"/"),
+            }
         });
         below.unwrap_or(path)
     }
@@ -486,12 +489,15 @@ impl Coordinator {
                 },
             }
         }
-        carried.outcomes = plan
-            .report
-            .findings
-            .into_iter()
-            .map(|f| (f.model, f.outcome))
-            .collect();
+        // A pin, and what is asked for, may both have something to say of a model. What is refused is
+        // refused; else the first has moved it, and the second finds it moved.
+        for finding in plan.report.findings {
+            let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
+            let before = carried.outcomes.get(&finding.model);
+            if before.is_none_or(|before| !is_refused(before) && is_refused(&finding.outcome)) {
+                carried.outcomes.insert(finding.model, finding.outcome);
+            }
+        }
         carried
     }
 

@@ -254,11 +254,11 @@ impl Coordinator {
             return Ok(());
         }
         let named = self.named_with_readers(&read, pool.id());
-        let text = format!(
-            "{}: {} of its replicas are being read: {named}",
-            pool.name(),
-            read.len()
-        );
+        let pool = pool.name();
+        let text = match read.len() {
+            1 => format!("{pool}: one of its replicas is being read: {named}"),
+            number => format!("{pool}: {number} of its replicas are being read: {named}"),
+        };
         Err(Message::new(Code::Busy, text).with_hint(
             "end the engines that use them, or `--wait` for it, or `--force`: readers keep what they have, and \
              the memory is free when they let go",

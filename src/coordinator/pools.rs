@@ -16,6 +16,7 @@ use speedloader_fs::tiered_fs::POOLS_MAX;
 use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
 use speedloader_fs::union::Found;
 
+use super::memory::POOL_BYTES_MIN;
 use super::parting::Parting;
 use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
@@ -139,6 +140,12 @@ impl Coordinator {
     /// Whether a local pool is being connected: what is in it is not known yet.
     pub(super) fn is_connecting(&self, name: &str) -> bool {
         self.lock_connecting().contains(name)
+    }
+
+    /// Whether a local pool is connected, is being connected, or has readers left.
+    pub(super) fn is_pool_in_use(&self, name: &str) -> bool {
+        let has = |pools: &[Arc<Pool>]| pools.iter().any(|pool| pool.name() == name);
+        has(&self.pools()) || has(&self.draining_pools()) || self.is_connecting(name)
     }
 
     /// A number that no pool has had.
@@ -423,12 +430,18 @@ impl Coordinator {
             Message::new(Code::Usage, text)
         })?;
         let bytes = wanted.resolve(Bytes(machine::memory().total_bytes)).0;
+        // A tmpfs takes a size of 0 for no limit at all.
+        if bytes < POOL_BYTES_MIN {
+            let least = size(POOL_BYTES_MIN);
+            let text = format!("tiers resize: `{capacity}` is too small; wanted {least} or more");
+            return Err(Message::new(Code::Usage, text));
+        }
         self.drop_spares(&pool, bytes);
         pool.resize(bytes)
             .map_err(|error| too_small(name, bytes, &error).with_hint("demote models first"))?;
         self.lock_memory().configure(pool.id(), bytes);
         self.watch.wake();
-        let text = format!("may hold {bytes} bytes now");
+        let text = format!("may hold {} now", size(bytes));
         self.events.add(Level::Info, "pool", name, text);
         self.think();
         Ok(bytes)

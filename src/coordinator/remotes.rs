@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use speedloader_config::{Remote as RemoteConfig, Transport};
+use speedloader_config::{Bytes, Remote as RemoteConfig, Transport};
 use speedloader_fs::copy::verify;
 use speedloader_fs::error::FsError;
 use speedloader_fs::pool::{Pool, PoolKind, PoolSettings, Reach};
@@ -22,6 +22,7 @@ use super::remote_pages::Pages;
 use super::{Coordinator, chain, pools};
 use crate::command::{Code, Message};
 use crate::control::Peer;
+use crate::machine;
 use crate::remote::connect::{HostIdentity, NvmeHost};
 use crate::remote::ssh::Ssh;
 use crate::remote::wire::Secret;
@@ -132,6 +133,13 @@ impl Coordinator {
         found.map(|(_, remote)| remote.clone())
     }
 
+    /// Whether a remote pool is up, or on its way up or down.
+    pub(super) fn is_remote_in_use(&self, name: &str) -> bool {
+        let states = self.remotes.lock();
+        let state = states.get(name);
+        state.is_some_and(|state| state.is_busy || state.pool.is_some() || state.is_parting)
+    }
+
     fn generation_file(&self, name: &str) -> PathBuf {
         self.config().state_dir.join(format!("{REMOTE}{name}"))
     }
@@ -230,7 +238,11 @@ impl Coordinator {
                 let pool = self.configured_pool(name)?;
                 let path = pool.path.display();
                 let text = match pool.mount {
-                    true => format!("mount -t tmpfs -o size={} '{path}'", pool.capacity),
+                    true => {
+                        let ram = Bytes(machine::memory().total_bytes);
+                        let bytes = pool.capacity.resolve(ram).0;
+                        format!("mount -t tmpfs -o size={bytes} '{path}'")
+                    }
                     false => format!("the directory {path}, of it {}", pool.capacity),
                 };
                 vec![

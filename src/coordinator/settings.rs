@@ -1,6 +1,6 @@
 //! The configuration as a form: its fields, what a change would mean, and saving it with the file's comments kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -16,12 +16,14 @@ use crate::command::{Code, Message};
 use crate::machine::misplaced;
 use crate::view::{
     DiffLineView, DraftChangeView, DraftView, FaultView, FieldView, Level, SettingChange,
-    SettingsView,
+    SettingsView, View,
 };
 use crate::whole_file;
 
 /// Unchanged lines that are shown around changed ones.
 const CONTEXT: usize = 1;
+/// What is said of a setting that counts at once, but could not be had.
+const NOT_NOW: &str = "it cannot be had now, the events say why; it counts from the next mount on";
 
 /// A changed configuration, judged.
 struct Draft {
@@ -87,7 +89,8 @@ impl Coordinator {
     /// A configuration that is right as a text, unless its directories meet behind links: the next start would refuse
     /// it. Where nothing changes that a start is needed for, nobody asks where they lead.
     pub(super) fn placed(&self, new: Config) -> Result<Config, Faults> {
-        let is_live = |change: &Change| matches!(change.effect, Effect::Live);
+        let appears = |change: &Change| change.old.is_none() && change.key.starts_with("pool.");
+        let is_live = |change: &Change| matches!(change.effect, Effect::Live) && !appears(change);
         if changes(&self.config(), &new).iter().all(is_live) {
             return Ok(new);
         }
@@ -127,15 +130,19 @@ impl Coordinator {
             };
             Message::new(code, format!("cannot write {}: {error}", path.display()))
         })?;
-        let keys: Vec<&str> = view
-            .changes
-            .iter()
-            .map(|change| change.key.as_str())
-            .collect();
+        let keys: Vec<&str> = wanted.iter().map(|change| change.key.as_str()).collect();
         let text = format!("saved: {}", keys.join(", "));
         let subject = path.display().to_string();
         self.events.add(Level::Info, "settings", &subject, text);
-        self.reload()?;
+        if let View::Reload(reloaded) = self.reload()? {
+            let left = reloaded.changes.iter().filter(|change| !change.applied);
+            let left: HashSet<&str> = left.map(|change| change.key.as_str()).collect();
+            let tried = view.changes.iter_mut().filter(|change| change.live);
+            for change in tried.filter(|change| left.contains(change.key.as_str())) {
+                change.live = false;
+                change.refused = Some(NOT_NOW.to_owned());
+            }
+        }
         view.saved = true;
         Ok(view)
     }

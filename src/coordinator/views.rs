@@ -15,7 +15,7 @@ use speedloader_policy::ModelId;
 use super::counts::{Content, Counts, Figures};
 use super::moves::Subject;
 use super::world::Known;
-use super::{Coordinator, events, history};
+use super::{Coordinator, Errand, Told, events, history};
 use crate::view::human::escape;
 use crate::view::{
     CountsView, HomeRole, HomeState, HomeView, MemoryView, ModelView, PassthroughView, PlaceView,
@@ -377,7 +377,14 @@ impl Coordinator {
     }
 
     fn transfer_view(&self, transfer: &Transfer) -> TransferView {
-        let errand = self.lock_moves().errands.get(&transfer.id).cloned();
+        let told = {
+            let moves = self.lock_moves();
+            let errand = moves.errands.get(&transfer.id);
+            errand
+                .map(|errand| self.told(errand))
+                .or_else(|| moves.ended.get(&transfer.id).cloned())
+        };
+        let told = told.unwrap_or_default();
         let (state, failure) = match &transfer.phase {
             Phase::Queued => (TransferState::Queued, None),
             Phase::Running => (TransferState::Copying, None),
@@ -385,31 +392,33 @@ impl Coordinator {
             Phase::Cancelled => (TransferState::Cancelled, None),
             Phase::Failed(error) => (TransferState::Failed, Some(super::chain(error.as_ref()))),
         };
-        let from = errand.as_ref().map(|errand| match errand.origin.pool() {
-            Some(pool) => self.pool_name(pool),
-            None => self.fs.home_of(&errand.file).path().display().to_string(),
-        });
         let progress = &transfer.progress;
         TransferView {
             id: transfer.id.0,
-            model: errand
-                .as_ref()
-                .map(|e| escape(e.why.model.as_bytes()))
-                .unwrap_or_default(),
+            model: told.model,
             file: transfer.label.clone(),
-            from: from.unwrap_or_default(),
+            from: told.from,
             to: self.pool_name(transfer.pool),
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
             rate_bytes_per_sec: progress.rate_bytes_per_sec,
             eta_s: progress.eta.map(|eta| eta.as_secs()),
             state,
-            why: failure
-                .or(errand.map(|errand| match progress.held_back {
-                    true => format!("{}; waits while others read its storage", errand.why),
-                    false => errand.why.to_string(),
-                }))
-                .unwrap_or_default(),
+            why: failure.unwrap_or(match progress.held_back {
+                true => format!("{}; waits while others read its storage", told.why),
+                false => told.why,
+            }),
+        }
+    }
+
+    pub(super) fn told(&self, errand: &Errand) -> Told {
+        Told {
+            model: escape(errand.why.model.as_bytes()),
+            from: match errand.origin.pool() {
+                Some(pool) => self.pool_name(pool),
+                None => self.fs.home_of(&errand.file).path().display().to_string(),
+            },
+            why: errand.why.to_string(),
         }
     }
 }

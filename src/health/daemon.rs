@@ -22,7 +22,10 @@ fn mount(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
         return;
     };
     let path = mountpoint.clone();
-    let Some(found) = patience.wait(mountpoint, move |_| std::fs::metadata(path)) else {
+    // The kernel may remember the attributes of a root whose daemon is gone, but not what is in it.
+    let look =
+        move |_: &_| std::fs::metadata(&path).and_then(|_| std::fs::read_dir(&path).map(drop));
+    let Some(found) = patience.wait(mountpoint, look) else {
         let found = "a mount that does not answer";
         findings.push(
             Finding::new("stale-mount", Severity::Error, mountpoint, found)

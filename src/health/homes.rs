@@ -358,14 +358,20 @@ fn damaged(blob: &Path, found: String) -> Finding {
 }
 
 fn dangling(manifest: &Path, missing: usize) -> Finding {
-    let found = format!("{missing} of its blobs are in no home");
+    let found = match missing {
+        1 => "one of its blobs is in no home".to_owned(),
+        _ => format!("{missing} of its blobs are in no home"),
+    };
     Finding::new("dangling-manifest", Severity::Warning, manifest, found)
         .means("The engine lists the model and cannot load it.")
         .remedy("pull the model again, or ollama rm it")
 }
 
 fn part_missing(subject: &Path, first: &str, count: usize) -> Finding {
-    let found = format!("{count} parts are missing, {first} for one");
+    let found = match count {
+        1 => format!("{first} is missing"),
+        _ => format!("{count} parts are missing, {first} for one"),
+    };
     Finding::new("missing-part", Severity::Warning, subject, found)
         .means("No engine can load the model.")
         .remedy("download the missing parts")

@@ -114,6 +114,20 @@ fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
             None => findings.push(hangs(models)),
         }
     }
+    for (index, cold) in scene.config.cold.iter().enumerate() {
+        let (key, path) = (format!("cold[{index}].path"), &cold.path);
+        if is_known_to_hang(path, findings) {
+            continue;
+        }
+        // What does not answer is told where it is looked through.
+        if let Some((None | Some(false), _)) = patience.wait(path, look(path)) {
+            findings.push(
+                Finding::new("home-missing", Severity::Error, path, "no directory")
+                    .means("The configuration names it as cold storage, and the daemon does not start without.")
+                    .remedy(format!("mount it, correct {key}, or take it out")),
+            );
+        }
+    }
     let state = &scene.config.state_dir;
     low_space("state_dir", state, free_percent(state), findings);
 }

@@ -60,7 +60,11 @@ impl ModelView {
     #[must_use]
     pub fn with_percent(self) -> Self {
         Self {
-            resident_percent: percent(self.resident_total_bytes, self.size_bytes),
+            // Of nothing, nothing is resident: it has no weights yet, or all of them are missing.
+            resident_percent: match self.size_bytes {
+                0 => 0,
+                size_bytes => percent(self.resident_total_bytes, size_bytes),
+            },
             ..self
         }
     }

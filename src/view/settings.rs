@@ -170,11 +170,10 @@ impl DraftView {
             .iter()
             .map(|line| format!("{}{}", line.sign, line.text))
             .collect();
-        lines.extend(
-            self.faults
-                .iter()
-                .map(|fault| format!("fault: {}", fault.text)),
-        );
+        lines.extend(self.faults.iter().map(|fault| match fault.key.as_str() {
+            "" => format!("fault: {}", fault.text),
+            key => format!("fault: {key}: {}", fault.text),
+        }));
         let ending = match (self.saved, self.faults.is_empty(), self.diff.is_empty()) {
             (true, _, _) => "saved",
             (false, _, true) => "nothing would change",
@@ -183,7 +182,10 @@ impl DraftView {
         };
         lines.push(ending.to_owned());
         let waiting = self.changes.iter().filter(|change| !change.live);
-        lines.extend(waiting.map(|change| format!("{} counts from the next mount on", change.key)));
+        lines.extend(waiting.map(|change| match &change.refused {
+            None => format!("{} counts from the next mount on", change.key),
+            Some(why) => format!("{} is not in effect: {why}", change.key),
+        }));
         let overridden = self.overridden.iter();
         lines
             .extend(overridden.map(|(key, origin)| {

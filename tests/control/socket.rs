@@ -151,8 +151,7 @@ fn stopping_ends_who_waits_and_removes_the_socket() {
     let idle = served.client();
     served.server.take().unwrap().stop();
     assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::Cancelled);
-    idle.wait_closed(std::time::Duration::from_secs(60))
-        .unwrap();
+    idle.wait_ended(std::time::Duration::from_secs(60)).unwrap();
     assert!(!served.socket().exists());
     let error = Client::connect(&served.socket()).err().unwrap();
     assert_eq!(error.code, Code::NotRunning);
