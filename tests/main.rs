@@ -59,6 +59,7 @@ mod mounted {
     pub mod behind;
     mod names;
     mod acls;
+    mod swapped;
     mod control_files;
     pub mod first_load;
     mod lists;

@@ -20,7 +20,7 @@ pub fn to_errno(error: &FsError) -> i32 {
         ErrorKind::NotPermitted => Errno::PERM,
         ErrorKind::Busy(_) => Errno::BUSY,
         // The kernel does not pass it on: it looks the name up again.
-        ErrorKind::Retired => Errno::STALE,
+        ErrorKind::Retired | ErrorKind::Displaced => Errno::STALE,
         ErrorKind::TooLarge { .. } => Errno::FBIG,
         ErrorKind::NoSpace { .. } => Errno::NOSPC,
         ErrorKind::Cancelled => Errno::INTR,
@@ -63,6 +63,16 @@ pub fn is_unsupported(error: &std::io::Error) -> bool {
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY | Errno::ISDIR)
     )
+}
+
+/// What the kernel says where no more files can be open.
+pub fn too_many_open() -> std::io::Error {
+    Errno::NFILE.into()
+}
+
+/// What the kernel says to whom it does not allow something.
+pub fn not_permitted() -> std::io::Error {
+    Errno::PERM.into()
 }
 
 /// Whether there is something of that name already.

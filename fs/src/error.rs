@@ -42,6 +42,8 @@ pub enum ErrorKind {
     Busy(&'static str),
     /// Readers keep the node where it is: the name leads to another one now.
     Retired,
+    /// Another file has the name by now than the one that the kernel has checked.
+    Displaced,
     /// No pool is ever large enough: bytes wanted, bytes at most.
     TooLarge {
         /// Bytes of the file.
@@ -147,6 +149,7 @@ impl fmt::Display for FsError {
             ErrorKind::NotPermitted => f.write_str(": not permitted"),
             ErrorKind::Busy(why) => write!(f, ": busy: {why}"),
             ErrorKind::Retired => f.write_str(": the name leads to another node now"),
+            ErrorKind::Displaced => f.write_str(": another file has its name now"),
             ErrorKind::TooLarge {
                 needed_bytes,
                 capacity_bytes,

@@ -3,6 +3,7 @@
 //! Hard links share one record. The record outlives its names while a node still holds it, so that a
 //! file unlinked while open goes on working.
 
+use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -239,6 +240,35 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// That this thread works on the live state of a file: looked at in debug builds alone.
+struct Working;
+
+thread_local! {
+    static WORKING: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Working {
+    fn begin() -> Working {
+        if cfg!(debug_assertions) {
+            WORKING.set(WORKING.get() + 1);
+        }
+        Working
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            WORKING.set(WORKING.get() - 1);
+        }
+    }
+}
+
+/// Whether this thread works on the live state of a file; known in debug builds alone.
+pub(crate) fn works_on_live() -> bool {
+    cfg!(debug_assertions) && WORKING.get() > 0
+}
+
 impl HomeFile {
     /// A record without names.
     pub fn new(
@@ -314,8 +344,10 @@ impl HomeFile {
         self.home != HomeId::MODELS
     }
 
-    /// Works on the live state; what is idle afterwards takes no memory.
+    /// Works on the live state; what is idle afterwards takes no memory. The tree of the union is not asked by
+    /// `work`: who walks the tree looks at live states, and waits for this one.
     pub fn with_live<R>(&self, work: impl FnOnce(&mut Live) -> R) -> R {
+        let _working = Working::begin();
         let mut live = lock(&self.live);
         let result = work(&mut live);
         if live.is_idle() {

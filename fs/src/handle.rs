@@ -36,19 +36,34 @@ pub enum Handle {
     Virtual(usize, Arc<Vec<u8>>),
 }
 
+/// So many bytes of virtual files are kept for whoever has them open; root may have more.
+const VIRTUAL_BYTES_MAX: u64 = 256 << 20;
+
 /// All handles.
 #[derive(Default)]
 pub struct HandleTable {
     handles: DashMap<HandleId, Handle>,
     next: AtomicU64,
+    /// Bytes of the virtual files that are open.
+    virtual_bytes: AtomicU64,
 }
 
 impl HandleTable {
     /// Takes a handle in.
     pub fn insert(&self, handle: Handle) -> HandleId {
         let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        if let Handle::Virtual(_, contents) = &handle {
+            self.virtual_bytes
+                .fetch_add(contents.len() as u64, Ordering::Relaxed);
+        }
         self.handles.insert(id, handle);
         id
+    }
+
+    /// Whether a user may open one more virtual file: each open keeps what there was to read, and could take all
+    /// memory.
+    pub fn has_room_for_virtual(&self, uid: u32) -> bool {
+        uid == 0 || self.virtual_bytes.load(Ordering::Relaxed) < VIRTUAL_BYTES_MAX
     }
 
     /// The open file of a handle.
@@ -84,7 +99,12 @@ impl HandleTable {
 
     /// Takes a handle out.
     pub fn remove(&self, id: HandleId) -> Option<Handle> {
-        self.handles.remove(&id).map(|(_, handle)| handle)
+        let (_, handle) = self.handles.remove(&id)?;
+        if let Handle::Virtual(_, contents) = &handle {
+            self.virtual_bytes
+                .fetch_sub(contents.len() as u64, Ordering::Relaxed);
+        }
+        Some(handle)
     }
 
     /// Number of files that are open, however often.

@@ -305,10 +305,17 @@ impl Home {
     /// # Errors
     /// The kernel's answer to opening or reading the directory itself.
     pub fn list(&self, path: &RelPath) -> FsResult<Listing> {
+        self.list_in(&self.directory(path)?, path)
+    }
+
+    /// The same of a directory that is open already, of this path.
+    ///
+    /// # Errors
+    /// As for [`Home::list`].
+    pub fn list_in(&self, directory: &OwnedFd, path: &RelPath) -> FsResult<Listing> {
         let failed = |errno| FsError::io("list", path, errno);
-        let directory = self
-            .beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(directory, ".", flags, Mode::empty()).map_err(failed)?;
         let mut listing = Listing::default();
         for entry in Dir::read_from(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -341,9 +348,22 @@ impl Home {
     /// # Errors
     /// The kernel's answer, other than that it does not exist.
     pub fn look_up(&self, directory: &RelPath, name: &[u8]) -> FsResult<Option<Listed>> {
-        match self.directory(directory) {
+        self.look_up_in(self.directory(directory), directory, name)
+    }
+
+    /// The same of a directory that was opened before, of this path.
+    ///
+    /// # Errors
+    /// As for [`Home::look_up`].
+    pub fn look_up_in(
+        &self,
+        opened: FsResult<OwnedFd>,
+        path: &RelPath,
+        name: &[u8],
+    ) -> FsResult<Option<Listed>> {
+        match opened {
             Ok(fd) => look_at(fd.as_fd(), OsStr::from_bytes(name))
-                .map_err(|errno| FsError::io("look up", directory, errno)),
+                .map_err(|errno| FsError::io("look up", path, errno)),
             Err(FsError {
                 kind: ErrorKind::Io(error),
                 ..

@@ -41,13 +41,15 @@ impl Identity {
         Ok(Identity::of(&rustix::fs::fstat(fd)?))
     }
 
+    /// Whether both are of one file, whatever it holds.
+    pub fn same_file(&self, other: &Identity) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
     /// Whether contents read under `self` may still be given out under `other`. The change time is
     /// left out on purpose: chmod, chown, link and rename move it and touch no byte.
     pub fn same_contents(&self, other: &Identity) -> bool {
-        self.dev == other.dev
-            && self.ino == other.ino
-            && self.size == other.size
-            && self.mtime_ns == other.mtime_ns
+        self.same_file(other) && self.size == other.size && self.mtime_ns == other.mtime_ns
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use dashmap::{DashMap, Entry};
 
-use crate::file::{HomeFile, lock};
+use crate::file::{HomeFile, Live, lock};
 use crate::first_load::FirstLoad;
 use crate::identity::Identity;
 use crate::ids::{DirId, NodeId, PoolId};
@@ -101,8 +101,29 @@ pub struct OpenState {
     pub bound: Option<Box<Bound>>,
     /// Lookups give another nodeid now.
     pub retired: bool,
+    /// Threads that were told so when they opened it.
+    pub sent_on: Vec<u32>,
     /// Contents of the kernel's page cache for this node: size and modification time.
     pub cached: Option<Box<(u64, i64)>>,
+}
+
+/// So many threads that were sent on from one node are remembered.
+const SENT_ON_MAX: usize = 256;
+
+impl OpenState {
+    /// Whether a thread that opens a node whose name leads elsewhere is told so: once. Who comes again has no name to
+    /// look up, but a descriptor (`/proc/self/fd`), and means this one.
+    pub fn sends_on(&mut self, tid: u32) -> bool {
+        let sends_on = !self.sent_on.contains(&tid);
+        if sends_on {
+            // Of more than that the first have found it by now.
+            if self.sent_on.len() >= SENT_ON_MAX {
+                self.sent_on.clear();
+            }
+            self.sent_on.push(tid);
+        }
+        sends_on
+    }
 }
 
 /// One node.
@@ -373,10 +394,12 @@ impl NodeTable {
 
     /// The nodeid of a directory, counted as looked up once more.
     pub fn look_up_directory(&self, directory: DirId) -> NodeId {
-        let id = *self
+        // Held until the node is there: a forget between the two would leave one that nobody finds.
+        let known = self
             .by_directory
             .entry(directory)
             .or_insert_with(|| self.fresh_id());
+        let id = *known;
         self.nodes
             .entry(id)
             .and_modify(|known| known.look_up(id))
@@ -390,14 +413,22 @@ impl NodeTable {
         file: &Arc<HomeFile>,
         anchor: impl FnOnce() -> Option<OwnedFd>,
     ) -> NodeId {
+        let known = |live: &Live| {
+            let id = live.node()?;
+            self.nodes.get_mut(&id)?.look_up(id);
+            Some(id)
+        };
+        if let Some(id) = file.with_live(|live| known(live)) {
+            return id;
+        }
+        // Not within: it asks the tree for the file's path.
+        let anchor = anchor();
         file.with_live(|live| {
-            if let Some(id) = live.node()
-                && let Some(mut known) = self.nodes.get_mut(&id)
-            {
-                known.look_up(id);
+            // Somebody else may have been first.
+            if let Some(id) = known(live) {
                 return id;
             }
-            let (target, anchor) = (Target::File(Arc::clone(file)), anchor());
+            let target = Target::File(Arc::clone(file));
             let id = self.insert_file(NodeId(file.ino), target, anchor);
             live.set_node(Some(id));
             id
@@ -427,10 +458,16 @@ impl NodeTable {
                     live.set_node(None);
                 }
             }),
+            // In the same order as it is looked up.
             Target::Directory(directory) => {
-                if give_back() {
-                    self.by_directory
-                        .remove_if(&directory, |_, known| *known == id);
+                let mut is_known = false;
+                self.by_directory.remove_if(&directory, |_, known| {
+                    is_known = *known == id;
+                    is_known && give_back()
+                });
+                // One that is gone from the tree is in the other table alone.
+                if !is_known {
+                    give_back();
                 }
             }
             Target::VirtualDirectory | Target::Virtual(_) => {}

@@ -3,15 +3,16 @@
 //!
 //! Two paths lead to one file, and the kernel shows them with different device numbers, so `cp` and
 //! `mv` cannot see it: `cp` would empty the file that it reads, `mv` would unlink it. The caller's
-//! command line and descriptors tell. Only names without symlinks are followed, and none that leads
-//! into the mount: whoever answers the kernel must not ask itself.
+//! command line and descriptors tell. Only names without symlinks are followed, and of those only what
+//! the kernel has at hand: the caller chooses the paths, and whoever answers the kernel must wait for
+//! no other file system, least of all for itself. A program that copies has just looked at them.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 
 use crate::identity::Identity;
 use crate::rel_path::RelPath;
@@ -140,11 +141,13 @@ fn plain(path: &Path) -> PathBuf {
 
 fn is_file(path: &Path, identity: &Identity) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(CWD, path, flags, Mode::empty(), resolve).and_then(fstat);
-    found.is_ok_and(|stat| {
-        let found = Identity::of(&stat);
-        (found.dev, found.ino) == (identity.dev, identity.ino)
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+    let look = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = openat2(CWD, path, flags, Mode::empty(), resolve)
+        .and_then(|place| statx(place, "", look, StatxFlags::INO));
+    found.is_ok_and(|found| {
+        let dev = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
+        (dev, found.stx_ino) == (identity.dev, identity.ino)
     })
 }
 

@@ -1,10 +1,12 @@
 //! The only unsafe code of the program: mappings of files that are ours alone, leases, the one mount
-//! call that rustix does not have, keys of the kernel, and one call of the allocator.
+//! call that rustix does not have, keys of the kernel, whose a thread's files are, and one call of the
+//! allocator.
 //!
 //! Everything else that talks to the kernel does so through rustix. What is exported is safe to
 //! call with any argument.
 #![allow(unsafe_code)]
 
+pub mod caller;
 pub mod heap;
 pub mod keyring;
 pub mod lease;

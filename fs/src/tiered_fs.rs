@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -93,14 +93,19 @@ pub struct TieredFs {
     /// Anchors have descriptors below this. The lowest free number is given out: where it is as high,
     /// so many are open, and what is left is kept for files that are opened.
     anchors_below: i32,
+    /// The same of what ordinary users open.
+    opens_below: i32,
 }
 
 /// Of the descriptors that this process may have, one of so many is no anchor.
 const DESCRIPTORS_KEPT: u64 = 4;
+/// One of so many is for root, the homes and the control doors alone: no user can keep them from all others.
+const DESCRIPTORS_OF_ROOT: u64 = 16;
 
-fn anchors_below() -> i32 {
+/// Descriptors below this leave one of `kept` free.
+fn descriptors_below(kept: u64) -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let below = limit.current.map(|most| most - most / DESCRIPTORS_KEPT);
+    let below = limit.current.map(|most| most - most / kept);
     below.map_or(i32::MAX, |below| i32::try_from(below).unwrap_or(i32::MAX))
 }
 
@@ -167,7 +172,8 @@ impl TieredFs {
             keep_true: keep_true::KeepTrue::new(homes.len()),
             gate: RwLock::new(()),
             generation: AtomicU64::new(1),
-            anchors_below: anchors_below(),
+            anchors_below: descriptors_below(DESCRIPTORS_KEPT),
+            opens_below: descriptors_below(DESCRIPTORS_OF_ROOT),
             mountpoint: OnceLock::new(),
             vanished: vanished::Vanished::default(),
             homes,
@@ -429,6 +435,37 @@ impl TieredFs {
         (identity.ino == file.attr().identity.ino).then_some(anchor)
     }
 
+    /// Refuses what was had by a file's name and is another file: not the one that the kernel has checked.
+    fn must_be(&self, file: &HomeFile, opened: impl AsFd) -> FsResult<()> {
+        let found = Identity::of_fd(opened)
+            .map_err(|error| FsError::new("look up", ErrorKind::Io(error)))?;
+        match found.same_file(&file.attr().identity) {
+            true => Ok(()),
+            false => Err(FsError::new("look up", ErrorKind::Displaced)),
+        }
+    }
+
+    /// Looks at the names of a file that another one was found in the place of, so that whoever asked finds what is
+    /// there: the kernel asks for the name once more. Nothing may be locked.
+    fn see_displaced<T>(&self, target: &Target, done: FsResult<T>) -> FsResult<T> {
+        if let (Err(error), Target::File(file)) = (&done, target)
+            && matches!(error.kind, ErrorKind::Displaced)
+        {
+            let home = self.home_of(file);
+            for (directory, name) in file.names() {
+                self.see_name(home, directory, &name);
+            }
+        }
+        done
+    }
+
+    /// Looks at one name in a home.
+    fn see_name(&self, home: &Home, directory: DirId, name: &[u8]) {
+        if let Ok(changes) = self.union.refresh_name(home, directory, name) {
+            self.apply(changes);
+        }
+    }
+
     /// What leads to a file of the models directory without its name: its anchor, or, where it has none
     /// and was unlinked, what its readers and writers have open.
     fn stands_for(&self, node: NodeId, file: &HomeFile) -> Option<Arc<OwnedFd>> {
@@ -504,7 +541,10 @@ impl TieredFs {
         let mut view = self.union.directory(directory).ok_or_else(gone)?;
         if view.in_models {
             let path = self.union.directory_path(directory).ok_or_else(gone)?;
-            if let Ok(attr) = self.models().stat(&path) {
+            // Another that has its name by now says nothing of it.
+            if let Ok(attr) = self.models().stat(&path)
+                && attr.identity.same_file(&view.attr.identity)
+            {
                 view.attr = attr;
             }
         }

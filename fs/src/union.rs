@@ -7,13 +7,15 @@
 //! the entry of the first home hides the others, which stay known beneath it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::file::{HomeFile, Name};
+use crate::file::{HomeFile, Name, works_on_live};
 use crate::home::{Home, Listed};
+use crate::identity::Identity;
 use crate::ids::{DirId, FileId, HomeId};
 use crate::recent::Recent;
 use crate::rel_path::RelPath;
@@ -256,10 +258,12 @@ impl Union {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tree> {
+        debug_assert!(!works_on_live(), "the tree comes before the live state");
         self.tree.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Tree> {
+        debug_assert!(!works_on_live(), "the tree comes before the live state");
         self.tree.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -525,8 +529,9 @@ impl Union {
         name: &[u8],
     ) -> FsResult<Vec<UnionChange>> {
         self.refresh(
+            home,
             directory,
-            |path| home.look_up(path, name),
+            |opened, path| home.look_up_in(opened, path, name),
             |tree, found, changes| {
                 let name = tree.recent_names.share(Arc::from(name));
                 self.set(tree, directory, &name, home.id(), found, changes);
@@ -541,8 +546,9 @@ impl Union {
     /// The home's answer.
     pub fn refresh_directory(&self, home: &Home, directory: DirId) -> FsResult<Vec<UnionChange>> {
         self.refresh(
+            home,
             directory,
-            |path| home.list(path),
+            |opened, path| home.list_in(&opened?, path),
             |tree, found, changes| {
                 let is_new = tree.is_empty(directory);
                 let mut gone = tree.names_of(directory, home.id());
@@ -564,11 +570,27 @@ impl Union {
         )
     }
 
-    /// Looks outside the lock, and applies only when the directory did not change meanwhile.
+    /// Whether a descriptor that was had by the directory's path in a home is of the directory that we know there,
+    /// and not of another that has its name by now.
+    pub fn is_directory(&self, home: HomeId, directory: DirId, opened: &OwnedFd) -> bool {
+        if directory == DirId::ROOT {
+            return true;
+        }
+        let known = {
+            let tree = self.read();
+            let known = tree.directories.get(&directory);
+            known.and_then(|known| Some(known.sight(home)?.attr.identity))
+        };
+        known.is_none_or(|known| Identity::of_fd(opened).is_ok_and(|found| found.same_file(&known)))
+    }
+
+    /// Looks outside the lock, and applies only when the directory did not change meanwhile. What another directory
+    /// holds that has the name by now is not this one's: it is found where the name is looked at.
     fn refresh<T>(
         &self,
+        home: &Home,
         directory: DirId,
-        look: impl Fn(&RelPath) -> FsResult<T>,
+        look: impl Fn(FsResult<OwnedFd>, &RelPath) -> FsResult<T>,
         apply: impl FnOnce(&mut Tree, T, &mut Vec<UnionChange>),
     ) -> FsResult<Vec<UnionChange>> {
         loop {
@@ -581,7 +603,13 @@ impl Union {
                     tree.path(directory).ok_or_else(gone)?,
                 )
             };
-            let found = look(&path)?;
+            let opened = home.directory(&path);
+            if let Ok(opened) = &opened
+                && !self.is_directory(home.id(), directory, opened)
+            {
+                return Ok(Vec::new());
+            }
+            let found = look(opened, &path)?;
             let mut tree = self.write();
             let renames = tree.renames;
             let known = tree.directories.get_mut(&directory).ok_or_else(gone)?;

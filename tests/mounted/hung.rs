@@ -182,6 +182,43 @@ fn whoever_waits_for_it_can_be_killed() {
     content::check_file(&path, 2, LEN).unwrap();
 }
 
+/// What a program that copies names is looked at before it may open a file, on the threads that answer the kernel: an
+/// ordinary user could stop them all with `dd of=` in a place of his own that answers nothing.
+#[test]
+fn copiers_that_name_what_hangs_hold_up_nobody() {
+    let Some(hanging) = hanging() else { return };
+    hanging.stop();
+    let mount = &hanging.mount;
+    let copiers: Vec<_> = (0..6)
+        .map(|number| {
+            let name = format!("far/new{number}");
+            let to = hanging.home.mounted(name).display().to_string();
+            let from = mount.mounted("own").display().to_string();
+            let mut copier = std::process::Command::new("dd");
+            copier.args([format!("if={from}"), format!("of={to}")]);
+            copier.spawn().unwrap()
+        })
+        .collect();
+    // Each has its file by then, or waits for the place that it writes to.
+    let is_past = |pid: u32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten();
+        let links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.into_iter().any(|link| link == mount.mounted("own"))
+    };
+    mount.until("they have opened what they read", || {
+        copiers.iter().all(|copier| is_past(copier.id()))
+    });
+    at_once("a local file", || {
+        content::check_file(&mount.mounted("own"), 4, LEN).unwrap()
+    });
+    for mut copier in copiers {
+        copier.kill().unwrap();
+        at_once("killing a copier", || copier.wait()).unwrap();
+    }
+}
+
 #[test]
 fn whoever_waits_goes_on_when_it_answers_again() {
     let Some(hanging) = hanging() else { return };

@@ -90,6 +90,8 @@ fn a_file_goes_back_to_its_spare_without_being_copied() {
         assert_eq!(model.resident_total_bytes, LEN, "{model:?}");
         assert!(!model.resident_bytes.contains_key("slow"), "{model:?}");
         let promotions = mount.status().totals.promotions;
+        // The kernel tells of a close a moment later.
+        mount.until("nobody reads b", || mount.status().counts.files_open == 0);
         promote(mount, "a", "fast");
         mount.until("b is where it was", || is_at(mount, "b", &["slow"]));
         assert_eq!(mount.status().totals.promotions, promotions + 1);

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,11 +23,12 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::home::{attr_of, proc_path};
-use crate::ids::{DirId, HandleId, NodeId};
+use crate::ids::{DirId, HandleId, HomeId, NodeId};
 use crate::node::{Node, Target};
 use crate::rel_path::{RelPath, check_name};
 use crate::same_file::Caller;
 use crate::stats::count;
+use crate::sys::caller::in_name_of;
 use crate::union::{Found, UnionChange};
 
 /// A time to be set.
@@ -91,9 +92,35 @@ impl Slot<'_> {
         OsStr::from_bytes(self.name)
     }
 
-    fn failed(&self, operation: &'static str, errno: rustix::io::Errno) -> FsError {
+    fn failed(&self, operation: &'static str, error: impl Into<std::io::Error>) -> FsError {
         let path = self.path.join(self.name).unwrap_or_default();
-        FsError::io(operation, &path, errno)
+        FsError::io(operation, &path, error)
+    }
+
+    /// What came of making something in somebody's name.
+    fn done(
+        &self,
+        operation: &'static str,
+        made: std::io::Result<rustix::io::Result<()>>,
+    ) -> FsResult<()> {
+        made.map_err(|error| self.failed(operation, error))?
+            .map_err(|errno| self.failed(operation, errno))
+    }
+}
+
+/// Gives a directory of this owner the marks that making one leaves out. If another has its name by now, it is one of
+/// the same owner's, and gets nothing but them.
+fn give_marks(parent: &OwnedFd, name: &OsStr, uid: u32, mode: Mode) -> rustix::io::Result<()> {
+    let marks = mode.intersection(Mode::SUID | Mode::SGID);
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let found = rustix::fs::fstat(&made)?;
+    match found.st_uid == uid {
+        true => rustix::fs::fchmod(&made, bits(found.st_mode) | marks),
+        false => Ok(()),
     }
 }
 
@@ -213,13 +240,26 @@ impl TieredFs {
         path.join(name)
             .map_err(|bad| FsError::new(what, ErrorKind::BadPath(bad)).at(&path))?;
         self.make_in_models(directory)?;
-        let fd = self.models().directory(&path)?;
+        let fd = self.directory_in_models(directory, &path)?;
         Ok(Slot {
             directory,
             fd,
             path,
             name,
         })
+    }
+
+    /// A directory of the models directory, which must be the one that the kernel has checked: another may have
+    /// its name by now. [`ErrorKind::Retired`] for that: whoever asked finds it by its name, or may not.
+    fn directory_in_models(&self, directory: DirId, path: &RelPath) -> FsResult<OwnedFd> {
+        let fd = self.models().directory(path)?;
+        if self.union.is_directory(HomeId::MODELS, directory, &fd) {
+            return Ok(fd);
+        }
+        if let Some((parent, name)) = self.union.directory_name(directory) {
+            self.see_name(self.models(), parent, &name);
+        }
+        Err(FsError::new("look up", ErrorKind::Retired).at(path))
     }
 
     /// Makes a directory that only cold storage has, with its parents, owners and permissions.
@@ -232,24 +272,19 @@ impl TieredFs {
         self.make_in_models(parent)?;
         let view = self.union.directory(directory).ok_or_else(gone)?;
         let path = self.union.directory_path(parent).ok_or_else(gone)?;
-        let fd = self.models().directory(&path)?;
+        let fd = self.directory_in_models(parent, &path)?;
         let text = OsStr::from_bytes(&name);
-        match rustix::fs::mkdirat(&fd, text, bits(view.attr.permissions.into())) {
-            Ok(()) => {
-                self.give_to(fd.as_fd(), text, view.attr.uid, Some(view.attr.gid));
-                if view.attr.permissions & 0o6000 != 0 {
-                    // Neither making nor giving away keeps these bits.
-                    let flags =
-                        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let made = rustix::fs::openat(&fd, text, flags, Mode::empty());
-                    made.and_then(|made| {
-                        rustix::fs::fchmod(made, bits(view.attr.permissions.into()))
-                    })
-                    .map_err(|errno| FsError::io("make directory", &path, errno))?;
-                }
-            }
+        let (uid, gid, mode) = (
+            view.attr.uid,
+            view.attr.gid,
+            bits(view.attr.permissions.into()),
+        );
+        let failed = |errno| FsError::io("make directory", &path, errno);
+        let made = in_name_of(uid, gid, || rustix::fs::mkdirat(&fd, text, mode));
+        match made.map_err(|error| FsError::io("make directory", &path, error))? {
+            Ok(()) => give_marks(&fd, text, uid, mode).map_err(failed)?,
             Err(error) if errno::is_there(error) => {}
-            Err(errno) => return Err(FsError::io("make directory", &path, errno)),
+            Err(errno) => return Err(failed(errno)),
         }
         self.record(parent, &name)
     }
@@ -284,27 +319,6 @@ impl TieredFs {
         self.entry(found.ok_or_else(|| FsError::new("create", ErrorKind::NotFound))?)
     }
 
-    /// Gives something just made to its owner; the group stays where the directory's
-    /// set-group-id bit decides it. Only root can, and need, do that.
-    fn give_to(&self, directory: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: Option<u32>) {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
-        let gid = gid.map(Gid::from_raw);
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if let Err(error) =
-            rustix::fs::chownat(directory, name, Some(Uid::from_raw(uid)), gid, flags)
-        {
-            tracing::warn!(%error, "cannot give a new file to its owner");
-        }
-    }
-
-    /// The group for something new in the directory; `None`: the directory decides.
-    fn group_for(&self, directory: &OwnedFd, gid: u32) -> Option<u32> {
-        let set_group = rustix::fs::fstat(directory).is_ok_and(|s| s.st_mode & 0o2000 != 0);
-        (!set_group).then_some(gid)
-    }
-
     pub(super) fn create_file(
         &self,
         request: &CreateRequest<'_>,
@@ -335,16 +349,11 @@ impl TieredFs {
     ) -> FsResult<(Arc<HomeFile>, File)> {
         let base = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let flags = base | OFlags::CREATE | OFlags::EXCL;
-        let own = match rustix::fs::openat(&slot.fd, slot.name(), flags, bits(mode)) {
-            Ok(fd) => {
-                let gid = self.group_for(&slot.fd, request.gid);
-                self.give_to(slot.fd.as_fd(), slot.name(), request.uid, gid);
-                if mode & 0o6000 != 0 {
-                    // Giving a file away clears these bits.
-                    let _ = rustix::fs::fchmod(&fd, bits(mode));
-                }
-                fd
-            }
+        let made = in_name_of(request.uid, request.gid, || {
+            rustix::fs::openat(&slot.fd, slot.name(), flags, bits(mode))
+        });
+        let own = match made.map_err(|error| slot.failed("create", error))? {
+            Ok(fd) => fd,
             Err(error) if errno::is_there(error) => {
                 // What the kernel did not know of it has not checked: whoever asked finds it by its name, and may
                 // or may not open it.
@@ -413,14 +422,10 @@ impl TieredFs {
         let _changing = self.changing();
         let slot = self.slot(parent, name, "mkdir")?;
         self.refuse_existing(&slot, "mkdir")?;
-        rustix::fs::mkdirat(&slot.fd, slot.name(), bits(mode))
-            .map_err(|errno| slot.failed("mkdir", errno))?;
-        self.give_to(
-            slot.fd.as_fd(),
-            slot.name(),
-            uid,
-            self.group_for(&slot.fd, gid),
-        );
+        let made = in_name_of(uid, gid, || {
+            rustix::fs::mkdirat(&slot.fd, slot.name(), bits(mode))
+        });
+        slot.done("mkdir", made)?;
         self.made(&slot)
     }
 
@@ -447,14 +452,10 @@ impl TieredFs {
         let slot = self.slot(parent, name, "mknod")?;
         self.refuse_existing(&slot, "mknod")?;
         let kind = FileType::from_raw_mode(mode);
-        rustix::fs::mknodat(&slot.fd, slot.name(), kind, bits(mode), u64::from(rdev))
-            .map_err(|errno| slot.failed("mknod", errno))?;
-        self.give_to(
-            slot.fd.as_fd(),
-            slot.name(),
-            owner.0,
-            self.group_for(&slot.fd, owner.1),
-        );
+        let made = in_name_of(owner.0, owner.1, || {
+            rustix::fs::mknodat(&slot.fd, slot.name(), kind, bits(mode), u64::from(rdev))
+        });
+        slot.done("mknod", made)?;
         self.made(&slot)
     }
 
@@ -473,14 +474,10 @@ impl TieredFs {
         let _changing = self.changing();
         let slot = self.slot(parent, name, "symlink")?;
         self.refuse_existing(&slot, "symlink")?;
-        rustix::fs::symlinkat(OsStr::from_bytes(target), &slot.fd, slot.name())
-            .map_err(|errno| slot.failed("symlink", errno))?;
-        self.give_to(
-            slot.fd.as_fd(),
-            slot.name(),
-            uid,
-            self.group_for(&slot.fd, gid),
-        );
+        let made = in_name_of(uid, gid, || {
+            rustix::fs::symlinkat(OsStr::from_bytes(target), &slot.fd, slot.name())
+        });
+        slot.done("symlink", made)?;
         self.made(&slot)
     }
 
@@ -499,12 +496,20 @@ impl TieredFs {
         let slot = self.slot(parent, name, "link")?;
         self.refuse_existing(&slot, "link")?;
         let gone = || FsError::new("link", ErrorKind::NotFound);
-        let path = self.union.path_of(&file).ok_or_else(gone)?;
-        let (from, from_name) = path.split_last().ok_or_else(gone)?;
-        let from = self.models().directory(&from)?;
-        let from_name = OsStr::from_bytes(from_name);
-        rustix::fs::linkat(&from, from_name, &slot.fd, slot.name(), AtFlags::empty())
-            .map_err(|errno| slot.failed("link", errno))?;
+        let linked = match self.stands_for(node, &file) {
+            Some(anchor) => {
+                let (flags, to) = (AtFlags::SYMLINK_FOLLOW, slot.name());
+                rustix::fs::linkat(CWD, proc_path(&*anchor), &slot.fd, to, flags)
+            }
+            None => {
+                let path = self.union.path_of(&file).ok_or_else(gone)?;
+                let (from, from_name) = path.split_last().ok_or_else(gone)?;
+                let from = self.models().directory(&from)?;
+                let from_name = OsStr::from_bytes(from_name);
+                rustix::fs::linkat(&from, from_name, &slot.fd, slot.name(), AtFlags::empty())
+            }
+        };
+        linked.map_err(|errno| slot.failed("link", errno))?;
         self.made(&slot)
     }
 
@@ -698,7 +703,20 @@ impl TieredFs {
     ) -> FsResult<Shown> {
         let _changing = self.changing();
         let found = self.node(node)?;
-        match found.target() {
+        let target = found.target();
+        self.see_displaced(&target, self.set(&found, &target, handle, set, request))?;
+        self.getattr(node, handle)
+    }
+
+    fn set(
+        &self,
+        node: &Arc<Node>,
+        target: &Target,
+        handle: Option<HandleId>,
+        set: &SetAttr,
+        request: &OpenRequest,
+    ) -> FsResult<()> {
+        match *target {
             // A virtual file takes truncation without a word: shells open with O_TRUNC.
             Target::Virtual(_) | Target::VirtualDirectory => {}
             Target::Directory(directory) => {
@@ -707,16 +725,16 @@ impl TieredFs {
                 if !self.in_models(directory) {
                     return Err(self.cold_refused("set attributes", &path, request.pid));
                 }
-                let anchor = self.models().anchor(&path)?;
+                let anchor = self.directory_in_models(directory, &path)?;
                 set_on(&anchor, Kind::Directory, set)
                     .map_err(|errno| FsError::io("set attributes", &path, errno))?;
             }
-            Target::File(file) => {
+            Target::File(ref file) => {
                 self.refuse_read_only("set attributes")?;
-                self.set_file_attr(&found, &file, handle, set, request)?;
+                self.set_file_attr(node, file, handle, set, request)?;
             }
         }
-        self.getattr(node, handle)
+        Ok(())
     }
 
     fn set_file_attr(
@@ -749,7 +767,9 @@ impl TieredFs {
             None => {
                 let gone = || FsError::new("set attributes", ErrorKind::NotFound);
                 let path = self.union.path_of(file).ok_or_else(gone)?;
-                Arc::new(self.models().anchor(&path)?)
+                let anchor = self.models().anchor(&path)?;
+                self.must_be(file, &anchor)?;
+                Arc::new(anchor)
             }
         };
         set_on(&anchor, file.kind, set).map_err(|errno| failed(errno.into()))?;

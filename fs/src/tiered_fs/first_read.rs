@@ -17,6 +17,7 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::file::HomeFile;
 use crate::first_load::{CopyBytes, FirstLoad};
 use crate::handle::OpenFile;
+use crate::identity::Identity;
 use crate::ids::HandleId;
 use crate::node::{Bound, Node, OpenState, Place};
 
@@ -58,6 +59,10 @@ impl TieredFs {
         register: Register<'_>,
     ) -> FsResult<OpenReply> {
         let home = self.open_cold(node, file)?;
+        let home = self.within_limit(home, request)?;
+        // What is copied is of one moment: of a file that has changed since, all is read from its home.
+        let is_copied =
+            Identity::of_fd(&home).is_ok_and(|found| found.same_contents(&file.attr().identity));
         // Each miss is read as it is asked for: what is read ahead would be read twice.
         let _ = rustix::fs::fadvise(&home, 0, None, Advice::Random);
         // Nobody can hold a lock on what nobody has open; asking the kernel takes 10 ms and more.
@@ -76,7 +81,7 @@ impl TieredFs {
                         file: Arc::clone(file),
                         place: Place::Home(Arc::new(home)),
                         token: None,
-                        first_load: Some(load),
+                        first_load: is_copied.then_some(load),
                     }));
                 }
             }

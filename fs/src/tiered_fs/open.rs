@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 
 use super::{CHANGED, Shown, TieredFs};
+use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
@@ -175,20 +177,38 @@ impl TieredFs {
         patience: Patience,
     ) -> FsResult<OpenReply> {
         let node = self.node(node)?;
-        match node.target() {
+        let target = node.target();
+        self.see_displaced(
+            &target,
+            self.open_target(&node, &target, request, register, patience),
+        )
+    }
+
+    fn open_target(
+        &self,
+        node: &Arc<Node>,
+        target: &Target,
+        request: &OpenRequest,
+        register: Register<'_>,
+        patience: Patience,
+    ) -> FsResult<OpenReply> {
+        match target {
             Target::File(file) if request.writes() || request.truncates() => self
-                .open_for_writing(&node, &file, request, register)
+                .open_for_writing(node, file, request, register)
                 .map(OpenReply::Ready),
-            Target::File(file) => self.open_for_reading(&node, &file, request, register, patience),
+            Target::File(file) => self.open_for_reading(node, file, request, register, patience),
             // Its contents may take time to make: never on a thread that answers the kernel.
             Target::Virtual(_) if patience == Patience::None => {
                 Ok(OpenReply::Waits(HomeId::MODELS))
             }
+            Target::Virtual(_) if !self.handles.has_room_for_virtual(request.uid) => {
+                Err(FsError::new("open", ErrorKind::Io(errno::too_many_open())))
+            }
             Target::Virtual(index) => {
-                let contents = self.virtual_files.read(self.virtual_name(index));
+                let contents = self.virtual_files.read(self.virtual_name(*index));
                 let handle = self
                     .handles
-                    .insert(Handle::Virtual(index, Arc::new(contents)));
+                    .insert(Handle::Virtual(*index, Arc::new(contents)));
                 Ok(OpenReply::Ready(Opened {
                     handle,
                     served: Served::Direct,
@@ -238,22 +258,29 @@ impl TieredFs {
                             return self.open_arriving(node, file, load, request, register);
                         }
                     }
-                    let place = Place::Home(Arc::new(self.open_cold(node, file)?));
+                    let home = self.open_cold(node, file)?;
+                    let place = Place::Home(Arc::new(self.within_limit(home, request)?));
                     open = node.lock_open();
                     place
                 }
-                None => Place::Home(Arc::new(self.open_home(node, file, false)?)),
+                None => {
+                    let home = self.open_home(node, file, false)?;
+                    Place::Home(Arc::new(self.within_limit(home, request)?))
+                }
             };
             if open.handles == 0 {
                 self.bind(&mut open, file, place, register);
             }
-        } else if !open.retired && self.is_stale(node, &open) {
+        } else if self.is_stale(node, &open) {
             // Others hold the node on a stale replica and keep it; whoever comes now is sent to look
-            // the name up again, and finds a node that has what the home has.
-            drop(open);
-            self.leave_stale(node, file);
-            open = node.lock_open();
-            if open.retired || open.handles == 0 {
+            // the name up again, and finds a node that has what the home has. The kernel may not have
+            // been told yet that the name leads there.
+            if !open.retired {
+                drop(open);
+                self.leave_stale(node, file);
+                open = node.lock_open();
+            }
+            if open.handles == 0 || open.retired && open.sends_on(request.pid) {
                 return Err(FsError::new("open", ErrorKind::Retired));
             }
         } else if let Some(load) = serving_load(&open)
@@ -337,7 +364,10 @@ impl TieredFs {
             .ok_or_else(gone)
             .and_then(|path| self.home_of(file).open_file(&path, false));
         let opened = match (by_path, node.anchor(file)) {
-            (Ok(opened), _) => opened,
+            (Ok(opened), _) => {
+                self.must_be(file, &opened)?;
+                opened
+            }
             (Err(_), Some(anchor)) => crate::home::reopen(&anchor, false)
                 .map_err(|error| FsError::new("open", ErrorKind::Io(error)))?,
             (Err(error), None) => return Err(error),
@@ -348,6 +378,14 @@ impl TieredFs {
             self.look_again(file);
         }
         Ok(opened)
+    }
+
+    /// The file, unless so many are open that what is left is root's.
+    pub(super) fn within_limit(&self, opened: File, request: &OpenRequest) -> FsResult<File> {
+        match request.uid == 0 || opened.as_raw_fd() < self.opens_below {
+            true => Ok(opened),
+            false => Err(FsError::new("open", ErrorKind::Io(errno::too_many_open()))),
+        }
     }
 
     /// Opens a file of the models directory: by its path, or by its anchor when the path is gone.
@@ -362,17 +400,11 @@ impl TieredFs {
             .path_of(file)
             .ok_or_else(|| FsError::new("open", ErrorKind::NotFound))
             .and_then(|path| self.models().open_file(&path, write));
-        let right = |opened: &File| {
-            Identity::of_fd(opened).is_ok_and(|found| found.ino == file.attr().identity.ino)
-        };
-        let anchor = node.anchor(file);
-        match by_path {
-            Ok(opened) if anchor.is_none() || right(&opened) => Ok(opened),
-            other => match anchor {
-                Some(anchor) => crate::home::reopen(&anchor, write)
-                    .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
-                None => other,
-            },
+        let right = by_path.and_then(|opened| self.must_be(file, &opened).map(|()| opened));
+        match (right, node.anchor(file)) {
+            (Err(_), Some(anchor)) => crate::home::reopen(&anchor, write)
+                .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
+            (right, _) => right,
         }
     }
 
@@ -530,6 +562,7 @@ impl TieredFs {
         register: Register<'_>,
     ) -> FsResult<Opened> {
         let own = self.open_home(node, file, true)?;
+        let own = self.within_limit(own, request)?;
         // Before anything is changed: who is sent elsewhere has done nothing here.
         self.send_elsewhere(node, file, &mut node.lock_open())?;
         if request.truncates() {

@@ -616,3 +616,159 @@ fn who_sets_times_is_shown_them_whatever_others_see_meanwhile() {
         set.unwrap();
     });
 }
+
+/// The kernel may not have been told yet that the name leads to another node; until then opens came to
+/// the one that is held on the old replica.
+#[test]
+fn an_open_that_comes_before_the_notice_is_given_nothing_old() {
+    let models = tempfile::tempdir().unwrap();
+    fs::write(models.path().join("f.gguf"), "home").unwrap();
+    let pool = TestPool::directory(&std::env::temp_dir());
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    promote(&fs, &pool, node);
+    let reader = open(&fs, node, libc::O_RDONLY).unwrap();
+    let emptied = SetAttr {
+        size: Some(2),
+        ..SetAttr::default()
+    };
+    fs.setattr(node, None, &emptied, &request(0)).unwrap();
+    let by = |tid: u32| {
+        let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+        let request = OpenRequest {
+            pid: tid,
+            ..request(libc::O_RDONLY)
+        };
+        fs.open(node, &request, &register, Patience::HomeOnly)
+    };
+    for tid in [1, 2] {
+        let error = by(tid).map(drop).expect_err("is sent on");
+        assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
+        // Who comes again has no name, but a descriptor of what the reader has.
+        let Ok(OpenReply::Ready(same)) = by(tid) else {
+            panic!("sent on twice");
+        };
+        fs.release(same.handle);
+    }
+    let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    assert_ne!(again, node);
+    let now = open(&fs, again, libc::O_RDONLY).unwrap();
+    assert_eq!(first_byte(&fs, &now), b'h');
+    assert_eq!(first_byte(&fs, &reader), b'r');
+    fs.release(now.handle);
+    fs.release(reader.handle);
+}
+
+/// Who looks a file up for the first time asked the tree for its path while he held the file's live state; who walks
+/// the tree holds it and asks for live states: with a third who wanted to change the tree, none went on.
+#[test]
+fn looking_up_walking_and_changing_the_tree_do_not_wait_for_each_other() {
+    let models = tempfile::tempdir().unwrap();
+    for number in 0..200 {
+        fs::write(models.path().join(format!("{number}")), "x").unwrap();
+    }
+    let fs = file_system(models.path(), true);
+    fs.start().unwrap();
+    let has_ended = std::sync::atomic::AtomicBool::new(false);
+    let goes_on = || !has_ended.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while goes_on() {
+                fs.union().for_each_file(|file| file.with_live(|_| ()));
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                let made = fs.mknod(NodeId::ROOT, b"made", libc::S_IFREG | 0o644, 0, (0, 0));
+                let node = made.unwrap().node;
+                fs.unlink(NodeId::ROOT, b"made", 0).unwrap();
+                fs.forget(node, 1);
+            }
+        });
+        for _ in 0..20 {
+            for number in 0..200 {
+                let name = format!("{number}");
+                let node = fs.lookup(NodeId::ROOT, name.as_bytes()).unwrap().node;
+                fs.forget(node, 1);
+            }
+        }
+        has_ended.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A name may lead to another file than the one that the kernel has checked: that one is not given out, not changed, and
+/// not made a part of the tree below a directory that it is not in.
+#[test]
+fn what_has_taken_a_name_is_not_taken_for_what_had_it() {
+    let top = tempfile::tempdir().unwrap();
+    let at = |path: &str| top.path().join(path);
+    for directory in ["models/d", "models/private", "cold"] {
+        fs::create_dir_all(at(directory)).unwrap();
+    }
+    for (path, text) in [
+        ("models/own", "own"),
+        ("models/other", "other"),
+        ("models/d/within", "within"),
+        ("models/private/secret", "secret"),
+        ("cold/own-cold", "own"),
+        ("cold/other-cold", "other"),
+    ] {
+        fs::write(at(path), text).unwrap();
+    }
+    let fs = with_settings(FsSettings {
+        models_dir: at("models"),
+        cold: vec![ColdSettings {
+            path: at("cold"),
+            watch: WatchChoice::Fixed(Watch::Rescan),
+            rescan_interval: Duration::from_secs(1000),
+        }],
+        passthrough: true,
+        ..FsSettings::default()
+    });
+    // Nothing tells of changes: no thread is started.
+    let models = fs.models();
+    for name in [&b"own"[..], b"other", b"d", b"private"] {
+        fs.see_name(models, DirId::ROOT, name);
+    }
+    fs.see_name(&fs.homes()[1], DirId::ROOT, b"own-cold");
+    let swap = |one: &str, two: &str| {
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        let cwd = rustix::fs::CWD;
+        rustix::fs::renameat_with(cwd, at(one), cwd, at(two), flags).unwrap();
+    };
+    let is_displaced = |done: FsResult<()>| {
+        let error = done.expect_err("is refused");
+        assert_eq!(crate::errno::to_errno(&error), libc::ESTALE, "{error}");
+    };
+    let look = |name: &str| fs.lookup(NodeId::ROOT, name.as_bytes()).unwrap().node;
+
+    let cold = look("own-cold");
+    swap("cold/own-cold", "cold/other-cold");
+    is_displaced(open(&fs, cold, libc::O_RDONLY).map(drop));
+    // It was looked at again: whoever asks now finds what is there.
+    let now = look("own-cold");
+    assert_ne!(now, cold);
+    let opened = open(&fs, now, libc::O_RDONLY).unwrap();
+    fs.release(opened.handle);
+
+    let own = fs.target(look("own")).unwrap().file().unwrap();
+    is_displaced(fs.must_be(&own, fs::File::open(at("models/other")).unwrap()));
+    fs.must_be(&own, fs::File::open(at("models/own")).unwrap())
+        .unwrap();
+
+    let directory = look("d");
+    let Target::Directory(id) = fs.target(directory).unwrap() else {
+        panic!("no directory");
+    };
+    swap("models/d", "models/private");
+    // What the other holds is not seen in it.
+    fs.see_name(models, id, b"secret");
+    assert!(fs.union().look_up(id, b"secret").is_none());
+    let mode = SetAttr {
+        mode: Some(0o777),
+        ..SetAttr::default()
+    };
+    is_displaced(fs.setattr(directory, None, &mode, &request(0)).map(drop));
+    let mode = fs::metadata(at("models/d")).unwrap().permissions().mode();
+    assert_ne!(mode & 0o7777, 0o777);
+}
