@@ -4,6 +4,7 @@
 
 pub mod machine;
 pub mod whole_file;
+pub mod safe_directory;
 pub mod state_files;
 pub mod pressure;
 pub mod load_log;

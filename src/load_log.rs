@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use speedloader_policy::{HEADER, Trace, TraceReader};
 
 use crate::state_files::{LOADS as NEWER, LOADS_BEFORE as OLDER};
@@ -88,15 +89,16 @@ impl LoadLog {
     /// The newer file, ready for the next line, and its size.
     fn newer(&self) -> io::Result<(File, u64)> {
         let path = self.directory.join(NEWER);
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(io::Error::other(format!(
-                "{} is no plain file",
-                path.display()
-            )));
-        }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o640);
-        let mut file = options.open(path)?;
+        // A link is refused, and a pipe does not stop us here.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+        let mut file = options.open(&path)?;
+        if !file.metadata()?.is_file() {
+            let text = format!("{} is no plain file", path.display());
+            return Err(io::Error::other(text));
+        }
         let size = file.seek(SeekFrom::End(0))?;
         let mut last = [b'\n'];
         if size > 0 {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use speedloader_policy::Learned;
 
+use crate::safe_directory;
 use crate::state_files::{LEARNED, PINS, RESIDENT};
 use crate::whole_file;
 
@@ -102,6 +103,10 @@ impl Journal {
         // The process's mask may be empty: FUSE needs that.
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o755).create(directory)?;
+        if let Some(why) = safe_directory::fault(directory)? {
+            let text = format!("it {why}, who could change what is learned and pinned");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
         let locked = File::open(directory)?;
         lock(&locked)?;
         for name in [RESIDENT, LEARNED, PINS] {

@@ -13,6 +13,7 @@ use super::catalog::{Catalog, Draft, Packer};
 use super::entries::Entries;
 use super::facts::{Facts, Format, Reader};
 use super::tree::Tree;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Catalog {
@@ -36,6 +37,7 @@ impl Catalog {
             by_directory,
             reader: Reader::new(tree, older),
             packer: Packer::default(),
+            references: BTreeMap::new(),
         };
         ollama_store::find(&mut build);
         gguf_files::find(&mut build);
@@ -53,6 +55,8 @@ struct Build<'a> {
     by_directory: ByDirectory,
     reader: Reader<'a>,
     packer: Packer,
+    /// Of the repositories of hub caches that were met.
+    references: BTreeMap<Vec<u8>, hub::References>,
 }
 
 impl Build<'_> {

@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::SocketSettings;
 use crate::command::{Code, Message, suggest};
+use crate::safe_directory;
 
 /// The kernel's limit for addresses is 107 bytes; the name that is used while binding is longer.
 const PATH_BYTES_MAX: usize = 100;
@@ -99,13 +100,9 @@ fn make_directory(path: &Path) -> Result<(), Message> {
 /// Whoever can write to the directory can put a socket of their own there, and hear what is asked.
 fn check_directory(path: &Path) -> Result<(), Message> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let found = fs::metadata(directory).map_err(|error| failed("looking at", path, &error))?;
-    let own = rustix::process::geteuid().as_raw();
-    let writable = found.mode() & 0o002 != 0 && found.mode() & 0o1000 == 0;
-    let why = match found.uid() {
-        uid if uid != own && uid != 0 => format!("belongs to user {uid}"),
-        _ if writable => "can be written by everybody".to_owned(),
-        _ => return Ok(()),
+    let fault = safe_directory::fault(directory);
+    let Some(why) = fault.map_err(|error| failed("looking at", path, &error))? else {
+        return Ok(());
     };
     let text = format!(
         "{} is no safe place for the control socket: it {why}",

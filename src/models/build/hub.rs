@@ -34,14 +34,29 @@ pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
             .is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-/// The branches and tags that name a revision.
+/// Branches and tags of a repository by the revision that they name.
+pub(super) type References = BTreeMap<String, Vec<String>>;
+
+/// The branches and tags that name a revision. Those of a repository are read once, however many revisions it has.
 pub(super) fn references_to(
     build: &mut Build<'_>,
     repository: &[u8],
     revision: &str,
 ) -> Vec<String> {
+    if !build.references.contains_key(repository) {
+        let read = read_references(build, repository);
+        build.references.insert(repository.to_vec(), read);
+    }
+    let known = build.references.get(repository);
+    known
+        .and_then(|references| references.get(revision))
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn read_references(build: &mut Build<'_>, repository: &[u8]) -> References {
     let top = join(repository, b"refs");
-    let mut names = Vec::new();
+    let mut references = References::new();
     for directory in build.entries.directories_from(&top) {
         let path = build.entries.directory_path(directory);
         if path != top && !is_below(path, &top) {
@@ -56,12 +71,13 @@ pub(super) fn references_to(
                 continue;
             };
             let facts = build.facts(real, Format::Ref);
-            if matches!(facts.as_deref(), Ok(Facts::Ref(to)) if **to == *revision) {
-                names.push(shown(&join(&prefix, build.entries.name(entry))));
+            if let Ok(Facts::Ref(to)) = facts.as_deref() {
+                let name = shown(&join(&prefix, build.entries.name(entry)));
+                references.entry(to.to_string()).or_default().push(name);
             }
         }
     }
-    names
+    references
 }
 
 /// A revision, and the branches and tags that name it.
@@ -87,7 +103,7 @@ struct Shared {
 #[derive(Default)]
 pub(super) struct Snapshots {
     found: BTreeMap<(Vec<u8>, String), Vec<Shared>>,
-    /// References of each revision, read once.
+    /// References of each revision.
     revisions: BTreeMap<(Vec<u8>, String), Vec<String>>,
 }
 
