@@ -74,6 +74,7 @@ mod mounted {
     pub mod hung;
     pub mod late_mounts;
     mod starting;
+    mod steering;
     mod top;
 }
 

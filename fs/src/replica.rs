@@ -108,15 +108,18 @@ impl Replica {
         Arc::strong_count(&self.file) == 1 && !self.is_in_use().unwrap_or(false)
     }
 
-    /// Takes the replica's name away. Whoever uses it goes on undisturbed; nobody new finds it,
-    /// also not after a crash.
+    /// Takes the replica's name away: of a pool in memory now, of another when [`Draining::try_finish`] is called, for that
+    /// may take its time. Whoever uses it goes on undisturbed; nobody new finds it, then also not after a
+    /// crash.
     pub fn drain(self) -> Draining {
         let mut draining = Draining {
             replica: self,
             unlinked: false,
         };
         draining.replica.claim.drain();
-        draining.unlink();
+        if draining.pool().is_memory() {
+            draining.unlink();
+        }
         draining
     }
 

@@ -15,8 +15,8 @@ use crate::command::{Code, Command, Message};
 use crate::control::Client;
 use crate::control::control_files::error_json;
 use crate::program::Program;
-use crate::view::View;
 use crate::view::human;
+use crate::view::{Outcome, View};
 
 /// Options that go with every verb.
 #[derive(Args, Clone, Debug, Default)]
@@ -198,6 +198,34 @@ pub(super) fn name(argument: &OsStr) -> String {
 /// The same for several.
 pub(super) fn names(arguments: &[OsString]) -> Vec<String> {
     arguments.iter().map(|argument| name(argument)).collect()
+}
+
+/// Fails when anything of what was named was left out: not `done`.
+pub(super) fn judge(view: &View, done: &str) -> Result<(), Message> {
+    let View::Moves(view) = view else {
+        return Ok(());
+    };
+    let named = |wanted: Outcome| {
+        let rows = view.moves.iter().filter(|row| row.outcome == wanted);
+        rows.map(|row| row.name.as_str()).collect::<Vec<_>>()
+    };
+    let (unknown, refused) = (named(Outcome::Unknown), named(Outcome::Refused));
+    let left_out = |names: &[&str], why: &str| match names {
+        [] => None,
+        [name] => Some(format!("{name} {why}")),
+        [first, ..] => Some(format!("{first} and {} more {why}", names.len() - 1)),
+    };
+    let texts = [
+        left_out(&unknown, "led nowhere"),
+        left_out(&refused, &format!("could not be {done}")),
+    ];
+    let texts: Vec<String> = texts.into_iter().flatten().collect();
+    let code = match (unknown.as_slice(), refused.as_slice()) {
+        ([], []) => return Ok(()),
+        ([], _) => Code::Failed,
+        _ => Code::NoMatch,
+    };
+    Err(Message::new(code, texts.join("; ")))
 }
 
 #[cfg(test)]

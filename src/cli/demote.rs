@@ -4,8 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::context::{Context, names};
-use super::promote::judge;
+use super::context::{Context, judge, names};
 use crate::command::{Command, Message};
 
 /// Drop the copies of models; their originals stay

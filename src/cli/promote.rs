@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::{Context, name, names};
+use super::context::{Context, judge, name, names};
 use crate::command::{Code, Command, Message, name_fault};
-use crate::view::{Outcome, View};
 
 /// No honest list is longer.
 const LIST_BYTES_MAX: u64 = 16 << 20;
@@ -123,34 +122,6 @@ fn parse_list(shown: &str, bytes: &[u8]) -> Result<Vec<String>, Message> {
     }
     let text = format!("{shown}: nothing was promoted:\n{}", faults.join("\n"));
     Err(Message::new(Code::Usage, text))
-}
-
-/// Fails when anything of what was named was left out: not `done`.
-pub(super) fn judge(view: &View, done: &str) -> Result<(), Message> {
-    let View::Moves(view) = view else {
-        return Ok(());
-    };
-    let named = |wanted: Outcome| {
-        let rows = view.moves.iter().filter(|row| row.outcome == wanted);
-        rows.map(|row| row.name.as_str()).collect::<Vec<_>>()
-    };
-    let (unknown, refused) = (named(Outcome::Unknown), named(Outcome::Refused));
-    let left_out = |names: &[&str], why: &str| match names {
-        [] => None,
-        [name] => Some(format!("{name} {why}")),
-        [first, ..] => Some(format!("{first} and {} more {why}", names.len() - 1)),
-    };
-    let texts = [
-        left_out(&unknown, "led nowhere"),
-        left_out(&refused, &format!("could not be {done}")),
-    ];
-    let texts: Vec<String> = texts.into_iter().flatten().collect();
-    let code = match (unknown.as_slice(), refused.as_slice()) {
-        ([], []) => return Ok(()),
-        ([], _) => Code::Failed,
-        _ => Code::NoMatch,
-    };
-    Err(Message::new(code, texts.join("; ")))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// A rescan that takes longer goes on without its client.
 const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 
+/// What is to be done about a pin that is in the way.
+const UNPIN: &str = "unpin it first: speedloader unpin NAME";
 /// What a person is told of a demotion that frees nothing yet.
 const DRAINING: &str = "its memory is free when the last reader lets go";
 
@@ -79,6 +81,14 @@ struct Rows {
 }
 
 impl Rows {
+    fn add(&mut self, subject: &Subject, row: Result<MoveView, Message>) {
+        self.moves.push(row.unwrap_or_else(|refusal| {
+            let row = refused_row(subject, &refusal);
+            self.refusal.get_or_insert(refusal);
+            row
+        }));
+    }
+
     /// All rows; a refusal alone where there is nothing else to tell.
     fn told(self) -> Result<Vec<MoveView>, Message> {
         let is_all = self.moves.iter().all(is_refused);
@@ -382,12 +392,7 @@ impl Coordinator {
             return Err(fault.clone());
         }
         for subject in subjects {
-            let row = self.move_of(subject, carried).unwrap_or_else(|refusal| {
-                let row = refused_row(subject, &refusal);
-                rows.refusal.get_or_insert(refusal);
-                row
-            });
-            rows.moves.push(row);
+            rows.add(subject, self.move_of(subject, carried));
         }
         Ok(())
     }
@@ -508,11 +513,7 @@ impl Coordinator {
                 "one of its files is being written or is locked".to_owned(),
                 "try again when the writer has closed it",
             ),
-            Refusal::PinnedTo(id) => (
-                Code::Pinned,
-                format!("is pinned to {}", pool(id)),
-                "unpin it first: speedloader unpin NAME",
-            ),
+            Refusal::PinnedTo(id) => (Code::Pinned, format!("is pinned to {}", pool(id)), UNPIN),
             Refusal::NoPool => (
                 Code::NoSuchPool,
                 "no pool is connected".to_owned(),
@@ -570,13 +571,10 @@ impl Coordinator {
         let (single, models): (Vec<Subject>, Vec<Subject>) = subjects
             .into_iter()
             .partition(|subject| subject.kind == SINGLE_FILE);
-        let mut rows = Rows {
-            moves: single
-                .iter()
-                .map(|subject| self.demote_file(subject))
-                .collect(),
-            refusal: None,
-        };
+        let mut rows = Rows::default();
+        for subject in &single {
+            rows.add(subject, self.demote_file(subject));
+        }
         let want = |subject: &Subject| Want {
             model: subject.id,
             kind: WantKind::Demote { pool: None },
@@ -591,7 +589,12 @@ impl Coordinator {
         Ok(View::Moves(MovesView { moves }))
     }
 
-    fn demote_file(&self, subject: &Subject) -> MoveView {
+    fn demote_file(&self, subject: &Subject) -> Result<MoveView, Message> {
+        let pinned = self.lock_moves().pins.get(&subject.name).cloned();
+        if let Some(pool) = pinned {
+            let text = format!("{}: is pinned to {pool}", escape(subject.name.as_bytes()));
+            return Err(Message::new(Code::Pinned, text).with_hint(UNPIN));
+        }
         let drop = |file| self.fs.drop_replicas(file, None, "demoted");
         let dropped: usize = subject.files.iter().map(drop).sum();
         let (outcome, text) = match (dropped, self.is_draining(subject)) {
@@ -599,11 +602,11 @@ impl Coordinator {
             (_, true) => (Outcome::Draining, DRAINING),
             (_, false) => (Outcome::Done, ""),
         };
-        MoveView {
+        Ok(MoveView {
             outcome,
             text: text.to_owned(),
             ..Coordinator::row(subject)
-        }
+        })
     }
 
     fn pin(&self, name: &str, pool: &str) -> Result<View, Message> {

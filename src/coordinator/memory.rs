@@ -13,6 +13,7 @@ use speedloader_fs::ids::PoolId;
 use speedloader_fs::pool::{Pool, Usage};
 
 use super::cause::Cause;
+use super::pools::POOL_BYTES_MIN;
 use super::prefault::Prefault;
 use super::{Coordinator, chain};
 use crate::machine::Memory;
@@ -20,8 +21,6 @@ use crate::pressure::{self, MemoryWatch, Woken};
 use crate::view::Level;
 use crate::view::human::size;
 
-/// A tmpfs of size 0 would have no limit.
-pub(super) const POOL_BYTES_MIN: u64 = 1 << 20;
 /// Nothing grows so soon after something shrank.
 const CALM: Duration = Duration::from_secs(5);
 /// How fast memory can be taken, bytes a second: figures are looked at before it can be gone.

@@ -16,7 +16,6 @@ use speedloader_fs::tiered_fs::POOLS_MAX;
 use speedloader_fs::tmpfs::{MemoryPolicy, TmpfsSettings};
 use speedloader_fs::union::Found;
 
-use super::memory::POOL_BYTES_MIN;
 use super::parting::Parting;
 use super::{Coordinator, SPARE, chain};
 use crate::command::{Code, Message};
@@ -79,6 +78,9 @@ fn too_small(name: &str, wanted_bytes: u64, error: &FsError) -> Message {
     let text = format!("{name} cannot be made as small as {wanted}: {needed} of it are in use");
     Message::new(Code::NoSpace, text)
 }
+
+/// A tmpfs of size 0 would have no limit.
+pub(super) const POOL_BYTES_MIN: u64 = 1 << 20;
 
 /// While this is there a pool is being connected.
 struct Connecting<'a> {

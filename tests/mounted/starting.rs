@@ -216,7 +216,7 @@ fn an_ordinary_user_runs_speedloader_mount() {
     assert!(said(&output).contains("/dev/shm/"), "{output:?}");
 }
 
-fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     assert!(
         output.status.success(),
@@ -230,7 +230,7 @@ fn said(output: &Output) -> String {
 
 /// Runs a script as root in a mount namespace of its own, where /usr/sbin has our mount helper as
 /// well. `$T` is the site, `$PROGRAM` the program.
-fn in_namespace(site: &Site, script: &str) -> Output {
+pub(super) fn in_namespace(site: &Site, script: &str) -> Output {
     let prepare = "\
         set -e
         mkdir -p $T/real
@@ -265,7 +265,7 @@ fn write_fstab(site: &Site, options: &str) {
     .unwrap();
 }
 
-fn write_config(site: &Site, extra: &str) {
+pub(super) fn write_config(site: &Site, extra: &str) {
     let root = site.root().display();
     let text = format!(
         "{extra}\nmodels_dir = \"{root}/models\"\nstate_dir = \"{root}/state\"\n\
@@ -276,7 +276,7 @@ fn write_config(site: &Site, extra: &str) {
     fs::write(site.root().join("config.toml"), text).unwrap();
 }
 
-fn cannot_run() -> bool {
+pub(super) fn cannot_run() -> bool {
     if let Some(why) = skip::why_no_mount() {
         skip::skip(why);
         return true;

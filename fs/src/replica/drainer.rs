@@ -1,7 +1,8 @@
-//! Waits in one background thread until the last users of dropped replicas have let go.
+//! Waits in the background until the last users of dropped replicas have let go: in one thread for pools
+//! in memory, in another for those on a disk or far away, which may keep it waiting.
 //!
 //! Each replica is asked about again after a pause that doubles from 10 ms to 2 s; releases that
-//! the owner hears of make it ask at once. The thread holds no lock while it reports.
+//! the owner hears of make it ask at once. The threads hold no lock while they report.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -40,35 +41,52 @@ enum Message {
     Check,
 }
 
-/// The background thread. Dropping it stops the thread; what still drains is freed by the kernel
-/// when its last user lets go.
+/// The background threads. Dropping it stops them; what still drains is freed by the kernel when its
+/// last user lets go.
 pub struct Drainer {
-    sender: Option<Sender<Message>>,
+    memory: Lane,
+    other: Lane,
     states: Arc<Mutex<Vec<DrainingState>>>,
+}
+
+/// One of the threads, and the way to it.
+struct Lane {
+    sender: Option<Sender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drainer {
-    /// Starts the thread; `on_gone` is called in it for each replica that is gone.
+    /// Starts the threads; `on_gone` is called in them for each replica that is gone.
     ///
     /// # Errors
     /// Io when no thread can be started.
-    pub fn start(on_gone: impl Fn(&Gone) + Send + 'static) -> std::io::Result<Self> {
-        let (sender, receiver) = unbounded();
+    pub fn start(on_gone: impl Fn(&Gone) + Clone + Send + 'static) -> std::io::Result<Self> {
         let states = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&states);
-        let thread = std::thread::Builder::new()
-            .name("drainer".to_owned())
-            .spawn(move || run(&receiver, &shared, &on_gone))?;
+        let lane = |name: &str| {
+            let (sender, receiver) = unbounded();
+            let (shared, on_gone) = (Arc::clone(&states), on_gone.clone());
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || run(&receiver, &shared, &on_gone))?;
+            std::io::Result::Ok(Lane {
+                sender: Some(sender),
+                thread: Some(thread),
+            })
+        };
         Ok(Drainer {
-            sender: Some(sender),
+            memory: lane("drainer")?,
+            other: lane("drainer-far")?,
             states,
-            thread: Some(thread),
         })
     }
 
-    /// Takes the replica's name away now and waits for its users in the background.
+    /// Takes the replica's name away and waits for its users in the background. Whoever drops one may be answering the
+    /// kernel: only a pool in memory is asked now.
     pub fn drain(&self, replica: Replica) {
+        let lane = match replica.pool().is_memory() {
+            true => &self.memory,
+            false => &self.other,
+        };
         let state = DrainingState {
             id: replica.id(),
             pool: replica.pool().id(),
@@ -78,14 +96,15 @@ impl Drainer {
         };
         let draining = Box::new(replica.drain());
         lock(&self.states).push(state.clone());
-        self.send(Message::Drain(draining, state));
+        lane.send(Message::Drain(draining, state));
     }
 
     /// Asks about all draining replicas at once: somebody closed something.
     pub fn check_now(&self) {
         // Somebody closes something all the time; mostly nothing drains, and the thread sleeps on.
         if !lock(&self.states).is_empty() {
-            self.send(Message::Check);
+            self.memory.send(Message::Check);
+            self.other.send(Message::Check);
         }
     }
 
@@ -93,7 +112,9 @@ impl Drainer {
     pub fn draining(&self) -> Vec<DrainingState> {
         lock(&self.states).clone()
     }
+}
 
+impl Lane {
     fn send(&self, message: Message) {
         if let Some(sender) = &self.sender {
             // The thread ends only after the sender is gone.
@@ -102,7 +123,7 @@ impl Drainer {
     }
 }
 
-impl Drop for Drainer {
+impl Drop for Lane {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(thread) = self.thread.take() {

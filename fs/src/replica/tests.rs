@@ -132,8 +132,10 @@ fn draining_ends_with_the_last_handle_and_mapping() {
         assert!(replica.is_in_use().unwrap());
 
         let draining = replica.drain();
-        assert_eq!(test.names(), [""; 0]);
+        // Whoever drops a replica may be answering the kernel: a disk is asked by the drainer alone.
+        assert_eq!(test.names().is_empty(), test.pool.is_memory());
         let draining = draining.try_finish().expect_err("a handle is open");
+        assert_eq!(test.names(), [""; 0]);
         let map = FileMap::of_private_file(&user, 0, 3 << 20).unwrap();
         drop(user);
         let draining = draining.try_finish().expect_err("a mapping is there");
@@ -171,13 +173,13 @@ fn the_drainer_reports_what_is_gone() {
         let user = fs::File::open(path.join(format!("{id}.data"))).unwrap();
         drainer.drain(replica);
         assert_eq!(drainer.draining().len(), 1);
-        assert_eq!(test.names(), [""; 0]);
         assert!(gone.try_recv().is_err());
         drop(user);
         drainer.check_now();
         let one = gone.recv().unwrap();
         assert_eq!((one.id, one.occupied_bytes), (id, 8192));
         assert!(drainer.draining().is_empty());
+        assert_eq!(test.names(), [""; 0]);
         assert_eq!(test.pool.usage().unwrap().draining_bytes, 0);
     }
 }

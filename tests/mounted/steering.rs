@@ -1,0 +1,188 @@
+//! Commands as people give them, on a daemon with a configuration file.
+
+use super::starting::{cannot_run, in_namespace, said, write_config};
+use crate::harness::Site;
+
+const LEN: u64 = 300_000;
+
+/// Files `f` and `g`, a cold file `big` that is larger than the pool, a daemon that is mounted on `$T/mnt`; what the
+/// script prints.
+fn steered(script: &str) -> Option<String> {
+    if cannot_run() {
+        return None;
+    }
+    let site = Site::new()
+        .cold_file("f", 1, LEN)
+        .cold_file("g", 2, LEN)
+        .cold_file("big", 3, 65 << 20);
+    let mountpoint = site.mounted("");
+    let extra = format!(
+        "mountpoint = \"{}\"\npolicy.enabled = false\nhttp.enabled = false",
+        mountpoint.display()
+    );
+    write_config(&site, &extra);
+    let whole = format!(
+        "
+        speedloader() {{ $PROGRAM --socket $T/s \"$@\"; }}
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1
+        {script}
+        speedloader umount
+        ! grep -qE \"$T/(mnt|pools)\" /proc/self/mountinfo"
+    );
+    Some(said(&in_namespace(&site, &whole)))
+}
+
+/// A full disk, or a reader of the log that has gone, ended the thread that had something to say.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    if cannot_run() {
+        return;
+    }
+    let site = Site::new().cold_file("f", 1, LEN);
+    write_config(&site, "");
+    let script = "
+        $PROGRAM --config $T/config.toml serve $T/mnt > /dev/full 2>&1 &
+        until $PROGRAM --socket $T/s status --json 2> /dev/null | grep -q '\"state\":\"ready\"'; do :; done
+        $PROGRAM --socket $T/s promote f --wait
+        $PROGRAM --socket $T/s demote f
+        $PROGRAM --socket $T/s umount
+        wait";
+    said(&in_namespace(&site, script));
+}
+
+/// The daemon closes its connections first and releases its pools last.
+#[test]
+fn umount_returns_when_the_pools_are_gone() {
+    let script = "
+        for round in 1 2 3 4 5; do
+            speedloader promote f g --wait
+            speedloader umount
+            ! grep -q \"$T/pools\" /proc/self/mountinfo
+            $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1
+        done";
+    steered(script);
+}
+
+#[test]
+fn umount_without_a_name_takes_away_what_a_crash_has_left() {
+    let script = "
+        kill -9 $(speedloader status --json | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')
+        $PROGRAM --config $T/config.toml umount
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1";
+    steered(script);
+}
+
+/// The same command again ends a daemon whose mount is gone here, and kept elsewhere.
+#[test]
+fn what_another_namespace_keeps_ends_all_the_same() {
+    let script = "
+        mkfifo $T/kept
+        unshare --mount --propagation private sh -c \"echo > $T/kept; read line < $T/kept\" &
+        read line < $T/kept
+        umount $T/mnt
+        speedloader umount
+        echo > $T/kept
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1";
+    steered(script);
+}
+
+#[test]
+fn the_mountpoint_as_a_name_means_all_that_is_in_it() {
+    let script = "
+        speedloader promote $T/mnt/ --wait || echo left out $?
+        speedloader which $T/mnt | grep -c pools/p";
+    if let Some(told) = steered(script) {
+        assert!(told.contains("left out 1"), "{told}");
+        assert_eq!(told.lines().rev().nth(1), Some("2"), "{told}");
+    }
+}
+
+#[test]
+fn of_several_names_only_those_refused_are_left_out() {
+    let script = "
+        speedloader promote big f --wait || echo status $?
+        speedloader which f
+        speedloader pin f p
+        speedloader demote f g || echo status $?";
+    let Some(told) = steered(script) else { return };
+    assert_eq!(told.matches("status 1").count(), 2, "{told}");
+    assert!(told.contains("/pools/p/"), "{told}");
+}
+
+#[test]
+fn the_first_copy_of_a_pin_is_told() {
+    let script = "
+        speedloader pin f p
+        speedloader wait f
+        speedloader pin f p";
+    let Some(told) = steered(script) else { return };
+    let started = told.find("started").expect("the first has begun");
+    let already = told.find("already").expect("the second has nothing to do");
+    assert!(started < already, "{told}");
+}
+
+#[test]
+fn a_pool_that_the_file_has_since_can_be_connected_and_goes_with_it() {
+    let script = "
+        cp $T/config.toml $T/before.toml
+        printf '[[pool]]\\nname = \"late\"\\npath = \"%s/pools/late\"\\ncapacity = \"16MiB\"\\n' $T >> $T/config.toml
+        speedloader config reload
+        speedloader tiers connect late
+        speedloader promote g --pool late --wait
+        speedloader which g
+        cp $T/before.toml $T/config.toml
+        echo while it is used
+        speedloader config reload
+        speedloader tiers disconnect late
+        speedloader config reload
+        speedloader tiers connect late 2>&1 || echo status $?";
+    let Some(told) = steered(script) else { return };
+    assert!(told.contains("/pools/late/"), "{told}");
+    let (_, after) = told
+        .split_once("while it is used")
+        .expect("it comes so far");
+    assert!(after.contains("no pool is called `late`"), "{told}");
+}
+
+/// What a link leads to was looked at only where a start would be needed.
+#[test]
+fn a_pool_in_the_way_of_something_is_not_saved() {
+    let script = "
+        mkdir $T/models/within
+        ln -s $T/models/within $T/link
+        speedloader config set 'pool[1].name=late' 'pool[1].capacity=16MiB' \"pool[1].path=$T/link\" 2>&1 && echo taken
+        grep -c late $T/config.toml || true";
+    let Some(told) = steered(script) else { return };
+    assert!(
+        !told.contains("taken") && told.contains("not saved"),
+        "{told}"
+    );
+}
+
+/// A tmpfs takes a size of 0 for no limit at all, and cannot be given one afterwards.
+#[test]
+fn a_pool_is_never_made_so_small_that_it_has_no_limit() {
+    let script = "
+        speedloader tiers resize p 0B 2>&1 || echo status $?
+        speedloader tiers resize p 1000KiB 2>&1 || echo status $?
+        ! grep \"$T/pools\" /proc/mounts | grep -q 'size=0k'
+        speedloader tiers resize p 1MiB
+        speedloader tiers resize p 64MiB";
+    let Some(told) = steered(script) else { return };
+    assert_eq!(told.matches("wanted 1.00 MiB or more").count(), 2, "{told}");
+}
+
+/// Whom it was that a copy was made for was forgotten with the copy's end.
+#[test]
+fn transfers_that_have_ended_are_told_whole() {
+    let script = "
+        speedloader promote f --wait
+        speedloader transfers";
+    let Some(told) = steered(script) else { return };
+    let row = told
+        .lines()
+        .rev()
+        .find(|line| line.contains("done"))
+        .expect("a row");
+    assert!(row.contains("cold0") && row.contains("request"), "{told}");
+}
