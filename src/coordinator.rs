@@ -18,7 +18,7 @@ use speedloader_fs::fuse::Passthrough;
 use speedloader_fs::ids::{FileId, PoolId, TransferId};
 use speedloader_fs::mover::{Mover, Phase, TransferState};
 use speedloader_fs::pool::Pool;
-use speedloader_fs::replica::Drainer;
+use speedloader_fs::replica::{Drainer, Replica};
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_policy::{Learned, ModelId};
 
@@ -170,6 +170,8 @@ pub struct Coordinator {
     connecting: Mutex<HashSet<String>>,
     /// Pools that are about to be disconnected.
     leaving: Mutex<HashSet<PoolId>>,
+    /// Replicas of an earlier run whose homes were not read yet.
+    undecided: Mutex<Vec<Replica>>,
     /// Pools that were disconnected while somebody read from them.
     left: Mutex<Vec<Weak<Pool>>>,
     remotes: Remotes,
@@ -255,6 +257,7 @@ impl Coordinator {
             next_pool: AtomicU64::new(0),
             connecting: Mutex::default(),
             leaving: Mutex::default(),
+            undecided: Mutex::default(),
             left: Mutex::default(),
             remotes: Remotes::default(),
             remote_wakeup,
@@ -578,7 +581,8 @@ impl Coordinator {
                     why.as_ref(),
                 );
             }
-            FsEvent::TreeChanged => {}
+            // Before anything is brought back that may be there already.
+            FsEvent::TreeChanged | FsEvent::HomeScanned => self.decide(),
             FsEvent::HomePath { home, found } => {
                 let path = self
                     .fs

@@ -78,6 +78,8 @@ pub enum FsEvent {
     },
     /// The tree changed: the owner's catalog of models may be out of date.
     TreeChanged,
+    /// A home was read for the first time: all that it has is known.
+    HomeScanned,
     /// What is at the path of a home has become something else.
     HomePath {
         /// Which.

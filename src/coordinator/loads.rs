@@ -26,7 +26,8 @@ const HELD_ENOUGH: Duration = Duration::from_secs(1);
 const SAME_LOAD: Duration = Duration::from_secs(10);
 /// Pairs of model and process that are remembered, the latest.
 const LATELY_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-/// Open handles that are watched; more are not counted.
+/// Open handles that are watched; more are not counted. Those that count are watched no longer, so nobody who
+/// holds many keeps the loads of others from being counted.
 const WATCHED_MAX: usize = 100_000;
 /// For how long an answer of /proc is remembered: no process number is used again so soon.
 const REMEMBERED: Duration = Duration::from_millis(500);
@@ -37,7 +38,6 @@ struct Watched {
     file: Arc<HomeFile>,
     process: u32,
     opened: Instant,
-    counted: bool,
 }
 
 /// An open that turned out to read its file.
@@ -65,11 +65,9 @@ struct Asked {
     again: Option<Arc<HomeFile>>,
 }
 
-/// Open handles, and loads that were counted lately.
+/// Open handles that may turn out to load something, and loads that were counted lately.
 pub struct Loads {
     open: HashMap<HandleId, Watched>,
-    /// Of `open`, those that are not counted.
-    uncounted: usize,
     lately: LruCache<(u64, u32), Instant>,
     /// Loads that were counted when they began: the next reading goes on with them.
     first: LruCache<(u64, u32), ()>,
@@ -81,7 +79,6 @@ impl Default for Loads {
     fn default() -> Self {
         Loads {
             open: HashMap::new(),
-            uncounted: 0,
             lately: LruCache::new(LATELY_MAX),
             first: LruCache::new(LATELY_MAX),
             openers: HashMap::new(),
@@ -108,10 +105,8 @@ impl Loads {
             file,
             process: opener.process,
             opened: now,
-            counted: false,
         };
         self.open.insert(handle, watched);
-        self.uncounted += 1;
     }
 
     fn opener(&mut self, tid: u32, who: impl FnOnce(u32) -> Opener, now: Instant) -> Opener {
@@ -139,12 +134,7 @@ impl Loads {
             file,
             process,
             opened,
-            counted,
         } = self.open.remove(&handle)?;
-        if counted {
-            return None;
-        }
-        self.uncounted -= 1;
         let held = now.saturating_duration_since(opened);
         if held >= time_to_read(file.attr().identity.size) {
             return Some(Reading { file, process });
@@ -179,13 +169,12 @@ impl Loads {
         is_mapped: impl Fn(&HomeFile, u32) -> bool,
     ) -> Vec<Reading> {
         let mut readings = Vec::new();
-        for watched in self.open.values_mut().filter(|watched| !watched.counted) {
-            if now.saturating_duration_since(watched.opened) >= HELD_ENOUGH {
-                watched.counted = true;
-                self.uncounted -= 1;
-                let (file, process) = (Arc::clone(&watched.file), watched.process);
-                readings.push(Reading { file, process });
-            }
+        let is_enough = |_: &HandleId, watched: &mut Watched| {
+            now.saturating_duration_since(watched.opened) >= HELD_ENOUGH
+        };
+        for (_, watched) in self.open.extract_if(is_enough) {
+            let Watched { file, process, .. } = watched;
+            readings.push(Reading { file, process });
         }
         self.asked.retain(|(_, process), asked| {
             if now.saturating_duration_since(asked.at) < REMEMBERED {
@@ -203,20 +192,13 @@ impl Loads {
 
     /// The file was demoted on request: handles that were open then are no reason to bring it back.
     pub fn settle(&mut self, file: &HomeFile) {
-        for watched in self
-            .open
-            .values_mut()
-            .filter(|watched| watched.file.id == file.id && !watched.counted)
-        {
-            watched.counted = true;
-            self.uncounted -= 1;
-        }
+        self.open.retain(|_, watched| watched.file.id != file.id);
         self.asked.retain(|(asked, _), _| *asked != file.id);
     }
 
     /// Whether anything may still turn out to be a load.
     pub fn is_waiting(&self) -> bool {
-        self.uncounted > 0 || self.asked.values().any(|asked| asked.again.is_some())
+        !self.open.is_empty() || self.asked.values().any(|asked| asked.again.is_some())
     }
 
     /// Whether this reading begins a load of the model, rather than going on with one.

@@ -40,6 +40,16 @@ pub(super) struct Adopted {
     pub(super) replicas: usize,
     /// Those that were not whole, and are gone.
     pub(super) damaged: usize,
+    /// Those whose home was not read yet.
+    pub(super) undecided: usize,
+}
+
+/// What became of a replica of an earlier run.
+enum Taken {
+    Serves,
+    Gone,
+    /// Its home was not read yet.
+    NotYet(Box<Replica>),
 }
 
 fn being_connected(name: &str) -> Message {
@@ -54,7 +64,11 @@ impl Adopted {
             0 => String::new(),
             number => format!(", {number} damaged ones removed"),
         };
-        format!("{} replicas taken over{damaged}", self.replicas)
+        let undecided = match self.undecided {
+            0 => String::new(),
+            number => format!(", {number} kept until their homes are read"),
+        };
+        format!("{} replicas taken over{damaged}{undecided}", self.replicas)
     }
 }
 
@@ -307,36 +321,76 @@ impl Coordinator {
         is_wanted: bool,
         is_whole: impl Fn(&Replica) -> bool,
     ) -> Result<Adopted, Message> {
-        let found = adopt(pool, |meta| is_wanted && self.is_still_true(meta))
-            .map_err(|error| failed(pool.name(), &error))?;
+        let found = adopt(pool, |meta| {
+            is_wanted && self.is_still_true(meta) != Some(false)
+        })
+        .map_err(|error| failed(pool.name(), &error))?;
         let mut adopted = Adopted::default();
         for replica in found.replicas {
             // What is not looked at any more stays for the next run.
             if self.is_ending() {
                 break;
             }
-            let path = replica.meta().origin.path.clone();
             if !is_whole(&replica) {
                 adopted.damaged += 1;
                 self.drainer.drain(replica);
                 continue;
             }
-            let Some(Found::File(file)) = self.fs.union().find(&path) else {
-                self.drainer.drain(replica);
-                continue;
-            };
-            match self.fs.publish(&file, replica, file.writes()) {
-                Ok(()) => {
-                    adopted.replicas += 1;
-                    self.keep_one_spare(&file);
-                }
-                Err((error, replica)) => {
-                    tracing::info!(%path, %error, "a replica of an earlier run is of no use");
-                    self.drainer.drain(*replica);
+            match self.take_over(replica) {
+                Taken::Serves => adopted.replicas += 1,
+                Taken::Gone => {}
+                Taken::NotYet(replica) => {
+                    adopted.undecided += 1;
+                    self.lock_undecided().push(*replica);
                 }
             }
         }
+        // Their home may have been read since.
+        self.decide();
         Ok(adopted)
+    }
+
+    /// Takes over what waited for its home to be read, or lets it go.
+    pub(super) fn decide(&self) {
+        let waiting = std::mem::take(&mut *self.lock_undecided());
+        for replica in waiting {
+            if let Taken::NotYet(replica) = self.take_over(replica) {
+                self.lock_undecided().push(*replica);
+            }
+        }
+    }
+
+    fn take_over(&self, replica: Replica) -> Taken {
+        match self.is_still_true(replica.meta()) {
+            Some(true) => {}
+            Some(false) => {
+                self.drainer.drain(replica);
+                return Taken::Gone;
+            }
+            None => return Taken::NotYet(Box::new(replica)),
+        }
+        let path = replica.meta().origin.path.clone();
+        let Some(Found::File(file)) = self.fs.union().find(&path) else {
+            self.drainer.drain(replica);
+            return Taken::Gone;
+        };
+        match self.fs.publish(&file, replica, file.writes()) {
+            Ok(()) => {
+                self.keep_one_spare(&file);
+                Taken::Serves
+            }
+            Err((error, replica)) => {
+                tracing::info!(%path, %error, "a replica of an earlier run is of no use");
+                self.drainer.drain(*replica);
+                Taken::Gone
+            }
+        }
+    }
+
+    fn lock_undecided(&self) -> std::sync::MutexGuard<'_, Vec<Replica>> {
+        self.undecided
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// A file may be in several pools when replicas are taken over: the fastest serves, one of the
@@ -348,15 +402,20 @@ impl Coordinator {
         }
     }
 
-    /// Whether the original of a replica found in a pool is what the union shows, unchanged.
-    fn is_still_true(&self, meta: &ReplicaMeta) -> bool {
+    /// Whether the original of a replica found in a pool is what the union shows, unchanged; `None`: its home was not read
+    /// to its end yet, and may have it.
+    fn is_still_true(&self, meta: &ReplicaMeta) -> Option<bool> {
         let origin = &meta.origin;
-        match self.fs.union().find(&origin.path) {
-            Some(Found::File(file)) => {
-                self.fs.home_of(&file).path() == origin.home
-                    && file.attr().identity == origin.source
-            }
-            _ => false,
+        if let Some(Found::File(file)) = self.fs.union().find(&origin.path)
+            && self.fs.home_of(&file).path() == origin.home
+        {
+            return Some(file.attr().identity == origin.source);
+        }
+        let homes = self.fs.homes().iter().zip(self.fs.home_states());
+        let mut unread = homes.filter(|(_, state)| !state.scanned);
+        match unread.any(|(home, _)| home.path() == origin.home) {
+            true => None,
+            false => Some(false),
         }
     }
 
@@ -399,6 +458,13 @@ impl Coordinator {
     pub(super) fn remove_pool(&self, pool: &Arc<Pool>, why: &'static str) {
         self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
         self.cancel_into(pool.id());
+        let undecided = std::mem::take(&mut *self.lock_undecided());
+        for replica in undecided {
+            match replica.pool().id() == pool.id() {
+                true => self.drainer.drain(replica),
+                false => self.lock_undecided().push(replica),
+            }
+        }
         for file in self.files_in(pool.id()) {
             self.fs.drop_replicas(&file, Some(pool.id()), why);
         }

@@ -275,6 +275,32 @@ fn the_daemon_starts_while_a_home_hangs() {
     });
 }
 
+/// What was resident of it stays in its pool until it answers, and serves then without being copied.
+#[test]
+fn replicas_of_a_home_that_hangs_at_the_start_are_kept() {
+    let Some(mut hanging) = hanging() else { return };
+    // As by a service manager: the pool stays.
+    hanging.mount.end(Signal::TERM);
+    hanging.stop();
+    hanging.mount.restart_unready();
+    at_once("starting", || hanging.mount.ready());
+    hanging.go_on();
+    let mount = &hanging.mount;
+    mount.until("it serves again", || {
+        mount
+            .try_call(Command::Which {
+                name: "far/a".to_owned(),
+            })
+            .is_ok_and(|_| mount.which("far/a").serving.contains("/pools/"))
+    });
+    content::check_file(&mount.mounted("far/a"), 1, LEN).unwrap();
+    assert_eq!(mount.status().totals.promotions, 0);
+    // Its memory is counted once, and free when it is dropped.
+    mount.demote("far/a");
+    let used = || mount.status().pools[0].used_bytes;
+    mount.until("its memory is free", || used() < LEN);
+}
+
 /// Its server dies, and mounts anew in its place.
 #[test]
 fn a_home_that_is_mounted_again_is_read_again() {

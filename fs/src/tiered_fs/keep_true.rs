@@ -467,10 +467,13 @@ impl TieredFs {
         let done = self.scan(home.id(), DirId::ROOT, &mut |changes| self.apply(changes));
         let scanner = self.keep_true.scanner(home.id());
         if done.is_ok() {
-            scanner.scanned.store(true, Ordering::Relaxed);
+            let was_scanned = scanner.scanned.swap(true, Ordering::Relaxed);
             scanner
                 .done_ms
                 .store(self.keep_true.now_ms(), Ordering::Relaxed);
+            if !was_scanned {
+                self.residency.tell(FsEvent::HomeScanned);
+            }
         }
         self.note_error(home, done);
     }
