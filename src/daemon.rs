@@ -126,7 +126,13 @@ fn serve_with(start: Start, ready: &mut Ready, seam: &Arc<dyn Seam>) -> Result<(
     let signals = signals()?;
     raise_descriptor_limit();
     speedloader_fs::sys::heap::map_large();
+    let state_dir = start.config.state_dir.clone();
     let running = Running::start(start, seam)?;
+    if ready.is_in_background()
+        && let Err(error) = crate::logging::keep_in(&state_dir)
+    {
+        tracing::warn!(%error, "what is said from now on is kept nowhere");
+    }
     ready.announce()?;
     // No service manager listens: nothing to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

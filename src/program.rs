@@ -128,6 +128,11 @@ impl Ready {
         pipe.write_all(b"ready\n").map_err(gone)
     }
 
+    /// Whether whoever started it waits for nothing but the mount: standard error leads nowhere then.
+    pub fn is_in_background(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Tells whoever waits why there is no mount; false if nobody waits (any more).
     pub fn fail(&mut self, message: &Message) -> bool {
         let Some(mut pipe) = self.waiting.take() else {

@@ -10,6 +10,10 @@ pub const RESIDENT: &str = "resident.json";
 pub const LOADS: &str = "loads.csv";
 /// The log of loads before that.
 pub const LOADS_BEFORE: &str = "loads.1.csv";
+/// What a daemon in the background has to say, and what it said before.
+pub const LOG: &str = "daemon.log";
+/// The log before that.
+pub const LOG_BEFORE: &str = "daemon.1.log";
 /// This machine's number as an NVMe host.
 pub const HOST_ID: &str = "nvme-hostid";
 /// Before the name of a remote pool: which run of it was the last.
@@ -17,7 +21,16 @@ pub const REMOTE: &str = "remote-";
 
 /// Whether a file of this name is one that is kept.
 pub fn is_kept(name: &str) -> bool {
-    let names = [LEARNED, PINS, RESIDENT, LOADS, LOADS_BEFORE, HOST_ID];
+    let names = [
+        LEARNED,
+        PINS,
+        RESIDENT,
+        LOADS,
+        LOADS_BEFORE,
+        LOG,
+        LOG_BEFORE,
+        HOST_ID,
+    ];
     names.contains(&name) || name.starts_with(REMOTE)
 }
 

@@ -14,7 +14,8 @@ use crate::view::{DoneView, View};
 /// Mount, and return when the mount answers
 #[derive(Args, Debug, Default)]
 #[command(after_help = "\
-Works as root and, with fusermount3 installed, as an ordinary user.
+Works as root and, with fusermount3 installed, as an ordinary user. What the daemon has to say is
+kept in `daemon.log` in its `state_dir`.
 
 Examples:
   speedloader mount

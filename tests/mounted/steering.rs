@@ -186,3 +186,17 @@ fn transfers_that_have_ended_are_told_whole() {
         .expect("a row");
     assert!(row.contains("cold0") && row.contains("request"), "{told}");
 }
+
+/// Messages of a daemon in the background went to nobody, and others told people to look there.
+#[test]
+fn what_a_daemon_in_the_background_says_is_kept() {
+    let script = "
+        speedloader promote f --wait
+        grep 'serves from p' $T/state/daemon.log
+        grep -c $(printf '\\033') $T/state/daemon.log || true";
+    let Some(told) = steered(script) else { return };
+    assert!(
+        told.contains("serves from p") && told.contains("\n0\n"),
+        "{told}"
+    );
+}
