@@ -28,7 +28,7 @@ use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
 use crate::pressure::MemoryWatch;
 pub use crate::view::human::chain;
-use crate::view::{DaemonState, Level};
+use crate::view::{DaemonState, Level, NOT_SERVED};
 
 mod events;
 mod journal;
@@ -320,7 +320,7 @@ impl Coordinator {
 
     /// The web page is not served; the mount is.
     pub fn web_failed(&self, message: &crate::command::Message) {
-        let text = message.to_string();
+        let text = format!("{NOT_SERVED}: {message}");
         self.events.add(Level::Error, "web", "http", text.clone());
         // Told once a start.
         let _ = self.web_fault.set(text);

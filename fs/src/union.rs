@@ -585,7 +585,7 @@ impl Union {
     }
 
     /// Looks outside the lock, and applies only when the directory did not change meanwhile. What another directory
-    /// holds that has the name by now is not this one's: it is found where the name is looked at.
+    /// holds that has the name by now is not this one's: its name is looked at instead.
     fn refresh<T>(
         &self,
         home: &Home,
@@ -607,7 +607,8 @@ impl Union {
             if let Ok(opened) = &opened
                 && !self.is_directory(home.id(), directory, opened)
             {
-                return Ok(Vec::new());
+                let above = self.directory_name(directory).ok_or_else(gone)?;
+                return self.refresh_name(home, above.0, &above.1);
             }
             let found = look(opened, &path)?;
             let mut tree = self.write();

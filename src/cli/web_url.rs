@@ -10,9 +10,9 @@ use speedloader_config::Config;
 use super::context::Context;
 use super::running::running;
 use super::settings::{client_config, socket};
-use crate::command::{Code, Message};
+use crate::command::{Code, Command, Message};
 use crate::control::http::Token;
-use crate::view::{DoneView, View};
+use crate::view::{DoneView, NOT_SERVED, View};
 
 /// Print a link to the web page that may change things
 #[derive(Args, Debug)]
@@ -26,6 +26,9 @@ pub(super) struct Arguments {}
 
 pub(super) fn run(_arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     let running = running(context);
+    if running.is_some() {
+        refuse_where_another_listens(context)?;
+    }
     let config = match &running {
         Some(running) => running.config.clone(),
         None => config_of_socket(context)?,
@@ -48,6 +51,19 @@ pub(super) fn run(_arguments: &Arguments, context: &mut Context<'_>) -> Result<(
         token.reveal()
     );
     context.show(&View::Done(DoneView { text }))
+}
+
+/// Who has the port that the daemon wanted would be sent the token by the page that opens.
+fn refuse_where_another_listens(context: &Context<'_>) -> Result<(), Message> {
+    let View::Status(status) = context.ask(Command::Status {})? else {
+        return Ok(());
+    };
+    let mut warnings = status.warnings.into_iter();
+    match warnings.find(|warning| warning.starts_with(NOT_SERVED)) {
+        Some(warning) => Err(Message::new(Code::Failed, warning)
+            .with_hint("set http.listen to a free address, and mount again")),
+        None => Ok(()),
+    }
 }
 
 /// Whose configuration is meant is told by whose socket would be.

@@ -253,10 +253,11 @@ impl Tree {
 
     fn findings(&self, home: &Home, all: bool, pulse: &Pulse) -> Vec<Finding> {
         let mut findings = home.blobs(all, pulse);
-        for path in home.entries.keys() {
+        for (path, entry) in &home.entries {
             pulse.beat();
             findings.extend(self.manifest(home, path).into_iter().flatten());
             findings.extend(self.index(home, path));
+            findings.extend(self.weights(home, path, entry));
         }
         findings
     }
@@ -316,6 +317,20 @@ impl Tree {
         let missing: Vec<&str> = shards.into_iter().filter(is_missing).collect();
         let first = missing.first()?;
         Some(part_missing(&home.root.join(path), first, missing.len()))
+    }
+
+    /// Weights in one file, of a revision in a hub cache, that lead to nothing.
+    fn weights(&self, home: &Home, path: &Path, entry: &Entry) -> Option<Finding> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let is_whole_model =
+            name == "model.safetensors" || (name.ends_with(".gguf") && split_of(path).is_none());
+        let is_of_revision = path.iter().any(|part| part == "snapshots");
+        let leads_nowhere = self.is_whole
+            && is_whole_model
+            && is_of_revision
+            && matches!(entry, Entry::Link(_))
+            && self.find(path).is_none();
+        leads_nowhere.then(|| part_missing(&home.root.join(path), "what it leads to", 1))
     }
 
     /// Split GGUF sets of which a part is missing.

@@ -9,6 +9,9 @@ use super::human::{count, duration, percent, size};
 use super::table::{self, Style, Tone};
 use super::tier::{HomeView, TierView};
 
+/// What the warning begins with that there is no web page.
+pub const NOT_SERVED: &str = "the web page is not served";
+
 /// The whole of `speedloader status`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {

@@ -50,6 +50,9 @@ impl Site {
         for name in ["models", "mnt", "pools", "state"] {
             fs::create_dir(root.join(name)).unwrap();
         }
+        // Whatever the umask of the tests' process is: nobody else may write there.
+        let ours = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(root.join("state"), ours).unwrap();
         let site = Site {
             _tree: tree,
             memory: None,

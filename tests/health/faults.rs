@@ -727,6 +727,20 @@ fn parts_that_a_hub_cache_lacks_are_found() {
 }
 
 #[test]
+fn weights_of_a_hub_cache_that_lead_nowhere_are_found() {
+    let place = Place::new();
+    let revision = place.root.join("cold/models--o--n/snapshots/r1");
+    fs::create_dir_all(&revision).unwrap();
+    for name in ["model.safetensors", "q.gguf"] {
+        symlink("../../blobs/gone", revision.join(name)).unwrap();
+    }
+    let found = place.found();
+    assert_eq!(found.len(), 2);
+    write(place.root.join("cold/models--o--n/blobs/gone"), "x");
+    assert_eq!(place.words(), BTreeSet::new());
+}
+
+#[test]
 fn what_another_home_has_is_not_missing() {
     let place = Place::new();
     let manifest = |size: u64| {

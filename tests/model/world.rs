@@ -339,14 +339,33 @@ impl World {
 
     /// Names of complete replicas and of copies under construction that a pool shows.
     pub fn pool_names(&self, pool: usize) -> (usize, usize) {
-        let count = |name: &str, ending: &str| {
-            let directory = self.ground.pools[pool].join(name);
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            entries
-                .filter(|entry| entry.path().extension().is_some_and(|e| e == ending))
-                .count()
+        // What was dropped loses its name in the background, where the pool is no memory; and stays known
+        // until nobody uses it.
+        let drainer = &self.running().drainer;
+        let dropped = || {
+            let states = drainer.draining();
+            let id = self.pools()[pool].id();
+            states.iter().filter(|state| state.pool == id).count()
         };
-        (count("replicas", "data"), count("partial", "partial"))
+        let data = |name: &str| self.count_names(pool, name, "data");
+        let serving = self.pools()[pool].replicas_serving();
+        // Too many for ever is found by whoever compares them.
+        let _ = wait_until("what was dropped has no name", || {
+            drainer.check_now();
+            dropped() == 0 || data("replicas") <= serving
+        });
+        (
+            data("replicas"),
+            self.count_names(pool, "partial", "partial"),
+        )
+    }
+
+    fn count_names(&self, pool: usize, name: &str, ending: &str) -> usize {
+        let directory = self.ground.pools[pool].join(name);
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == ending))
+            .count()
     }
 
     /// Waits until nothing drains any more.

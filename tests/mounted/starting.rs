@@ -403,6 +403,8 @@ fn a_page_that_cannot_be_served_is_a_warning() {
     mount.end(Signal::TERM);
     mount.restart();
     warned(&mount, "in use");
+    // A link would give the token to whoever has the port.
+    assert!(!mount.cli(&["web-url"]).status.success());
     mount.finish();
 }
 

@@ -757,13 +757,7 @@ fn what_has_taken_a_name_is_not_taken_for_what_had_it() {
         .unwrap();
 
     let directory = look("d");
-    let Target::Directory(id) = fs.target(directory).unwrap() else {
-        panic!("no directory");
-    };
     swap("models/d", "models/private");
-    // What the other holds is not seen in it.
-    fs.see_name(models, id, b"secret");
-    assert!(fs.union().look_up(id, b"secret").is_none());
     let mode = SetAttr {
         mode: Some(0o777),
         ..SetAttr::default()
@@ -771,4 +765,18 @@ fn what_has_taken_a_name_is_not_taken_for_what_had_it() {
     is_displaced(fs.setattr(directory, None, &mode, &request(0)).map(drop));
     let mode = fs::metadata(at("models/d")).unwrap().permissions().mode();
     assert_ne!(mode & 0o7777, 0o777);
+    swap("models/d", "models/private");
+    fs.see_name(models, DirId::ROOT, b"d");
+    let Some(Found::Directory(id)) = fs.union().look_up(DirId::ROOT, b"d") else {
+        panic!("no directory");
+    };
+    // What the other holds is not seen in it, but where it is.
+    swap("models/d", "models/private");
+    fs.see_name(models, id, b"secret");
+    assert!(fs.union().look_up(id, b"secret").is_none());
+    let Some(Found::Directory(now)) = fs.union().look_up(DirId::ROOT, b"d") else {
+        panic!("no directory");
+    };
+    fs.see_name(models, now, b"secret");
+    assert!(fs.union().look_up(now, b"secret").is_some());
 }
