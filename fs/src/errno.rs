@@ -100,6 +100,11 @@ pub fn has_no_attribute(error: Errno) -> bool {
     matches!(error, Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS)
 }
 
+/// Whether there was more to say than there was room for.
+pub fn is_too_long(error: Errno) -> bool {
+    error == Errno::RANGE
+}
+
 /// Whether it is a file system that cannot say what a name is, rather than one that says there is none.
 pub fn is_no_answer(error: Errno) -> bool {
     matches!(

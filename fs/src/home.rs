@@ -22,6 +22,7 @@ use crate::attr::{Attr, Kind};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::AtPath;
+use crate::identity::Identity;
 use crate::ids::HomeId;
 use crate::rel_path::{RelPath, check_name};
 use crate::sys;
@@ -277,6 +278,23 @@ impl Home {
         attr_of(&fd).map_err(|errno| FsError::io("stat", path, errno))
     }
 
+    /// Whether what was had by a name is what is `known` by it. Some network file systems number the same file anew now and
+    /// then: there it may also be one that looks the same and lets in the same.
+    pub fn is_it(&self, known: &Attr, opened: impl AsFd) -> bool {
+        let is_same =
+            fstat(&opened).is_ok_and(|stat| Identity::of(&stat).same_file(&known.identity));
+        if is_same || self.watch() == Watch::Inotify {
+            return is_same;
+        }
+        let looks = |attr: &Attr| {
+            let identity = &attr.identity;
+            let contents =
+                (attr.kind != Kind::Directory).then_some((identity.size, identity.mtime_ns));
+            (attr.kind, attr.uid, attr.gid, attr.permissions, contents)
+        };
+        attr_of(opened).is_ok_and(|found| looks(&found) == looks(known))
+    }
+
     /// Space and inodes of the file system below.
     ///
     /// # Errors
@@ -433,7 +451,7 @@ fn holds_something(directory: &OwnedFd) -> rustix::io::Result<bool> {
 fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Listed>> {
     let looked = || {
         let stat: Stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let attr = with_acl(Attr::of(&stat), |acl| {
+        let attr = with_acl(Attr::of(&stat), directory, |acl| {
             let path = Path::new(&proc_path(directory)).join(name);
             rustix::fs::lgetxattr(path, acl::ATTRIBUTE, acl)
         })?;
@@ -457,15 +475,16 @@ fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option
 /// The kernel's answer.
 pub fn attr_of(fd: impl AsFd) -> rustix::io::Result<Attr> {
     let attr = Attr::of(&fstat(&fd)?);
-    with_acl(attr, |acl| {
+    with_acl(attr, fd.as_fd(), |acl| {
         rustix::fs::getxattr(proc_path(fd.as_fd()), acl::ATTRIBUTE, acl)
     })
 }
 
 /// Attributes with no more permissions than the ACL gives, which is read where it can matter: one
-/// that gives nobody but the owner anything narrows nothing.
+/// that gives nobody but the owner anything narrows nothing. `place` is on the file's file system.
 fn with_acl(
     mut attr: Attr,
+    place: BorrowedFd<'_>,
     read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<Attr> {
     if attr.kind == Kind::Symlink || attr.permissions & acl::BITS_OF_OTHERS == 0 {
@@ -475,14 +494,22 @@ fn with_acl(
     attr.permissions = match read(&mut few) {
         Ok(length) => acl::narrowed(attr.permissions, &few[..length]),
         Err(errno) if errno::has_no_attribute(errno) => attr.permissions,
-        Err(errno) if errno::is_no_answer(errno) => return Err(errno),
-        Err(_) => {
+        Err(errno) if errno::is_too_long(errno) => {
             let mut many = vec![0; ACL_BYTES_MAX];
             let length = read(&mut many).unwrap_or(0);
             acl::narrowed(attr.permissions, &many[..length])
         }
+        // Some servers answer anything for what they do not have, and the kernel does not go by it.
+        Err(_) if is_served_by_fuse(place) => attr.permissions,
+        Err(errno) if errno::is_no_answer(errno) => return Err(errno),
+        Err(_) => acl::narrowed(attr.permissions, &[]),
     };
     Ok(attr)
+}
+
+fn is_served_by_fuse(place: BorrowedFd<'_>) -> bool {
+    const FUSE: u64 = 0x6573_5546;
+    rustix::fs::fstatfs(place).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
 }
 
 fn link_target(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<u8>> {

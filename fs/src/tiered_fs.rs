@@ -437,9 +437,7 @@ impl TieredFs {
 
     /// Refuses what was had by a file's name and is another file: not the one that the kernel has checked.
     fn must_be(&self, file: &HomeFile, opened: impl AsFd) -> FsResult<()> {
-        let found = Identity::of_fd(opened)
-            .map_err(|error| FsError::new("look up", ErrorKind::Io(error)))?;
-        match found.same_file(&file.attr().identity) {
+        match self.home_of(file).is_it(&file.attr(), opened) {
             true => Ok(()),
             false => Err(FsError::new("look up", ErrorKind::Displaced)),
         }

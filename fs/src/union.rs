@@ -15,7 +15,6 @@ use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::file::{HomeFile, Name, works_on_live};
 use crate::home::{Home, Listed};
-use crate::identity::Identity;
 use crate::ids::{DirId, FileId, HomeId};
 use crate::recent::Recent;
 use crate::rel_path::RelPath;
@@ -572,16 +571,16 @@ impl Union {
 
     /// Whether a descriptor that was had by the directory's path in a home is of the directory that we know there,
     /// and not of another that has its name by now.
-    pub fn is_directory(&self, home: HomeId, directory: DirId, opened: &OwnedFd) -> bool {
+    pub fn is_directory(&self, home: &Home, directory: DirId, opened: &OwnedFd) -> bool {
         if directory == DirId::ROOT {
             return true;
         }
         let known = {
             let tree = self.read();
             let known = tree.directories.get(&directory);
-            known.and_then(|known| Some(known.sight(home)?.attr.identity))
+            known.and_then(|known| Some(known.sight(home.id())?.attr))
         };
-        known.is_none_or(|known| Identity::of_fd(opened).is_ok_and(|found| found.same_file(&known)))
+        known.is_none_or(|known| home.is_it(&known, opened))
     }
 
     /// Looks outside the lock, and applies only when the directory did not change meanwhile. What another directory
@@ -605,7 +604,7 @@ impl Union {
             };
             let opened = home.directory(&path);
             if let Ok(opened) = &opened
-                && !self.is_directory(home.id(), directory, opened)
+                && !self.is_directory(home, directory, opened)
             {
                 let above = self.directory_name(directory).ok_or_else(gone)?;
                 return self.refresh_name(home, above.0, &above.1);

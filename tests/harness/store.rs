@@ -18,7 +18,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request, Session, SessionACL,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr, Request, Session,
+    SessionACL,
 };
 use rustix::fs::OFlags;
 use rustix::mount::UnmountFlags;
@@ -231,6 +232,18 @@ impl Filesystem for Server {
             Some(attr) => reply.entry(&Duration::ZERO, &attr, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
+    }
+
+    fn getxattr(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _name: &OsStr,
+        _size: u32,
+        reply: ReplyXattr,
+    ) {
+        // As rclone does: that there is no such attribute has its own answer.
+        reply.error(Errno::EIO);
     }
 
     fn getattr(

@@ -23,7 +23,7 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::home::{attr_of, proc_path};
-use crate::ids::{DirId, HandleId, HomeId, NodeId};
+use crate::ids::{DirId, HandleId, NodeId};
 use crate::node::{Node, Target};
 use crate::rel_path::{RelPath, check_name};
 use crate::same_file::Caller;
@@ -253,7 +253,7 @@ impl TieredFs {
     /// its name by now. [`ErrorKind::Retired`] for that: whoever asked finds it by its name, or may not.
     fn directory_in_models(&self, directory: DirId, path: &RelPath) -> FsResult<OwnedFd> {
         let fd = self.models().directory(path)?;
-        if self.union.is_directory(HomeId::MODELS, directory, &fd) {
+        if self.union.is_directory(self.models(), directory, &fd) {
             return Ok(fd);
         }
         if let Some((parent, name)) = self.union.directory_name(directory) {
