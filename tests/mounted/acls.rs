@@ -49,9 +49,9 @@ fn names_somebody(acl: &[Entry]) -> bool {
     acl.iter().any(names)
 }
 
-/// Which of these files, below a directory, a visitor can read.
+/// Which of these files, below a directory, a visitor can open to read.
 fn readable(top: &Path, files: &[PathBuf], (uid, gid): (u32, u32)) -> BTreeSet<PathBuf> {
-    let script = r#"for file; do cat "$file" > /dev/null 2>&1 && echo "$file"; done; true"#;
+    let script = r#"for file; do true 2> /dev/null < "$file" && echo "$file"; done; true"#;
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).args(files);
     let output = shell.current_dir(top).uid(uid).gid(gid).output().unwrap();
