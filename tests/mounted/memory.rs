@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use speedloader::command::Command;
 use speedloader::models::synthetic::write_gguf;
@@ -213,6 +214,8 @@ fn the_pool_gives_memory_back_before_anybody_is_killed() {
 
 /// Larger than what copies are made of new memory for.
 const LARGE: u64 = 80 * MIB + 5;
+/// So often it is tried to find a moment without such.
+const ATTEMPTS: u32 = 4;
 
 fn prefaulted(mount: &Mount) -> u64 {
     mount.status().pools[0].prefaulted_bytes
@@ -231,27 +234,39 @@ fn memory_that_is_ready_goes_first_and_becomes_the_next_replica() {
         .option("policy.enabled=false")
         .option("policy.memory_reserve=96MiB")
         .cold_file("large", 3, LARGE)
-        .cold_file("small", 4, LEN);
+        .cold_file("small", 4, LEN)
+        .limit(Duration::from_secs(240));
     let Some(mount) = site.start() else { return };
     group.join(mount.pid());
     let mut hog = child::start("memory", None, std::slice::from_ref(&group.directory));
     take(&mut hog, 0);
-    mount.promote_wait("small");
     let free = || mount.status().pools[0].free_bytes;
-    let empty = free();
     let ready = LARGE - LARGE % (2 * MIB);
-    mount.until("memory is ready", || prefaulted(&mount) == ready);
-    assert_eq!(free(), empty, "it is free room");
-
-    // Where processes stall, and others of these tests let them, all of it has been given back already: what is
-    // there and what is ready are seen together.
-    let status = mount.status();
-    let there = status.memory.available_bytes + status.pools[0].prefaulted_bytes;
-    take(&mut hog, there - ready - RESERVE + RESERVE / 6);
-    mount.until("some of it is given back", || {
-        prefaulted(&mount) < ready && available(&mount) >= RESERVE
+    // Other tests let processes stall on memory, too, and then all that is ready is given back: whoever takes memory in
+    // that moment takes more than there is.
+    let mut empty = 0;
+    let is_spared = (0..ATTEMPTS).any(|_| {
+        mount.promote_wait("small");
+        empty = free();
+        mount.until("memory is ready", || prefaulted(&mount) == ready);
+        assert_eq!(free(), empty, "it is free room");
+        let status = mount.status();
+        let there = status.memory.available_bytes + status.pools[0].prefaulted_bytes;
+        take(&mut hog, there - ready - RESERVE + RESERVE / 6);
+        let is_here = || !mount.which("small").replicas.is_empty();
+        mount.until("something is given back", || {
+            !is_here() || prefaulted(&mount) < ready && available(&mount) >= RESERVE
+        });
+        let is_spared = is_here();
+        if !is_spared {
+            print_timeline(&mount.events(), 0);
+            hog.say("let go");
+            hog.expect("done");
+            mount.until("the pool grows again", || pool_bytes(&mount) == 200 * MIB);
+        }
+        is_spared
     });
-    assert!(!mount.which("small").replicas.is_empty());
+    assert!(is_spared, "a model went before what was ready");
     assert_eq!(mount.status().memory.held_back_bytes, 0);
     hog.say("let go");
     hog.expect("done");
