@@ -425,11 +425,18 @@ fn real_path(directory: &OwnedFd) -> Option<PathBuf> {
     std::fs::read_link(proc_path(directory)).ok()
 }
 
-/// Device and inode number, without asking the file system: it may hang.
+/// The numbers of a directory.
 fn directory_id(root: &OwnedFd) -> FsResult<(u64, u64)> {
+    numbers_of(root).map_err(|errno| FsError::io("stat", &RelPath::root(), errno))
+}
+
+/// Device and inode number, without asking the file system: it may hang.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn numbers_of(fd: impl AsFd) -> rustix::io::Result<(u64, u64)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(root, "", flags, StatxFlags::INO)
-        .map_err(|errno| FsError::io("stat", &RelPath::root(), errno))?;
+    let stat = rustix::fs::statx(fd, "", flags, StatxFlags::INO)?;
     let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
     Ok((device, stat.stx_ino))
 }

@@ -12,8 +12,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
+use crate::home::numbers_of;
 use crate::identity::Identity;
 use crate::rel_path::RelPath;
 
@@ -142,13 +143,8 @@ fn plain(path: &Path) -> PathBuf {
 fn is_file(path: &Path, identity: &Identity) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
-    let look = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = openat2(CWD, path, flags, Mode::empty(), resolve)
-        .and_then(|place| statx(place, "", look, StatxFlags::INO));
-    found.is_ok_and(|found| {
-        let dev = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
-        (dev, found.stx_ino) == (identity.dev, identity.ino)
-    })
+    let found = openat2(CWD, path, flags, Mode::empty(), resolve).and_then(numbers_of);
+    found.is_ok_and(|found| found == (identity.dev, identity.ino))
 }
 
 #[cfg(test)]

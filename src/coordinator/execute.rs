@@ -83,9 +83,13 @@ struct Rows {
 impl Rows {
     fn add(&mut self, subject: &Subject, row: Result<MoveView, Message>) {
         self.moves.push(row.unwrap_or_else(|refusal| {
-            let row = refused_row(subject, &refusal);
+            let text = refusal.to_string();
             self.refusal.get_or_insert(refusal);
-            row
+            MoveView {
+                outcome: Outcome::Refused,
+                text,
+                ..Coordinator::row(subject)
+            }
         }));
     }
 
@@ -101,14 +105,6 @@ impl Rows {
 
 fn is_refused(row: &MoveView) -> bool {
     row.outcome == Outcome::Refused
-}
-
-fn refused_row(subject: &Subject, refusal: &Message) -> MoveView {
-    MoveView {
-        outcome: Outcome::Refused,
-        text: refusal.to_string(),
-        ..Coordinator::row(subject)
-    }
 }
 
 /// Those of the subjects whose rows do not refuse them.
@@ -347,13 +343,11 @@ impl Coordinator {
         let wants = to_promote(&subjects, pool);
         self.let_drains_end();
         let carried = self.plan_and_move(&subjects, wants, Cause::Request)?;
-        let rows = subjects
-            .iter()
-            .map(|subject| match self.move_of(subject, &carried) {
-                Ok(row) => row,
-                Err(refused) => refused_row(subject, &refused),
-            });
-        let mut moves: Vec<MoveView> = rows.collect();
+        let mut rows = Rows::default();
+        for subject in &subjects {
+            rows.add(subject, self.move_of(subject, &carried));
+        }
+        let mut moves = rows.moves;
         if wait {
             let begun = begun(&subjects, &moves);
             match self.wait_resident(peer, &begun, None, progress) {

@@ -39,9 +39,11 @@ pub fn set(path: &Path, entries: &[Entry]) -> rustix::io::Result<()> {
     rustix::fs::setxattr(path, "system.posix_acl_access", &acl, XattrFlags::empty())
 }
 
-/// Whether the file system of the tests' directories has ACLs.
-pub fn are_kept() -> bool {
-    let file = tempfile::NamedTempFile::new().unwrap();
+/// Gives a file an ACL with which user 1 may read it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn let_in_user_1(file: &Path) -> rustix::io::Result<()> {
     let entries = [
         Entry::Owner(6),
         Entry::User(1, 4),
@@ -49,5 +51,11 @@ pub fn are_kept() -> bool {
         Entry::Mask(4),
         Entry::Others(0),
     ];
-    set(file.path(), &entries).is_ok()
+    set(file, &entries)
+}
+
+/// Whether the file system of the tests' directories has ACLs.
+pub fn are_kept() -> bool {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let_in_user_1(file.path()).is_ok()
 }

@@ -17,7 +17,7 @@ use speedloader::view::{
 };
 use speedloader_config::{Config, Sources, load};
 
-use crate::harness::acl::{self, Entry};
+use crate::harness::acl;
 use crate::harness::skip;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -297,7 +297,7 @@ const SEEDS: &[(&str, Seed)] = &[
         place.scene.config.mount.allow_other = true;
         let file = place.root.join("cold/for-one-user");
         write(file.clone(), "");
-        let_in_user_1(&file).unwrap();
+        acl::let_in_user_1(&file).unwrap();
     }),
     ("ssh-missing", |place| {
         with_remote(place, &[]);
@@ -361,18 +361,6 @@ const MOUNTED_SEEDS: &[(&str, Seed)] = &[
         place.space = true;
     }),
 ];
-
-/// Gives a file an ACL with which user 1 may read it.
-fn let_in_user_1(file: &Path) -> rustix::io::Result<()> {
-    let entries = [
-        Entry::Owner(6),
-        Entry::User(1, 4),
-        Entry::OwningGroup(0),
-        Entry::Mask(4),
-        Entry::Others(0),
-    ];
-    acl::set(file, &entries)
-}
 
 /// A mount that answers nothing while the device is open.
 fn hung_mount(at: &Path) -> fs::File {
