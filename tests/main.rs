@@ -18,10 +18,12 @@ mod harness {
     pub mod child;
     pub mod store;
     pub mod acl;
+    mod user;
 
     pub use mount::Mount;
     pub use site::{Site, in_both_modes};
     pub use skip::test_name;
+    pub use user::as_user;
 }
 
 mod control {
@@ -60,6 +62,7 @@ mod mounted {
     mod names;
     mod acls;
     mod swapped;
+    mod barred;
     mod control_files;
     pub mod first_load;
     mod lists;

@@ -18,6 +18,7 @@ pub fn to_errno(error: &FsError) -> i32 {
         ErrorKind::BadPath(_) | ErrorKind::Invalid(_) => Errno::INVAL,
         ErrorKind::ColdReadOnly | ErrorKind::ReadOnly => Errno::ROFS,
         ErrorKind::NotPermitted => Errno::PERM,
+        ErrorKind::Barred => Errno::ACCESS,
         ErrorKind::Busy(_) => Errno::BUSY,
         // The kernel does not pass it on: it looks the name up again.
         ErrorKind::Retired | ErrorKind::Displaced => Errno::STALE,
@@ -78,6 +79,11 @@ pub fn not_permitted() -> std::io::Error {
 /// Whether there is something of that name already.
 pub fn is_there(error: Errno) -> bool {
     error == Errno::EXIST
+}
+
+/// Whether what was asked for is not there.
+pub fn is_of_missing(error: &FsError) -> bool {
+    to_errno(error) == Errno::NOENT.raw_os_error()
 }
 
 /// Whether there is nothing of that name.

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     Invalid(&'static str),
     /// The caller may not do that.
     NotPermitted,
+    /// The directories of the file's home keep the caller out.
+    Barred,
     /// The file has a writer, a lock or a move under way.
     Busy(&'static str),
     /// Readers keep the node where it is: the name leads to another one now.
@@ -147,6 +149,7 @@ impl fmt::Display for FsError {
             ErrorKind::ReadOnly => f.write_str(": the mount is read-only"),
             ErrorKind::Invalid(what) => write!(f, ": {what}"),
             ErrorKind::NotPermitted => f.write_str(": not permitted"),
+            ErrorKind::Barred => f.write_str(": its own directories do not let in whoever asks"),
             ErrorKind::Busy(why) => write!(f, ": busy: {why}"),
             ErrorKind::Retired => f.write_str(": the name leads to another node now"),
             ErrorKind::Displaced => f.write_str(": another file has its name now"),

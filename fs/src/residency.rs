@@ -120,6 +120,17 @@ impl Residency {
         self.notice(notice(node));
     }
 
+    /// Tells it the same of a directory's attributes.
+    pub fn notice_directory(&self, nodes: &NodeTable, directory: DirId, parent: Option<DirId>) {
+        let Some(node) = nodes.of_directory(directory) else {
+            return;
+        };
+        if let Some(parent) = parent.and_then(|parent| nodes.of_directory(parent)) {
+            self.notice(Notice::Barrier(parent));
+        }
+        self.notice(Notice::Attr(node));
+    }
+
     /// Gives a verified replica to new opens; `writes` is the file's count when the copy began.
     ///
     /// # Errors

@@ -545,6 +545,8 @@ impl TieredFs {
             {
                 view.attr = attr;
             }
+        } else {
+            view.attr.permissions &= !self.union.barred_directory(directory);
         }
         view.attr.nlink = view.subdirectories.saturating_add(2);
         let attr_timeout = self.settings.attr_timeout;
@@ -560,7 +562,9 @@ impl TieredFs {
         // What was seen just now, not what is recorded: another thread may record later what it has seen
         // before, and the kernel would keep that.
         let attr = if file.is_cold() {
-            file.attr()
+            let mut attr = file.attr();
+            attr.permissions &= !self.union.barred(file);
+            attr
         } else {
             match self.stands_for(node, file).map(attr_of) {
                 Some(Ok(attr)) => self.see_attr(file, attr),
@@ -767,14 +771,23 @@ impl TieredFs {
                 UnionChange::DirectoryAttr(directory) => {
                     directories.insert(directory);
                 }
+                UnionChange::DirectoryPermissions(directory) => {
+                    for found in self.union.cold_below(directory) {
+                        match found {
+                            Found::Directory(below) => drop(directories.insert(below)),
+                            Found::File(file) => {
+                                self.residency.notice_file(&self.nodes, &file, Notice::Attr);
+                            }
+                        }
+                    }
+                }
                 UnionChange::DirectoryGone(directory) => self.nodes.directory_gone(directory),
             }
         }
-        for node in directories
-            .into_iter()
-            .filter_map(|directory| self.nodes.of_directory(directory))
-        {
-            self.residency.notice(Notice::Attr(node));
+        for directory in directories {
+            let parent = self.union.parent(directory);
+            self.residency
+                .notice_directory(&self.nodes, directory, parent);
         }
         if tree_changed {
             self.tree_changed();

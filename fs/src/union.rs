@@ -19,6 +19,7 @@ use crate::ids::{DirId, FileId, HomeId};
 use crate::recent::Recent;
 use crate::rel_path::RelPath;
 
+mod barred;
 mod by_inode;
 
 use by_inode::{ByInode, InodeKey, inode_key};
@@ -49,6 +50,8 @@ pub enum UnionChange {
     DirectoryFound(HomeId, DirId),
     /// Attributes of the directory, or what is in it, changed.
     DirectoryAttr(DirId),
+    /// Other people than before may be let into a directory that several homes have.
+    DirectoryPermissions(DirId),
     /// The directory is gone from every home.
     DirectoryGone(DirId),
 }
@@ -103,6 +106,8 @@ struct Directory {
     /// What each home says that was looked at, in order: the next one is shown when the first has lost it. A map
     /// would take a kilobyte a directory, for one entry.
     sights: Vec<(HomeId, Sight)>,
+    /// What was shown of another home until a moment ago: the kernel may not have been told yet.
+    shown_before: Option<Box<barred::ShownBefore>>,
     version: u64,
     entries: BTreeMap<Arc<[u8]>, Slot>,
     /// Of the entries, those that are directories in every home: counting them would make each
@@ -117,6 +122,12 @@ impl Directory {
         if let Some((_, first)) = self.sights.first() {
             self.attr = first.attr;
         }
+    }
+
+    /// The same where that was of a home which is no longer the first.
+    fn show_another(&mut self) {
+        self.shown_before = Some(Box::new(barred::ShownBefore::now(self.attr)));
+        self.show_first();
     }
 
     /// Makes the entries take less memory: a map that was filled name by name has half of its room free.
@@ -226,6 +237,7 @@ impl Union {
                     incarnation: 0,
                 },
             )],
+            shown_before: None,
             version: 0,
             entries: BTreeMap::new(),
             plain_directories: 0,
@@ -741,6 +753,11 @@ fn note_attr(file: &Arc<HomeFile>, attr: Attr, changes: &mut Vec<UnionChange>) {
     }
 }
 
+/// What says whom a directory lets in.
+fn lets_in(attr: &Attr) -> (u32, u32, u16) {
+    (attr.uid, attr.gid, attr.permissions)
+}
+
 /// An inode number that is stable across restarts and differs between homes.
 fn shown_ino(home: HomeId, attr: &Attr, root_dev: u64) -> u64 {
     let (dev, ino) = (attr.identity.dev, attr.identity.ino);
@@ -992,6 +1009,7 @@ impl Tree {
                 ino: shown_ino(home, attr, root_dev),
                 attr: *attr,
                 sights: Vec::new(),
+                shown_before: None,
                 version: 0,
                 entries: BTreeMap::new(),
                 plain_directories: 0,
@@ -1010,8 +1028,13 @@ impl Tree {
             attr: *attr,
             incarnation: self.next_incarnation,
         };
-        known.sight_or_insert(home, fresh).attr = *attr;
+        let sight = known.sight_or_insert(home, fresh);
+        let lets_in_others = is_new || lets_in(&sight.attr) != lets_in(attr);
+        sight.attr = *attr;
         known.show_first();
+        if lets_in_others && known.sights.len() > 1 {
+            changes.push(UnionChange::DirectoryPermissions(id));
+        }
         if known.attr != shown {
             changes.push(UnionChange::DirectoryAttr(id));
         }
@@ -1065,12 +1088,14 @@ impl Tree {
         };
         known.homes &= !bit;
         known.sights.retain(|(of, _)| *of != home);
-        known.show_first();
+        known.show_another();
         if known.homes == 0 {
             self.directories.remove(&id);
             let (files, _) = self.take_slot(parent, name);
             self.put_slot(parent, name, files, None);
             changes.push(UnionChange::DirectoryGone(id));
+        } else {
+            changes.push(UnionChange::DirectoryPermissions(id));
         }
     }
 
@@ -1157,6 +1182,7 @@ impl Tree {
                 changes.push(UnionChange::DirectoryFound(home, into));
             }
             known.version += 1;
+            changes.push(UnionChange::DirectoryPermissions(into));
         }
         for (name, slot) in hidden.entries {
             let (files, below) = slot.take_apart();

@@ -17,8 +17,8 @@ use speedloader::view::{
 };
 use speedloader_config::{Config, Sources, load};
 
-use crate::harness::acl;
 use crate::harness::skip;
+use crate::harness::{acl, as_user};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -765,15 +765,7 @@ fn what_may_not_be_asked_or_read_is_no_fault() {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(place.root.join(name), mode).unwrap();
     }
-    // Of this thread alone: rustix asks the kernel, not the C library.
-    let found = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| {
-            let nobody = rustix::process::Uid::from_raw(65_534);
-            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
-            place.found()
-        });
-        asked.join().unwrap()
-    });
+    let found = as_user(65_534, &[], || place.found());
     let view = found[0].view();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(view.found, "it may not be asked by you");

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
-use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::harness::{Mount, Site, in_both_modes};
+use crate::harness::{Mount, Site, as_user, in_both_modes};
 
 /// Tries of each attack; where they can succeed, some do among so many.
 const TRIES: u32 = 600;
@@ -69,20 +67,6 @@ fn shared(site: Site, home: impl Fn(&Site, &str) -> PathBuf) -> Site {
     site
 }
 
-/// As the attacker, in this thread alone: he opens, makes and changes things through the mount.
-fn as_attacker(act: impl FnOnce() + Send) {
-    std::thread::scope(|scope| {
-        let act = scope.spawn(move || {
-            let (user, group) = (Uid::from_raw(ATTACKER), Gid::from_raw(ATTACKER));
-            set_thread_groups(&[]).unwrap();
-            set_thread_res_gid(group, group, group).unwrap();
-            set_thread_res_uid(user, user, user).unwrap();
-            act()
-        });
-        act.join().unwrap();
-    })
-}
-
 fn owner(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().uid()
 }
@@ -99,10 +83,10 @@ fn attack(mount: &Mount, home: &Path, makes: bool) {
         assert_ne!(found, b"secret", "{name} was read");
     };
     exchanging(&home.join("own"), &home.join("secret"), || {
-        as_attacker(|| (0..TRIES).for_each(|_| read("own")));
+        as_user(ATTACKER, &[], || (0..TRIES).for_each(|_| read("own")));
     });
     exchanging(&home.join("own-dir"), &home.join("private"), || {
-        as_attacker(|| {
+        as_user(ATTACKER, &[], || {
             for number in 0..TRIES {
                 // What lies in it keeps its name wherever it goes.
                 read("own-dir/within");
@@ -179,7 +163,7 @@ fn what_is_made_is_its_makers_and_nothing_else_becomes_his() {
                     exchange(&made, &home.join(victim));
                 };
                 while_doing(exchange, || {
-                    as_attacker(|| {
+                    as_user(ATTACKER, &[], || {
                         for _ in 0..TRIES {
                             let now = number.fetch_add(1, Ordering::Relaxed) + 1;
                             let path = seen.join(name(now));

@@ -177,14 +177,14 @@ impl KeepTrue {
     }
 
     /// `incarnation` was looked up before the directory is opened: one that takes its place meanwhile is found, and
-    /// watched, by itself.
-    fn watch(&self, home: &Home, watched: Watched, path: &RelPath) {
+    /// watched, by itself. Gives `false` when there is none.
+    fn watch(&self, home: &Home, watched: Watched, path: &RelPath) -> bool {
         let Some(inotify_fd) = self
             .inotify
             .as_ref()
             .filter(|_| home.watch() == Watch::Inotify)
         else {
-            return;
+            return true;
         };
         let mut flags = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::DELETE
@@ -197,7 +197,10 @@ impl KeepTrue {
             // storage they must not, so every write there is heard of.
             flags |= inotify::WatchFlags::MODIFY;
         }
-        let Ok(fd) = home.directory(path) else { return };
+        let fd = match home.directory(path) {
+            Ok(fd) => fd,
+            Err(error) => return !errno::is_of_missing(&error),
+        };
         match inotify::add_watch(inotify_fd, proc_path(&fd), flags) {
             Ok(watch) => {
                 lock(&self.watches).insert(watch, watched);
@@ -213,6 +216,7 @@ impl KeepTrue {
                 }
             }
         }
+        true
     }
 }
 
@@ -522,12 +526,19 @@ impl TieredFs {
                 directory,
                 incarnation: incarnation.unwrap_or_default(),
             };
-            self.keep_true.watch(home, watched, &path);
+            if !self.keep_true.watch(home, watched, &path) {
+                // What is there again a moment later may have the same inode number, and be taken for it.
+                self.union
+                    .directory_is_gone(home.id(), directory, watched.incarnation);
+            }
             let quiet = home.is_models().then(|| self.quiet());
             match self.asking(home, || self.union.refresh_directory(home, directory)) {
                 Ok(mut changes) => {
-                    // Directories found are read here, not by a task of their own.
-                    changes.retain(|change| !matches!(change, UnionChange::DirectoryFound(..)));
+                    // Directories found in it are read here, not by a task of their own.
+                    let is_below = |found| self.union.parent(found) == Some(directory);
+                    changes.retain(|change| {
+                        !matches!(change, UnionChange::DirectoryFound(_, found) if is_below(*found))
+                    });
                     report(changes);
                 }
                 Err(error) if directory == top => return Err(error),

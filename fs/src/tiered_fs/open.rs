@@ -4,7 +4,7 @@
 //! when the first handle of a node is opened; later handles share it, and an open that cannot share
 //! (a writer beside readers of a replica) is sent to look the name up again: it finds another node.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -149,6 +149,14 @@ fn clear_set_id(own: &File) -> rustix::io::Result<()> {
     rustix::fs::fchmod(own, Mode::from_raw_mode(cleared & 0o7777))
 }
 
+/// Whether a thread is of a group besides its own.
+fn is_of_group(tid: u32, gid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    let mut groups = groups.unwrap_or_default().split_whitespace();
+    groups.any(|group| group.parse() == Ok(gid))
+}
+
 fn opening(node: &Node, request: &OpenRequest, patience: Patience) -> Opening {
     Opening {
         node: node.id,
@@ -196,6 +204,9 @@ impl TieredFs {
             Target::File(file) if request.writes() || request.truncates() => self
                 .open_for_writing(node, file, request, register)
                 .map(OpenReply::Ready),
+            Target::File(file) if self.bars(file, request) => {
+                Err(FsError::new("open", ErrorKind::Barred))
+            }
             Target::File(file) => self.open_for_reading(node, file, request, register, patience),
             // Its contents may take time to make: never on a thread that answers the kernel.
             Target::Virtual(_) if patience == Patience::None => {
@@ -215,6 +226,27 @@ impl TieredFs {
                 }))
             }
             _ => Err(FsError::new("open", ErrorKind::IsDirectory)),
+        }
+    }
+
+    /// Whether the directories of a cold file's home keep the caller out. The kernel knows, but where an earlier home has
+    /// just got or lost such a directory it may not have been told yet.
+    fn bars(&self, file: &HomeFile, request: &OpenRequest) -> bool {
+        if !file.is_cold() || request.uid == 0 {
+            return false;
+        }
+        let bits = self.union.barred_as_believed(file);
+        bits != 0 && {
+            let attr = file.attr();
+            let left = attr.permissions & !bits;
+            let class = if request.uid == attr.uid {
+                left >> 6
+            } else if request.gid == attr.gid || is_of_group(request.pid, attr.gid) {
+                left >> 3
+            } else {
+                left
+            };
+            class & 0o5 == 0
         }
     }
 
