@@ -56,6 +56,8 @@ pub struct Job {
     pub size_bytes: u64,
     /// Where to.
     pub pool: Arc<Pool>,
+    /// The pool that the file leaves when it is there: the jobs after this one may be for that room.
+    pub leaves: Option<PoolId>,
     /// What its bytes must be, if its name promises that.
     pub expected: Option<Digest>,
     /// Higher ones come first, equal ones in the order of their requests.
@@ -330,26 +332,6 @@ impl Mover {
     }
 }
 
-/// Reserves room. What was dropped a moment ago to make it is free as soon as the drainer has
-/// looked: while something drains it is waited for, briefly.
-fn reserve(pool: &Arc<Pool>, bytes: u64, control: &CopyControl) -> FsResult<Reservation> {
-    let until = Instant::now() + DRAIN_PATIENCE;
-    let mut can_grow = true;
-    loop {
-        match pool.try_reserve_ready(bytes) {
-            Err(FsError {
-                kind: ErrorKind::NoSpace { .. },
-                ..
-            }) if can_grow && !control.is_cancelled() => {
-                let left = until.saturating_duration_since(Instant::now());
-                // What drained since the look above is found by one more.
-                can_grow = pool.wait_while_draining(left.min(DRAIN_LOOK)) && !left.is_zero();
-            }
-            other => return other,
-        }
-    }
-}
-
 impl Drop for Mover {
     fn drop(&mut self) {
         self.shutdown(DROP_PATIENCE);
@@ -409,7 +391,7 @@ impl Shared {
             .identity()
             .map_err(|error| FsError::io("promote", &job.path, error))?;
         pool.step("mover.reserve")?;
-        let claim = reserve(pool, identity.size, &control)?;
+        let claim = self.reserve(id, pool, identity.size, &control)?;
         let partial = Partial::create(
             claim,
             ReplicaOrigin {
@@ -448,6 +430,48 @@ impl Shared {
             discard(*refused.replica);
             refused.error
         })
+    }
+
+    /// Reserves room. What a copy before this one is about to leave is waited for until that has ended. What was
+    /// dropped a moment ago is free as soon as the drainer has looked: while something drains it is waited for, briefly.
+    fn reserve(
+        &self,
+        id: TransferId,
+        pool: &Arc<Pool>,
+        bytes: u64,
+        control: &CopyControl,
+    ) -> FsResult<Reservation> {
+        let mut until = Instant::now() + DRAIN_PATIENCE;
+        let mut can_grow = true;
+        loop {
+            // Asked first: what leaves between the two has left when room is looked for.
+            let is_coming = self.lock().queue.room_is_coming(id);
+            match pool.try_reserve_ready(bytes) {
+                Err(FsError {
+                    kind: ErrorKind::NoSpace { .. },
+                    ..
+                }) if (is_coming || can_grow) && !control.is_cancelled() => {
+                    if is_coming {
+                        self.wait_for_change(id);
+                        (until, can_grow) = (Instant::now() + DRAIN_PATIENCE, true);
+                        continue;
+                    }
+                    let left = until.saturating_duration_since(Instant::now());
+                    // What drained since the look above is found by one more.
+                    can_grow = pool.wait_while_draining(left.min(DRAIN_LOOK)) && !left.is_zero();
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits, briefly, for any transfer to begin or end, if room is still coming for this one.
+    fn wait_for_change(&self, id: TransferId) {
+        let state = self.lock();
+        if state.queue.room_is_coming(id) {
+            let waited = self.changed.wait_timeout(state, DRAIN_LOOK);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     fn copy_settings(&self, job: &Job) -> CopySettings {

@@ -538,6 +538,7 @@ impl Coordinator {
             home: self.fs.home_of(file).path().to_owned(),
             size_bytes: file.attr().identity.size,
             pool,
+            leaves,
             expected: expected.map(Digest::sha256),
             priority: why.cause.copy_priority(),
             pace: Some(Arc::clone(&origin) as Arc<dyn Pace>),

@@ -87,6 +87,7 @@ fn child() {
         path: RelPath::new(b"model.gguf").unwrap(),
         size_bytes: SIZE as u64,
         pool,
+        leaves: None,
         expected: None,
         priority: 0,
         pace: None,

@@ -84,6 +84,7 @@ fn job(target: &TestPool, expected: Option<Digest>) -> Job {
         path: RelPath::new(b"model.gguf").unwrap(),
         size_bytes: SIZE as u64,
         pool: Arc::clone(&target.pool),
+        leaves: None,
         expected,
         priority: 0,
         pace: None,

@@ -59,6 +59,9 @@ impl Queue {
         let target = (job.file, job.pool.id());
         if let Some(id) = self.by_target.get(&target).copied() {
             self.raise(id, job.priority);
+            if let Some(transfer) = self.active.get_mut(&id) {
+                transfer.job.leaves = transfer.job.leaves.or(job.leaves);
+            }
             return Ok(id);
         }
         if self.waiting.len() >= self.waiting_max {
@@ -69,7 +72,7 @@ impl Queue {
         self.next_id += 1;
         self.waiting.insert((Reverse(job.priority), id));
         self.by_target.insert(target, id);
-        let now = Instant::now();
+        let (now, priority) = (Instant::now(), job.priority);
         let control = Arc::new(control);
         let transfer = Transfer {
             job,
@@ -79,6 +82,7 @@ impl Queue {
             started_at: now,
         };
         self.active.insert(id, transfer);
+        self.raise_before(id, priority);
         Ok(id)
     }
 
@@ -91,15 +95,42 @@ impl Queue {
             transfer.job.priority = priority;
             self.waiting.insert((Reverse(priority), id));
         }
+        self.raise_before(id, priority);
     }
 
-    /// Puts the copies of a file before all others; whether there are any.
+    /// What makes room for a transfer does not come after it.
+    fn raise_before(&mut self, id: TransferId, priority: i32) {
+        for before in self.room_makers(id) {
+            self.raise(before, priority);
+        }
+    }
+
+    /// Transfers asked for before this one whose files leave the pool that it goes to.
+    fn room_makers(&self, id: TransferId) -> Vec<TransferId> {
+        let Some(transfer) = self.active.get(&id) else {
+            return Vec::new();
+        };
+        let pool = transfer.job.pool.id();
+        let before = self.active.range(..id);
+        let leaving = before.filter(|(_, other)| other.job.leaves == Some(pool));
+        leaving.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether the pool that a transfer goes to is about to be left by a file.
+    pub(super) fn room_is_coming(&self, id: TransferId) -> bool {
+        !self.room_makers(id).is_empty()
+    }
+
+    /// Puts the copies of a file before all others, but for those that make room for them; whether there are any.
     pub(super) fn urge(&mut self, file: FileId) -> bool {
         let ids = self.of_file(file);
         for id in &ids {
             self.raise(*id, URGENT);
-            if let Some(transfer) = self.active.get(id) {
-                transfer.control.urge();
+            let makers = self.room_makers(*id);
+            for id in makers.iter().chain([id]) {
+                if let Some(transfer) = self.active.get(id) {
+                    transfer.control.urge();
+                }
             }
         }
         !ids.is_empty()

@@ -11,7 +11,8 @@ use super::*;
 use crate::copy::FileSource;
 use crate::error::FsError;
 use crate::identity::Identity;
-use crate::testing::{Fault, MemorySource, TestPool, content, finish};
+use crate::pool::PoolSettings;
+use crate::testing::{self, Fault, MemorySource, TestPool, content, finish};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -74,7 +75,16 @@ impl MoverHost for TestHost {
                 replica: Box::new(replica),
             });
         }
-        self.published.lock().unwrap().push((file, replica));
+        let mut published = self.published.lock().unwrap();
+        let pool = replica.pool().id();
+        let moved = |(known, at): &(FileId, Replica)| *known == file && at.pool().id() != pool;
+        let former = published.iter().position(moved);
+        let former = former.map(|at| published.remove(at));
+        published.push((file, replica));
+        drop(published);
+        if let Some((_, former)) = former {
+            finish(former.drain());
+        }
         Ok(())
     }
 
@@ -101,6 +111,7 @@ fn job(test: &TestPool, file: u64, host: &TestHost) -> Job {
         path: RelPath::new(format!("file{file}").as_bytes()).unwrap(),
         size_bytes: host.size as u64,
         pool: Arc::clone(&test.pool),
+        leaves: None,
         expected: None,
         priority: 0,
         pace: None,
@@ -307,6 +318,62 @@ fn a_copy_waits_for_the_memory_that_was_dropped_for_it() {
         finish(draining);
         let state = ended.recv().unwrap();
         assert!(matches!(state.phase, Phase::Done), "{state:?}");
+    }
+}
+
+/// Put before the others, or beside them, a copy failed for want of the room that the one before it was about to leave.
+#[test]
+fn a_copy_waits_for_the_room_that_the_one_before_it_leaves() {
+    for workers in [1, 2] {
+        let fast = TestPool::directory(&std::env::temp_dir());
+        let below = tempfile::tempdir().unwrap();
+        let slow = Pool::connect(PoolSettings {
+            id: PoolId(2),
+            ..testing::settings(&below.path().join("pool"), &fast.kind, fast.seam.clone())
+        });
+        let slow = slow.unwrap();
+        let (host, ended) = TestHost::new(40 << 20);
+        let workers = NonZeroUsize::new(workers).unwrap();
+        let settings = MoverSettings {
+            workers,
+            ..settings()
+        };
+        let mover = Mover::start(settings, host.clone()).unwrap();
+        mover.submit(job(&fast, 1, &host)).unwrap();
+        assert!(matches!(ended.recv().unwrap().phase, Phase::Done));
+        let (hangs, forever) = unbounded();
+        *host.hanging.lock().unwrap() = Some((FileId(1), forever));
+        let leaving = Job {
+            pool: Arc::clone(&slow),
+            leaves: Some(fast.pool.id()),
+            ..job(&fast, 1, &host)
+        };
+        let leaving = mover.submit(leaving).unwrap();
+        let coming = mover.submit(job(&fast, 2, &host)).unwrap();
+        assert!(mover.urge(FileId(2)));
+        testing::until("the second copy looks for room", || {
+            host.opened.load(Ordering::SeqCst) == 2
+        });
+        assert!(ended.try_recv().is_err());
+        drop(hangs);
+        let states: Vec<_> = (0..2).map(|_| ended.recv().unwrap()).collect();
+        assert_eq!([states[0].id, states[1].id], [leaving, coming]);
+        let all_done = states
+            .iter()
+            .all(|state| matches!(state.phase, Phase::Done));
+        assert!(all_done, "{states:?}");
+        // One that fails leaves nothing to wait for.
+        *host.fault.lock().unwrap() = (Fault::Error, 0);
+        let leaving = Job {
+            pool: slow,
+            leaves: Some(fast.pool.id()),
+            ..job(&fast, 3, &host)
+        };
+        mover.submit(leaving).unwrap();
+        mover.submit(job(&fast, 4, &host)).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(ended.recv().unwrap().phase, Phase::Failed(_)));
+        }
     }
 }
 
