@@ -38,6 +38,7 @@ mod loads;
 mod pause;
 mod cause;
 mod prefault;
+mod rules;
 mod moves;
 mod pins;
 mod parting;

@@ -61,6 +61,8 @@ impl Scene {
 pub enum Repair {
     /// Remove a file of ours that is of no use.
     Remove(PathBuf),
+    /// Remove a socket that nobody serves.
+    RemoveSocket(PathBuf),
     /// Take away the permissions in the mask from a file of ours.
     Restrict(PathBuf, u32),
     /// Take away a mount whose daemon is gone.
@@ -256,7 +258,10 @@ pub fn repair(
         ));
     }
     Some(match repair {
-        Repair::Remove(path) => fs::remove_file(path)
+        // Between the look and the repair the daemon may have come back.
+        Repair::RemoveSocket(path) if !daemon::is_unserved(path) => Err(served_again(path)),
+        Repair::Unmount(path) if !daemon::is_dead(path) => Err(served_again(path)),
+        Repair::Remove(path) | Repair::RemoveSocket(path) => fs::remove_file(path)
             .map(|()| format!("removed {}", shown(path)))
             .map_err(|error| failed(path, &error)),
         Repair::Restrict(path, mask) => restrict(path, *mask)
@@ -272,6 +277,10 @@ pub fn repair(
             .map_err(|error| printable(&error))
             .map(|()| format!("{} was demoted", printable(model))),
     })
+}
+
+fn served_again(path: &Path) -> String {
+    format!("a daemon serves {} again", shown(path))
 }
 
 /// Of the file that a link leads to, and of no other that takes its place meanwhile.

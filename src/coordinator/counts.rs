@@ -119,7 +119,7 @@ impl Coordinator {
         self.fs.union().for_each_file(|file| {
             let content = contents.entry(file.home).or_default();
             content.files += 1;
-            content.bytes += file.attr().identity.size;
+            content.bytes = content.bytes.saturating_add(file.attr().identity.size);
         });
         contents
     }

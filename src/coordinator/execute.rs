@@ -671,8 +671,23 @@ impl Coordinator {
         }))
     }
 
+    /// Those of the configuration are kept there: who takes one out of it shall be rid of it.
     fn save_pins(&self) -> Result<(), Message> {
-        let pins = self.lock_moves().pins.clone();
+        let pins = {
+            let config = self.config();
+            let moves = self.lock_moves();
+            let mut pins = moves.pins.clone();
+            for (written, pool) in &config.pins {
+                let model = moves.written_pins.model_of(written);
+                if pins
+                    .get(model)
+                    .is_some_and(|pinned| *pinned == *pool.as_str())
+                {
+                    pins.remove(model);
+                }
+            }
+            pins
+        };
         self.journal.save_pins(&pins).map_err(|error| {
             Message::new(
                 Code::Failed,

@@ -20,6 +20,7 @@ use speedloader_policy::{
 };
 
 use super::cause::{Cause, Why};
+use super::rules::Rules;
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
 use crate::back_off::Origin;
@@ -79,10 +80,8 @@ impl Subject {
 
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
-        self.files
-            .iter()
-            .map(|file| file.attr().identity.size)
-            .sum()
+        let sizes = self.files.iter().map(|file| file.attr().identity.size);
+        sizes.fold(0, u64::saturating_add)
     }
 }
 
@@ -228,11 +227,12 @@ impl Coordinator {
         for pool in self.pools() {
             let Ok(usage) = pool.usage() else { continue };
             spare = spare.saturating_sub(usage.reserved_bytes);
-            let free = if pool.is_memory() {
-                usage.free_bytes.min(spare)
-            } else {
-                usage.free_bytes
-            };
+            let mut free = usage.free_bytes;
+            if pool.is_memory() {
+                // What a plan may take for one pool is not there for the next: the memory is one.
+                free = free.min(spare);
+                spare -= free;
+            }
             states.push(PoolState {
                 id: TierId(pool.id().0),
                 speed_bytes_per_sec: pool.speed_bytes_per_sec().max(1),
@@ -247,7 +247,9 @@ impl Coordinator {
 
     fn scene(&self, moves: &Moves, subjects: Vec<Subject>, wants: Vec<Want>) -> Scene {
         let config = self.config();
+        let rules = Rules::new(&config);
         let pools = self.pool_states();
+        let mut sizes = Sizes::of(&pools);
         let connected = |pool: PoolId| pools.iter().any(|state| state.id == TierId(pool.0));
         let mut scene = Scene {
             snapshot: Snapshot::default(),
@@ -272,7 +274,8 @@ impl Coordinator {
                 to = to.or(target);
                 let reference = FileRef(file.id.0);
                 if scene.files.insert(reference, Arc::clone(file)).is_none() {
-                    let state = self.file_state(file, target, &connected);
+                    let mut state = self.file_state(file, target, &connected);
+                    state.size_bytes = sizes.counted(state.size_bytes);
                     scene.snapshot.files.push(state);
                 }
             }
@@ -288,8 +291,8 @@ impl Coordinator {
                     .map(|file| FileRef(file.id.0))
                     .collect(),
                 pin: pin.map(|pool| TierId(pool.id().0)),
-                rule: rule_of(&config, &subject.name),
-                priority: priority_of(&config, &subject.name),
+                rule: rules.rule(&subject.name),
+                priority: rules.priority(&subject.name),
                 moving_to: to.map(|pool| TierId(pool.0)),
             });
         }
@@ -648,6 +651,32 @@ impl Coordinator {
     }
 }
 
+/// Sizes of files as plans are told of them.
+struct Sizes {
+    counted_bytes: u64,
+    too_large_bytes: u64,
+}
+
+impl Sizes {
+    fn of(pools: &[PoolState]) -> Sizes {
+        let largest = pools.iter().map(|pool| pool.capacity_bytes).max();
+        Sizes {
+            counted_bytes: 0,
+            too_large_bytes: largest.unwrap_or(0).saturating_add(1),
+        }
+    }
+
+    /// The size; of a file with holes it may be anything, and all of them together must be a number: then one is
+    /// counted that is too large for every pool, too.
+    fn counted(&mut self, bytes: u64) -> u64 {
+        let fits = |sum: &u64| *sum <= u64::MAX / 2;
+        let sum = self.counted_bytes.checked_add(bytes).filter(fits);
+        let counted = sum.map_or(self.too_large_bytes.min(bytes), |_| bytes);
+        self.counted_bytes = self.counted_bytes.saturating_add(counted);
+        counted
+    }
+}
+
 /// What came of a plan.
 #[derive(Default)]
 pub(super) struct Carried {
@@ -685,28 +714,30 @@ pub(super) fn counts_as_weights(
     this || !any
 }
 
-fn rule_of(config: &Config, name: &str) -> ModelRule {
-    if matches_any(&config.policy.never, name) {
-        ModelRule::Never
-    } else if matches_any(&config.policy.always, name) {
-        ModelRule::Always
-    } else {
-        ModelRule::Normal
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever could make files with holes of 8 EiB stopped every plan.
+    #[test]
+    fn all_sizes_together_are_a_number_and_what_is_too_large_stays_so() {
+        let pool = PoolState {
+            id: TierId(1),
+            speed_bytes_per_sec: 1,
+            capacity_bytes: 64 << 30,
+            free_bytes: 0,
+            give_back_bytes: 0,
+            accepts: true,
+        };
+        let mut sizes = Sizes::of(&[pool]);
+        assert_eq!(sizes.counted(5), 5);
+        let counted: Vec<u64> = (0..1000).map(|_| sizes.counted(u64::MAX / 3)).collect();
+        assert_eq!(counted[0], u64::MAX / 3);
+        let total = counted
+            .iter()
+            .try_fold(5_u64, |sum, size| sum.checked_add(*size));
+        assert!(total.is_some());
+        assert!(counted.iter().all(|size| *size > 64 << 30));
+        assert_eq!(sizes.counted(4096), 4096);
     }
-}
-
-fn priority_of(config: &Config, name: &str) -> i32 {
-    let listed = &config.policy.priorities;
-    let position = listed.iter().position(|pattern| matches(pattern, name));
-    position.map_or(0, |at| i32::try_from(listed.len() - at).unwrap_or(i32::MAX))
-}
-
-fn matches_any(patterns: &[String], name: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, name))
-}
-
-/// A name, or a pattern with `*` and `?`.
-fn matches(pattern: &str, name: &str) -> bool {
-    pattern == name
-        || globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
 }

@@ -17,6 +17,11 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// The model that a pin of the configuration names, as far as that is known.
+    pub fn model_of<'a>(&'a self, written: &'a str) -> &'a str {
+        self.models.get(written).map_or(written, String::as_str)
+    }
+
     /// Whether a model has its pin from the configuration.
     pub fn has(&self, model: &str) -> bool {
         self.models.values().any(|known| known == model)

@@ -164,13 +164,28 @@ impl Coordinator {
         has(&self.pools()) || has(&self.draining_pools()) || self.is_connecting(name)
     }
 
-    /// A number that no pool has had.
-    pub(super) fn next_pool_id(&self) -> Result<PoolId, Message> {
+    /// The number of a pool that is about to be connected: the one that it had before, else one that no pool has had.
+    pub(super) fn pool_id(&self, name: &str) -> Result<PoolId, Message> {
+        let had = {
+            let names = self.lock_pool_names();
+            let named = names.iter().filter(|(_, known)| *known == name);
+            named.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        let left: Vec<_> = self.lock_left().iter().filter_map(Weak::upgrade).collect();
+        let connected = self.pools();
+        let free = |id: &PoolId| left.iter().chain(&connected).all(|pool| pool.id() != *id);
+        if let Some(id) = had.into_iter().find(free) {
+            return Ok(id);
+        }
         let number = self.next_pool.fetch_add(1, Ordering::Relaxed);
         match u16::try_from(number) {
-            Ok(id) if usize::from(id) < POOLS_MAX => Ok(PoolId(id)),
+            Ok(id) if usize::from(id) < POOLS_MAX => {
+                self.lock_pool_names().insert(PoolId(id), name.to_owned());
+                Ok(PoolId(id))
+            }
             _ => {
-                let text = "too many pools were connected since the start; restart the daemon";
+                let text =
+                    "pools of too many names were connected since the start; restart the daemon";
                 Err(Message::new(Code::Failed, text))
             }
         }
@@ -203,7 +218,7 @@ impl Coordinator {
             PoolKind::Directory { capacity_bytes }
         };
         Ok(PoolSettings {
-            id: self.next_pool_id()?,
+            id: self.pool_id(pool.name.as_str())?,
             name: pool.name.to_string(),
             path: pool.path.clone(),
             kind,
@@ -296,8 +311,6 @@ impl Coordinator {
 
     /// Lets plans use a pool: the fastest comes first.
     pub(super) fn add_pool(&self, pool: &Arc<Pool>) {
-        self.lock_pool_names()
-            .insert(pool.id(), pool.name().to_owned());
         self.write_pools(|pools| {
             pools.push(Arc::clone(pool));
             pools.sort_by_key(|pool| std::cmp::Reverse(pool.speed_bytes_per_sec()));

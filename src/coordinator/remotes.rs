@@ -395,7 +395,7 @@ impl Coordinator {
         self.keep_generation(name, volume.generation);
         let failed = |error: FsError| pools::failed(name, &error);
         let pool = Pool::connect(PoolSettings {
-            id: self.next_pool_id()?,
+            id: self.pool_id(name)?,
             name: name.to_owned(),
             path: settings.mount_at.clone(),
             kind: PoolKind::Directory {

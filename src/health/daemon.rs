@@ -1,8 +1,9 @@
 //! The daemon, its mount, its socket, and what it says of itself.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::patience::Patience;
 use super::{Finding, Repair, Scene, word};
@@ -22,9 +23,7 @@ fn mount(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
         return;
     };
     let path = mountpoint.clone();
-    // The kernel may remember the attributes of a root whose daemon is gone, but not what is in it.
-    let look =
-        move |_: &_| std::fs::metadata(&path).and_then(|_| std::fs::read_dir(&path).map(drop));
+    let look = move |_: &_| look(&path);
     let Some(found) = patience.wait(mountpoint, look) else {
         let found = "a mount that does not answer";
         findings.push(
@@ -69,6 +68,23 @@ fn mount(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
     }
 }
 
+/// Looks at a mount. The kernel may remember the attributes of a root whose daemon is gone, but not what is in it.
+fn look(mountpoint: &Path) -> io::Result<()> {
+    std::fs::metadata(mountpoint).and_then(|_| std::fs::read_dir(mountpoint).map(drop))
+}
+
+/// Whether it is a mount whose daemon is gone: such a one answers at once.
+pub(super) fn is_dead(mountpoint: &Path) -> bool {
+    look(mountpoint).is_err_and(|error| speedloader_fs::errno::is_stale_mount(&error))
+}
+
+/// Whether it is a socket that nobody serves.
+pub(super) fn is_unserved(socket: &Path) -> bool {
+    std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket())
+        && UnixStream::connect(socket)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
 /// The command that takes away a mount that hangs, for whoever asks.
 fn umount() -> &'static str {
     match rustix::process::geteuid().is_root() {
@@ -105,9 +121,7 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
         .means("Nothing is mounted, or nobody can steer it.")
         .remedy("speedloader mount, or systemctl start speedloader"),
     );
-    let is_socket =
-        std::fs::symlink_metadata(socket).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && answer.is_err_and(|kind| kind == ErrorKind::ConnectionRefused) {
+    if is_unserved(socket) {
         findings.push(
             Finding::new(
                 "stale-socket",
@@ -117,7 +131,7 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
             )
             .means("A daemon was killed; the next one replaces it.")
             .remedy(format!("rm {}", word(socket)))
-            .repair(Repair::Remove(socket.clone())),
+            .repair(Repair::RemoveSocket(socket.clone())),
         );
     }
 }

@@ -26,7 +26,7 @@ impl Originals {
     pub(super) fn would_change(&self, repair: &Repair) -> bool {
         match repair {
             // A name that goes is not followed.
-            Repair::Remove(path) => self.has(&entry_of(path)),
+            Repair::Remove(path) | Repair::RemoveSocket(path) => self.has(&entry_of(path)),
             Repair::Restrict(path, _) | Repair::MakeDirectory(path) => {
                 self.has(&resolve_within(path, PATIENCE))
             }

@@ -631,6 +631,39 @@ fn a_mount_that_hangs_holds_nobody_up() {
     drop(device);
 }
 
+/// A daemon that came back during the examination lost its mount, and its socket, to the repair.
+#[test]
+fn what_is_served_again_by_then_is_not_repaired() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let mut place = Place::new();
+    let (at, socket) = (place.root.join("mnt"), place.root.join("sock"));
+    place.mounts.push(at.clone());
+    place.scene.status = None;
+    drop(hung_mount(&at));
+    drop(UnixListener::bind(&socket).unwrap());
+    let found = place.found();
+    assert_eq!(
+        found
+            .iter()
+            .filter(|finding| finding.view().repairable)
+            .count(),
+        2
+    );
+    rustix::mount::unmount(&at, rustix::mount::UnmountFlags::empty()).unwrap();
+    mount("tmpfs", &at, "tmpfs", "size=1m");
+    write(at.join("model"), "new");
+    fs::remove_file(&socket).unwrap();
+    let _served = UnixListener::bind(&socket).unwrap();
+    for finding in &found {
+        let done = repair(&place.scene, finding, &mut |_| Ok(()));
+        assert!(done.is_none_or(|done| done.is_err()), "{finding:?}");
+    }
+    assert!(socket.exists());
+    assert_eq!(fs::read(at.join("model")).unwrap(), b"new");
+}
+
 /// A name that is not UTF-8 was shown with U+FFFD, and not found under that name.
 #[test]
 fn a_damaged_replica_of_a_strange_name_is_found() {

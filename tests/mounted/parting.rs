@@ -273,3 +273,18 @@ fn what_is_read_until_the_end_moves_when_it_is_let_go() {
     }
     mount.finish();
 }
+
+/// Each took a number, and after 64 of them the daemon had none left for any pool.
+#[test]
+fn a_pool_can_be_connected_any_number_of_times() {
+    let site = Site::new()
+        .models_file("m.gguf", 4096, 1)
+        .pools(&[("p", "4MiB")]);
+    let Some(mount) = site.start() else { return };
+    for _ in 0..70 {
+        mount.cli_ok(&["tiers", "disconnect", "p"]);
+        mount.cli_ok(&["tiers", "connect", "p"]);
+    }
+    mount.cli_ok(&["promote", "m.gguf", "--wait"]);
+    mount.finish();
+}
