@@ -151,6 +151,8 @@ struct Moves {
     counts: HashMap<ModelId, LoadCount>,
     /// Why files move that have not arrived yet.
     told: HashMap<FileId, Why>,
+    /// Loads of which a file was being copied for another model.
+    put_off: Vec<(moves::Subject, Cause)>,
     warm_up: WarmUp,
 }
 
@@ -688,6 +690,7 @@ impl Coordinator {
             }
             Phase::Queued | Phase::Running => {}
         }
+        self.plan_put_off();
         self.warm_up();
     }
 

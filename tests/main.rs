@@ -78,6 +78,7 @@ mod mounted {
     pub mod late_mounts;
     mod starting;
     mod steering;
+    mod shared;
     mod top;
 }
 

@@ -9,9 +9,8 @@ use speedloader_fs::copy::CopyControl;
 use speedloader_fs::file::HomeFile;
 use speedloader_fs::first_load::FirstLoadHost;
 use speedloader_fs::ids::FileId;
-use speedloader_policy::{Want, WantKind};
 
-use super::moves::{Subject, counts_as_weights};
+use super::moves::Subject;
 use super::{Cause, Coordinator, Errand, Host, Wakeup};
 use crate::machine;
 use crate::models::ModelRef;
@@ -72,14 +71,14 @@ impl Coordinator {
         let mover = self.mover.get();
         let on_its_way = || mover.is_some_and(|mover| mover.urge(file.id));
         let is_known = on_its_way();
-        for subject in self.loaded_by(file) {
+        if let Some(subject) = self.loaded_by(file, process) {
             let begins = self
                 .lock_loads()
                 .begins_first(subject.id.0, process, Instant::now());
             if begins {
                 self.load(subject, Cause::FirstLoad);
             } else if !is_known {
-                self.plan_first_load(subject);
+                self.plan_load(subject, Cause::FirstLoad);
             }
         }
         if is_known {
@@ -96,27 +95,10 @@ impl Coordinator {
         }
     }
 
-    /// The load is counted already.
-    fn plan_first_load(&self, subject: Subject) {
-        if !self.config().policy.enabled {
-            return;
-        }
-        let want = Want {
-            model: subject.id,
-            kind: WantKind::Loaded,
-        };
-        if let Err(error) = self.plan_and_move(&[subject], vec![want], Cause::FirstLoad) {
-            tracing::warn!(%error, "nothing was planned for a load");
-        }
-    }
-
-    /// Models that this is a file of whose reading is loading them.
-    fn loaded_by(&self, file: &HomeFile) -> Vec<Subject> {
+    /// The model that a process loads which reads this file.
+    fn loaded_by(&self, file: &HomeFile, process: u32) -> Option<Subject> {
         let known = self.world.fresh();
-        let models = known.catalog.models_of(file.id.0).iter();
-        models
-            .filter(|index| counts_as_weights(&known, **index, file.id.0))
-            .filter_map(|index| self.subject(&known, ModelRef::Model(*index)))
-            .collect()
+        let index = self.loaded_model(&known, file.id, process)?;
+        self.subject(&known, ModelRef::Model(index))
     }
 }

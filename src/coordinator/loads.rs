@@ -4,7 +4,8 @@
 //! with tensors, where the model has any), and by time and use: a handle counts when it is held as
 //! long as reading the file at memory speed takes at least, when it is still open after
 //! [`HELD_ENOUGH`], or when it was closed with a mapping left. A header read is closed long before.
-//! Opens of one model by one process are one load until it has let go for [`SAME_LOAD`].
+//! Opens of one model by one process are one load until it has let go for [`SAME_LOAD`]; of models that share what is
+//! read, one is loaded.
 //!
 //! Opens come by tens of thousands a second: who opens, and whether it has the file mapped, is asked
 //! of /proc once in [`REMEMBERED`] for each thread, or process and file.
@@ -69,6 +70,8 @@ struct Asked {
 pub struct Loads {
     open: HashMap<HandleId, Watched>,
     lately: LruCache<(u64, u32), Instant>,
+    /// What processes have opened lately: by it models that share a file are told apart.
+    opened: LruCache<(FileId, u32), ()>,
     /// Loads that were counted when they began: the next reading goes on with them.
     first: LruCache<(u64, u32), ()>,
     openers: HashMap<u32, (Opener, Instant)>,
@@ -80,6 +83,7 @@ impl Default for Loads {
         Loads {
             open: HashMap::new(),
             lately: LruCache::new(LATELY_MAX),
+            opened: LruCache::new(LATELY_MAX),
             first: LruCache::new(LATELY_MAX),
             openers: HashMap::new(),
             asked: HashMap::new(),
@@ -98,7 +102,11 @@ impl Loads {
         now: Instant,
     ) {
         let opener = self.opener(tid, who, now);
-        if opener.ignored || self.open.len() >= WATCHED_MAX {
+        if opener.ignored {
+            return;
+        }
+        self.opened.put((file.id, opener.process), ());
+        if self.open.len() >= WATCHED_MAX {
             return;
         }
         let watched = Watched {
@@ -194,6 +202,11 @@ impl Loads {
     pub fn settle(&mut self, file: &HomeFile) {
         self.open.retain(|_, watched| watched.file.id != file.id);
         self.asked.retain(|(asked, _), _| *asked != file.id);
+    }
+
+    /// Whether the process has opened the file lately.
+    pub fn has_opened(&self, file: FileId, process: u32) -> bool {
+        self.opened.contains(&(file, process))
     }
 
     /// Whether anything may still turn out to be a load.

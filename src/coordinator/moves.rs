@@ -1,6 +1,7 @@
 //! From what is known to what is moved: the policy's snapshot, its plan, the checker's word, and
 //! the orders for the mover.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use speedloader_fs::mover::Job;
 use speedloader_fs::replica::Digest;
 use speedloader_policy::{
     Expert, Explanation, FileRef, FileState, Load, ModelId, ModelRule, ModelState, MoveKind,
-    Outcome, Params, Plan, PoolState, Severity, Snapshot, Strategy, TierId, Tiers, Want, WantKind,
-    check, explain, plan,
+    Outcome, Params, Plan, PoolState, Refusal, Severity, Snapshot, Strategy, TierId, Tiers, Want,
+    WantKind, check, explain, plan,
 };
 
 use super::cause::{Cause, Why};
@@ -26,7 +27,7 @@ use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
 use crate::back_off::Origin;
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
-use crate::models::{ModelRef, family};
+use crate::models::{ModelIndex, ModelRef, family};
 use crate::view::{Level, problems};
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
@@ -34,6 +35,9 @@ pub(super) const COLD_BYTES_PER_SEC: u64 = 1_000_000_000;
 
 /// What a file's replica is dropped with by a plan; why is told beside it.
 pub(super) const DEMOTED: &str = "demoted";
+
+/// Loads that are put off until a copy has ended; the latest.
+const PUT_OFF_MAX: usize = 64;
 
 /// The kind of a single file that was asked for by its path.
 pub(super) const SINGLE_FILE: &str = "file";
@@ -566,21 +570,56 @@ impl Coordinator {
     /// Something was read: is it a load of a model, and what follows?
     pub(super) fn reading(&self, reading: &Reading) {
         let known = self.world.known();
-        for index in known.catalog.models_of(reading.file.id.0) {
-            if !counts_as_weights(&known, *index, reading.file.id.0) {
-                continue;
-            }
-            let id = model_id(known.catalog.name(*index));
-            let begins = self
-                .lock_loads()
-                .begins(id.0, reading.process, Instant::now());
-            if let Some(subject) = begins
-                .then(|| self.subject(&known, ModelRef::Model(*index)))
-                .flatten()
-            {
-                self.load(subject, Cause::Load);
-            }
+        let Some(index) = self.loaded_model(&known, reading.file.id, reading.process) else {
+            return;
+        };
+        let id = model_id(known.catalog.name(index));
+        let mut loads = self.lock_loads();
+        let begins = loads.begins(id.0, reading.process, Instant::now());
+        drop(loads);
+        if let Some(subject) = begins
+            .then(|| self.subject(&known, ModelRef::Model(index)))
+            .flatten()
+        {
+            self.load(subject, Cause::Load);
         }
+    }
+
+    /// Which model a process loads that reads a file. Of several that share it, the one of which it has opened the most
+    /// lately, then the one that it lacks least of, then the hottest: names of one and the same set of files are one
+    /// model, by the first of them.
+    pub(super) fn loaded_model(
+        &self,
+        known: &Known,
+        file: FileId,
+        process: u32,
+    ) -> Option<ModelIndex> {
+        let models = known.catalog.models_of(file.0).iter().copied();
+        let models: Vec<_> = models
+            .filter(|index| counts_as_weights(known, *index, file.0))
+            .collect();
+        if let [only] = models[..] {
+            return Some(only);
+        }
+        let heat = |index| {
+            let id = model_id(known.catalog.name(index));
+            self.lock_moves().learned.heat(id)
+        };
+        let closeness = |index: &ModelIndex| {
+            let loads = self.lock_loads();
+            let files = known.catalog.files(*index);
+            let weights = files.filter(|(_, _, role)| role.is_tensors());
+            let (opened, missed): (Vec<_>, Vec<_>) = weights
+                .map(|(other, ..)| other == file.0 || loads.has_opened(FileId(other), process))
+                .partition(|opened| *opened);
+            (Reverse(opened.len()), missed.len())
+        };
+        let best = models.iter().map(closeness).min()?;
+        let close = models.iter().filter(|index| closeness(index) == best);
+        let hottest =
+            |one: &&ModelIndex, other: &&ModelIndex| heat(**other).total_cmp(&heat(**one));
+        // Of equal ones the first: so a set of files has one name from load to load.
+        close.min_by(hottest).copied()
     }
 
     /// A load of a model begins; `cause` of its moves, if it is moved.
@@ -631,6 +670,12 @@ impl Coordinator {
         };
         self.events
             .add(Level::Info, "load", &subject.name, format!("loaded {from}"));
+        self.plan_load(subject, cause);
+    }
+
+    /// Asks the policy what follows from a load that is counted. What it cannot do as one of the files is being copied
+    /// for another model is asked once more when that has ended.
+    pub(super) fn plan_load(&self, subject: Subject, cause: Cause) {
         if !self.config().policy.enabled {
             return;
         }
@@ -638,8 +683,26 @@ impl Coordinator {
             model: subject.id,
             kind: WantKind::Loaded,
         }];
-        if let Err(error) = self.plan_and_move(&[subject], wants, cause) {
-            tracing::warn!(%error, "nothing was planned for a load");
+        match self.plan_and_move(std::slice::from_ref(&subject), wants, cause) {
+            Ok(carried) => {
+                let outcome = carried.outcomes.get(&subject.id);
+                if matches!(outcome, Some(Outcome::Refused(Refusal::Busy(_)))) {
+                    let put_off = &mut self.lock_moves().put_off;
+                    put_off.retain(|(known, _)| known.id != subject.id);
+                    put_off.push((subject, cause));
+                    let surplus = put_off.len().saturating_sub(PUT_OFF_MAX);
+                    put_off.drain(..surplus);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "nothing was planned for a load"),
+        }
+    }
+
+    /// Asks it for what was put off.
+    pub(super) fn plan_put_off(&self) {
+        let put_off = std::mem::take(&mut self.lock_moves().put_off);
+        for (subject, cause) in put_off {
+            self.plan_load(subject, cause);
         }
     }
 
@@ -701,11 +764,7 @@ pub(super) fn is_weights(known: &Known, file: u64) -> bool {
 }
 
 /// Whether reading this file is loading the model: it has tensors, or the model has none at all.
-pub(super) fn counts_as_weights(
-    known: &Known,
-    index: crate::models::ModelIndex,
-    file: u64,
-) -> bool {
+pub(super) fn counts_as_weights(known: &Known, index: ModelIndex, file: u64) -> bool {
     let (mut any, mut this) = (false, false);
     for (other, _, role) in known.catalog.files(index) {
         any |= role.is_tensors();

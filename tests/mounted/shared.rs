@@ -1,0 +1,90 @@
+//! Models that share files: a load is of one of them, and is not half of it.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command as Process;
+
+use speedloader::view::ReplicaState;
+
+use crate::harness::{Mount, Site};
+
+const MIB: u64 = 1 << 20;
+
+/// A blob of the store; gives its name.
+fn blob(site: &Site, seed: u64) -> String {
+    let (made, blobs) = (site.cold(0, "made"), site.cold(0, "blobs"));
+    fs::create_dir_all(&blobs).unwrap();
+    crate::harness::content::write_file(&made, seed, 2 * MIB);
+    let output = Process::new("sha256sum").arg(&made).output().unwrap();
+    let digest = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
+    fs::rename(made, blobs.join(format!("sha256-{digest}"))).unwrap();
+    digest
+}
+
+fn tag(site: &Site, name: &str, base: &str, adapter: Option<&str>) {
+    let layer = |kind: &str, digest: &str| {
+        let kind = format!("application/vnd.ollama.image.{kind}");
+        format!(
+            r#"{{"mediaType":"{kind}","digest":"sha256:{digest}","size":{}}}"#,
+            2 * MIB
+        )
+    };
+    let mut layers = vec![layer("model", base)];
+    layers.extend(adapter.map(|adapter| layer("adapter", adapter)));
+    let manifest = format!(r#"{{"schemaVersion":2,"layers":[{}]}}"#, layers.join(","));
+    let below = site.cold(0, "manifests/registry.ollama.ai/library/fam");
+    fs::create_dir_all(&below).unwrap();
+    fs::write(below.join(name), manifest).unwrap();
+}
+
+fn load(path: &Path) -> File {
+    let mut file = File::open(path).unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes.len() as u64, 2 * MIB);
+    file
+}
+
+fn is_resident(mount: &Mount, blob: &str) -> bool {
+    let replicas = mount.which(blob).replicas;
+    let mut states = replicas.iter().map(|replica| replica.state);
+    states.any(|state| state == ReplicaState::Serving)
+}
+
+/// Each name that shares the first file was loaded, and copied, by whoever opened that; a name whose files were being
+/// copied for another was left half.
+#[test]
+fn a_file_that_several_models_share_is_a_load_of_one() {
+    let site = Site::new()
+        .unguarded()
+        .pools(&[("p", "64MiB")])
+        .option("policy.enabled=true");
+    let (base, one, two) = (blob(&site, 1), blob(&site, 2), blob(&site, 3));
+    for (name, adapter) in [
+        ("base", None),
+        ("one", Some(&one)),
+        ("one-again", Some(&one)),
+        ("two", Some(&two)),
+    ] {
+        tag(&site, name, &base, adapter.map(String::as_str));
+    }
+    let Some(mount) = site.start() else { return };
+    let path = |digest: &str| format!("blobs/sha256-{digest}");
+    let (base, one, two) = (path(&base), path(&one), path(&two));
+    let opened = [&base, &one].map(|name| load(&mount.mounted(name)));
+    mount.until("what was loaded is resident", || {
+        is_resident(&mount, &base) && is_resident(&mount, &one)
+    });
+    drop(opened);
+    let opened = [&base, &one].map(|name| load(&mount.mounted(name)));
+    drop(opened);
+    mount.until("its loads are counted", || mount.status().totals.loads >= 2);
+    let log = fs::read_to_string(mount.root().join("state/loads.csv")).unwrap();
+    let loads = |name: &str| log.matches(&format!(",{name},")).count();
+    assert_eq!(loads("fam:two"), 0, "{log}");
+    assert_eq!(loads("fam:one") + loads("fam:one-again"), 1, "{log}");
+    assert!(loads("fam:base") <= 1, "{log}");
+    assert!(!is_resident(&mount, &two));
+    mount.finish();
+}
