@@ -129,7 +129,8 @@ section! {
 section! {
     /// Which pool a model goes to.
     pub struct Placement in "placement." {
-        /// Which pool takes a model that has no pin.
+        /// Which pool takes a model that has no pin: the fastest with room, the first of the configuration with room, or
+        /// the one with the fewest models.
         pub strategy: Strategy = Value("fastest-fit"), Live;
     }
 }

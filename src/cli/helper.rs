@@ -17,6 +17,8 @@ use super::spawn;
 use crate::command::{Code, Message};
 use crate::view::human;
 
+/// Sources that are only names, whatever there is of that name.
+const NAMES: [&str; 2] = ["speedloader", "none"];
 const USAGE: u8 = 1;
 const NO_MOUNT: u8 = 32;
 const USAGE_TEXT: &str =
@@ -162,7 +164,7 @@ fn parse(arguments: &[OsString]) -> Result<Helper, (u8, Message)> {
     Ok(helper)
 }
 
-/// What goes to the configuration: the options, the mountpoint, and a source that is a directory.
+/// What goes to the configuration: the options and the mountpoint.
 fn settings(helper: &Helper) -> Result<MountOptions, (u8, Message)> {
     let mut options = if helper.sloppy {
         split(&helper.options)
@@ -182,13 +184,6 @@ fn settings(helper: &Helper) -> Result<MountOptions, (u8, Message)> {
             .map(str::to_owned)
             .ok_or_else(|| usage(format!("{what} is not UTF-8")))
     };
-    // A source like `speedloader` or `none` is only a name; a path is the models directory.
-    let has_models = options.settings.iter().any(|(key, _)| key == "models_dir");
-    if helper.source.as_bytes().starts_with(b"/") && !has_models {
-        options
-            .settings
-            .push(("models_dir".to_owned(), text("SOURCE", &helper.source)?));
-    }
     let mountpoint = std::path::absolute(&helper.mountpoint)
         .map_err(|error| usage(format!("MOUNTPOINT cannot be made absolute: {error}")))?;
     options.settings.push((
@@ -196,6 +191,42 @@ fn settings(helper: &Helper) -> Result<MountOptions, (u8, Message)> {
         text("MOUNTPOINT", mountpoint.as_os_str())?,
     ));
     Ok(options)
+}
+
+/// The source where it is the models directory: a path, and not what mount(8) makes of a mere name if something
+/// of that name is where it was called.
+fn models_source(helper: &Helper, directory: &Path) -> Option<String> {
+    let source = Path::new(&helper.source);
+    let is_name = NAMES.iter().any(|name| source == directory.join(name));
+    let path = source.to_str().filter(|_| source.is_absolute());
+    path.filter(|_| !is_name).map(str::to_owned)
+}
+
+/// Adds a source that is the models directory, unless the configuration says so already.
+fn settle_models(
+    console: &Console,
+    options: &mut MountOptions,
+    source: String,
+) -> Result<(), (u8, Message)> {
+    let load = |settings| load_config(console, options.config.as_deref(), settings);
+    let known = load(options.settings.clone());
+    match known.map(|known| known.config.models_dir) {
+        Ok(models) if models == Path::new(&source) => return Ok(()),
+        Ok(models) => {
+            let models = human::escape(models.as_os_str().as_bytes());
+            let source = human::escape(source.as_bytes());
+            let text = format!(
+                "the models directory is {models} in the configuration, and {source} as SOURCE"
+            );
+            let hint = "write `speedloader` as SOURCE, or the same directory";
+            return Err((USAGE, Message::new(Code::Usage, text).with_hint(hint)));
+        }
+        // What else is wrong with it is said when it is loaded with the source.
+        Err(_) => {}
+    }
+    let setting = ("models_dir".to_owned(), source);
+    options.settings.push(setting);
+    Ok(())
 }
 
 /// At commas that no backslash precedes and no quotes surround.
@@ -219,7 +250,12 @@ fn split(options: &str) -> Vec<&str> {
 }
 
 fn mount(helper: &Helper, console: &Console) -> Result<(), (u8, Message)> {
-    let options = settings(helper)?;
+    let mut options = settings(helper)?;
+    // Where it was called; if that is gone, mount(8) has found nothing there either.
+    let directory = std::env::current_dir().unwrap_or_default();
+    if let Some(source) = models_source(helper, &directory) {
+        settle_models(console, &mut options, source)?;
+    }
     load_config(console, options.config.as_deref(), options.settings.clone())
         .map_err(|message| (NO_MOUNT, message))?;
     if !Path::new(&helper.mountpoint).is_absolute() {
@@ -285,6 +321,29 @@ mod tests {
                 Some(&wanted),
                 "{words:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_name_that_mount_has_made_a_path_stays_a_name() {
+        let source = |source: &str| {
+            let helper = Helper {
+                source: source.into(),
+                ..Helper::default()
+            };
+            models_source(&helper, Path::new("/etc"))
+        };
+        for name in [
+            "speedloader",
+            "none",
+            "/etc/speedloader",
+            "/etc/none",
+            "srv/m",
+        ] {
+            assert_eq!(source(name), None);
+        }
+        for path in ["/srv/speedloader", "/etc/models", "/speedloader"] {
+            assert_eq!(source(path).as_deref(), Some(path));
         }
     }
 

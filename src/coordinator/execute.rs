@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use speedloader_config::{Config, Effect, changes};
-use speedloader_fs::ids::TransferId;
+use speedloader_fs::ids::{FileId, TransferId};
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{
-    ModelId, MoveKind, Outcome as Found, Plan, Refusal, TierId, Want, WantKind,
+    ModelId, ModelRule, MoveKind, Outcome as Found, Plan, Refusal, TierId, Want, WantKind,
 };
 
 use super::moves::{COLD_BYTES_PER_SEC, Carried, SINGLE_FILE, Subject};
@@ -18,7 +18,7 @@ use super::{Cause, Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
 use crate::machine;
-use crate::view::human::{escape, size};
+use crate::view::human::{escape, size, sizes};
 use crate::view::{
     ChangeView, ConfigView, DoneView, EventsView, Level, ModelView, ModelsView, MoveView,
     MovesView, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView,
@@ -43,6 +43,13 @@ const RESCAN_PATIENCE: Duration = Duration::from_secs(600);
 const UNPIN: &str = "unpin it first: speedloader unpin NAME";
 /// What a person is told of a demotion that frees nothing yet.
 const DRAINING: &str = "its memory is free when the last reader lets go";
+/// Of one that was on its way.
+const CANCELLED: &str = "the copy that was on its way is cancelled";
+/// Of a model that the configuration wants in no pool.
+const GOES_AGAIN: &str =
+    "it is set to never, and goes with the next load of any model: pin it to keep it";
+/// Of one that it always wants in one.
+const COMES_AGAIN: &str = "it is set to always, and comes back with the next load of any model";
 
 type Progress<'a> = &'a mut dyn FnMut(View);
 
@@ -64,12 +71,16 @@ fn to_promote(subjects: &[Subject], pool: Option<TierId>) -> Vec<Want> {
 }
 
 /// A text, and what is wrong with the model: that it moves does not mean that an engine can load it.
-fn remarked(text: &str, subject: &Subject) -> String {
-    let texts = [Some(text.to_owned()), subject.remark()]
-        .into_iter()
-        .flatten();
-    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+fn remarked(texts: &[&str], subject: &Subject) -> String {
+    let remark = subject.remark().unwrap_or_default();
+    let mut texts = [texts, &[remark.as_str()]].concat();
+    texts.retain(|text| !text.is_empty());
     texts.join("; ")
+}
+
+/// Whether any of these is a file of the subject.
+fn has(subject: &Subject, files: &HashSet<FileId>) -> bool {
+    subject.files.iter().any(|file| files.contains(&file.id))
 }
 
 /// What became of subjects that were asked for together.
@@ -410,14 +421,22 @@ impl Coordinator {
                     true => String::new(),
                     false => format!("instead of {}", displaced.join(", ")),
                 };
-                (Outcome::Started, Some(*pool), remarked(&text, subject))
+                let rule = match self.rule_of(subject) {
+                    ModelRule::Never => GOES_AGAIN,
+                    _ => "",
+                };
+                let text = remarked(&[&text, rule], subject);
+                (Outcome::Started, Some(*pool), text)
             }
-            Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), remarked("", subject)),
+            Some(Found::Stays { pool }) => (Outcome::Already, Some(*pool), remarked(&[], subject)),
             Some(Found::Refused(Refusal::UnderWay(pool))) => (
                 Outcome::Started,
                 Some(*pool),
                 "already on its way".to_owned(),
             ),
+            Some(Found::Refused(Refusal::NotResident)) if has(subject, &carried.cancelled) => {
+                (Outcome::Done, None, CANCELLED.to_owned())
+            }
             Some(Found::Refused(Refusal::NotResident)) => {
                 (Outcome::Already, None, "it is in no pool".to_owned())
             }
@@ -425,6 +444,9 @@ impl Coordinator {
                 let draining = self.is_draining(subject);
                 match draining {
                     true => (Outcome::Draining, *pool, DRAINING.to_owned()),
+                    false if self.rule_of(subject) == ModelRule::Always => {
+                        (Outcome::Done, *pool, COMES_AGAIN.to_owned())
+                    }
                     false => (Outcome::Done, *pool, String::new()),
                 }
             }
@@ -464,44 +486,45 @@ impl Coordinator {
             Refusal::TooLarge {
                 needs_bytes,
                 largest_bytes,
-            } => (
-                Code::TooLarge,
-                format!(
-                    "needs {}, and no pool holds more than {}",
-                    size(*needs_bytes),
-                    size(*largest_bytes)
-                ),
-                "make a pool larger: speedloader tiers resize NAME SIZE",
-            ),
+            } => {
+                let [needed, had] = sizes(*needs_bytes, *largest_bytes);
+                (
+                    Code::TooLarge,
+                    format!("needs {needed}, and no pool holds more than {had}"),
+                    "make a pool larger: speedloader tiers resize NAME SIZE",
+                )
+            }
             Refusal::PinnedSetTooLarge {
                 pool: id,
                 pinned_bytes,
                 capacity_bytes,
-            } => (
-                Code::TooLarge,
-                format!(
-                    "the models pinned to {} need {}, and it holds {}",
-                    pool(id),
-                    size(*pinned_bytes),
-                    size(*capacity_bytes)
-                ),
-                "unpin one of them, or make the pool larger",
-            ),
+            } => {
+                let [needed, had] = sizes(*pinned_bytes, *capacity_bytes);
+                (
+                    Code::TooLarge,
+                    format!(
+                        "the models pinned to {} need {needed}, and it holds {had}",
+                        pool(id)
+                    ),
+                    "unpin one of them, or make the pool larger",
+                )
+            }
             Refusal::NoRoom {
                 pool: id,
                 needs_bytes,
                 available_bytes,
-            } => (
-                Code::NoSpace,
-                format!(
-                    "needs {} in {}, and only {} can be made free: the rest is open, pinned, set \
+            } => {
+                let [needed, had] = sizes(*needs_bytes, *available_bytes);
+                (
+                    Code::NoSpace,
+                    format!(
+                        "needs {needed} in {}, and only {had} can be made free: the rest is open, pinned, set \
                      to always, or of higher priority",
-                    size(*needs_bytes),
-                    pool(id),
-                    size(*available_bytes)
-                ),
-                "demote a model, or make the pool larger",
-            ),
+                        pool(id)
+                    ),
+                    "demote a model, or make the pool larger",
+                )
+            }
             Refusal::Busy(_) => (
                 Code::Busy,
                 "one of its files is being written or is locked".to_owned(),
@@ -521,7 +544,7 @@ impl Coordinator {
             Refusal::RuleNever => (
                 Code::Pinned,
                 "is set to never by the configuration".to_owned(),
-                "take it out of policy.never",
+                "take it out of policy.never, or pin it",
             ),
             Refusal::NoFiles => (
                 Code::Failed,
@@ -539,10 +562,13 @@ impl Coordinator {
 
     fn demote(&self, names: &[String]) -> Result<View, Message> {
         let subjects = self.all_named(names)?;
+        let mut cancelled = HashSet::new();
         if let Some(mover) = self.mover.get() {
             let files = || subjects.iter().flat_map(|subject| &subject.files);
             for file in files() {
-                mover.cancel_file(file.id);
+                if mover.cancel_file(file.id) > 0 {
+                    cancelled.insert(file.id);
+                }
             }
             // A copy that has just been published is over in a moment; until then a new request for
             // the file would be taken for the same.
@@ -567,7 +593,7 @@ impl Coordinator {
             .partition(|subject| subject.kind == SINGLE_FILE);
         let mut rows = Rows::default();
         for subject in &single {
-            rows.add(subject, self.demote_file(subject));
+            rows.add(subject, self.demote_file(subject, &cancelled));
         }
         let want = |subject: &Subject| Want {
             model: subject.id,
@@ -575,7 +601,8 @@ impl Coordinator {
         };
         if !models.is_empty() {
             let wants = models.iter().map(want).collect();
-            let carried = self.plan_and_move(&models, wants, Cause::Request)?;
+            let mut carried = self.plan_and_move(&models, wants, Cause::Request)?;
+            carried.cancelled = cancelled;
             self.add_rows(&models, &carried, &mut rows)?;
         }
         let moves = rows.told()?;
@@ -583,7 +610,11 @@ impl Coordinator {
         Ok(View::Moves(MovesView { moves }))
     }
 
-    fn demote_file(&self, subject: &Subject) -> Result<MoveView, Message> {
+    fn demote_file(
+        &self,
+        subject: &Subject,
+        cancelled: &HashSet<FileId>,
+    ) -> Result<MoveView, Message> {
         let pinned = self.lock_moves().pins.get(&subject.name).cloned();
         if let Some(pool) = pinned {
             let text = format!("{}: is pinned to {pool}", escape(subject.name.as_bytes()));
@@ -592,8 +623,10 @@ impl Coordinator {
         let drop = |file| self.fs.drop_replicas(file, None, "demoted");
         let dropped: usize = subject.files.iter().map(drop).sum();
         let (outcome, text) = match (dropped, self.is_draining(subject)) {
+            (0, _) if has(subject, cancelled) => (Outcome::Done, CANCELLED),
             (0, _) => (Outcome::Already, "it is in no pool"),
             (_, true) => (Outcome::Draining, DRAINING),
+            _ if self.rule_of(subject) == ModelRule::Always => (Outcome::Done, COMES_AGAIN),
             (_, false) => (Outcome::Done, ""),
         };
         Ok(MoveView {
@@ -646,6 +679,8 @@ impl Coordinator {
         let name = subject.map_or_else(|| name.to_owned(), |subject| subject.name);
         let removed = self.lock_moves().pins.remove(&name);
         self.save_pins()?;
+        // One that is set to `never` goes now.
+        self.think();
         if let Some(pool) = &removed {
             let text = format!("from {pool}");
             self.events.add(Level::Info, "unpinned", &name, text);
@@ -970,7 +1005,7 @@ impl Coordinator {
         let pools: Vec<&str> = view.resident_bytes.keys().map(String::as_str).collect();
         MoveView {
             pool: pools.join(","),
-            text: remarked("resident", subject),
+            text: remarked(&["resident"], subject),
             ..Coordinator::row(subject)
         }
     }

@@ -6,7 +6,7 @@ use speedloader_policy::{ModelId, ModelRule, Outcome, Refusal, TierId};
 use super::Coordinator;
 use super::moves::{Explained, Subject};
 use crate::command::Message;
-use crate::view::human::{escape, size};
+use crate::view::human::{escape, sizes};
 use crate::view::{ExplainView, IfLoaded, ModelView, StandingView};
 
 impl Coordinator {
@@ -99,41 +99,42 @@ impl Coordinator {
             Refusal::TooLarge {
                 needs_bytes,
                 largest_bytes,
-            } => (
-                format!(
-                    "it needs {}, and the largest pool holds {}",
-                    size(*needs_bytes),
-                    size(*largest_bytes)
-                ),
-                Some("make a pool larger: speedloader tiers resize"),
-            ),
+            } => {
+                let [needed, had] = sizes(*needs_bytes, *largest_bytes);
+                (
+                    format!("it needs {needed}, and the largest pool holds {had}"),
+                    Some("make a pool larger: speedloader tiers resize"),
+                )
+            }
             Refusal::PinnedSetTooLarge {
                 pool: id,
                 pinned_bytes,
                 capacity_bytes,
-            } => (
-                format!(
-                    "the models pinned to {} need {}, and it holds {}",
-                    pool(id),
-                    size(*pinned_bytes),
-                    size(*capacity_bytes)
-                ),
-                Some("unpin one of them, or make the pool larger"),
-            ),
+            } => {
+                let [needed, had] = sizes(*pinned_bytes, *capacity_bytes);
+                (
+                    format!(
+                        "the models pinned to {} need {needed}, and it holds {had}",
+                        pool(id)
+                    ),
+                    Some("unpin one of them, or make the pool larger"),
+                )
+            }
             Refusal::NoRoom {
                 pool: id,
                 needs_bytes,
                 available_bytes,
-            } => (
-                format!(
-                    "it needs {} in {}, and only {} can be made free: the rest is open, pinned, set \
+            } => {
+                let [needed, had] = sizes(*needs_bytes, *available_bytes);
+                (
+                    format!(
+                        "it needs {needed} in {}, and only {had} can be made free: the rest is open, pinned, set \
                      to always, or of higher priority",
-                    size(*needs_bytes),
-                    pool(id),
-                    size(*available_bytes)
-                ),
-                Some("wait until what is open is closed, or make the pool larger"),
-            ),
+                        pool(id)
+                    ),
+                    Some("wait until what is open is closed, or make the pool larger"),
+                )
+            }
             Refusal::NotWorth {
                 pool: id,
                 worth,
@@ -170,7 +171,7 @@ impl Coordinator {
             ),
             Refusal::RuleNever => (
                 "the configuration says never".to_owned(),
-                Some("take it out of policy.never, or promote it by hand"),
+                Some("take it out of policy.never, or pin it"),
             ),
             Refusal::PolicyOff => (
                 "promotion by itself is switched off".to_owned(),

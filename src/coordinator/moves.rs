@@ -246,7 +246,20 @@ impl Coordinator {
                 accepts: !pool.is_disconnected() && !self.is_leaving(pool.id()),
             });
         }
+        // The fastest came first, for the memory that they share; `fill-first` goes by the configuration.
+        let config = self.config();
+        let configured = |state: &PoolState| {
+            let name = self.pool_name(PoolId(state.id.0));
+            let mut local = config.pools.iter();
+            local.position(|pool| *pool.name.as_str() == *name)
+        };
+        states.sort_by_cached_key(|state| configured(state).unwrap_or(usize::MAX));
         states
+    }
+
+    /// What the configuration says of a model.
+    pub(super) fn rule_of(&self, subject: &Subject) -> ModelRule {
+        Rules::new(&self.config()).rule(&subject.name)
     }
 
     fn scene(&self, moves: &Moves, subjects: Vec<Subject>, wants: Vec<Want>) -> Scene {
@@ -747,6 +760,8 @@ pub(super) struct Carried {
     pub transfers: Vec<TransferId>,
     /// Replicas that were dropped.
     pub dropped: usize,
+    /// Files whose copies were ended for it.
+    pub cancelled: HashSet<FileId>,
     /// What the policy found, by model.
     pub outcomes: HashMap<ModelId, Outcome>,
     /// Orders that could not be given.

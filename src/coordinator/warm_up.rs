@@ -296,7 +296,12 @@ impl Coordinator {
         };
         if let Some((models, since)) = ended {
             let secs = since.elapsed().as_secs_f64();
-            let text = format!("{models} models were brought back in {secs:.1} s");
+            let were = if models == 1 {
+                "model was"
+            } else {
+                "models were"
+            };
+            let text = format!("{models} {were} brought back in {secs:.1} s");
             self.events.add(Level::Info, "warm-up", "pools", text);
         }
     }

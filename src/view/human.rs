@@ -8,6 +8,15 @@ use speedloader_fs::rel_path::is_hidden;
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
+/// Two numbers of bytes that are compared: to the byte, where they would look alike and are not.
+pub fn sizes(one: u64, other: u64) -> [String; 2] {
+    let rounded = [size(one), size(other)];
+    match rounded[0] == rounded[1] && one != other {
+        true => [format!("{one} B"), format!("{other} B")],
+        false => rounded,
+    }
+}
+
 /// A number of bytes in binary units with three significant digits: `14.2 GiB`, `512 B`.
 pub fn size(bytes: u64) -> String {
     let mut unit = 0;

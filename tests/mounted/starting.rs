@@ -311,6 +311,7 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
         cmp $T/mnt/f $T/cold0/f
         umount $T/mnt
         ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        mkdir -p $T/elsewhere/speedloader && cd $T/elsewhere
         mount -T $T/fstab $T/mnt
         cmp $T/mnt/own $T/models/own
         $PROGRAM --socket $T/s umount
@@ -318,6 +319,29 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
         echo well done",
     );
     assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
+/// What mount(8) makes of a name that is a directory where it is called was shown instead of the models.
+#[test]
+fn a_source_that_contradicts_the_configuration_is_refused() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    let output = in_namespace(
+        &site,
+        "
+        options=config=$T/config.toml
+        mount -t fuse.speedloader -o $options $T/cold0 $T/mnt 2>&1 || echo status $?
+        ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        mount -t fuse.speedloader -o $options $T/models $T/mnt
+        cmp $T/mnt/own $T/models/own
+        umount $T/mnt",
+    );
+    let said = said(&output);
+    assert!(said.contains("the models directory is"), "{said}");
+    assert!(said.contains("status 1"), "{said}");
 }
 
 /// Such a mount could not be unmounted by us: nothing was mounted where the link is. A path through it,

@@ -200,3 +200,19 @@ fn what_a_daemon_in_the_background_says_is_kept() {
         "{told}"
     );
 }
+
+/// It was said to be done, and was undone by the next plan.
+#[test]
+fn what_the_configuration_undoes_again_is_told() {
+    let script = "
+        speedloader config set 'policy.never=[\"f\"]' 'policy.always=[\"g\"]'
+        speedloader promote f g
+        speedloader wait f g
+        speedloader demote g
+        speedloader pin f p
+        speedloader unpin f
+        until ! speedloader models f --json | grep -q '\"resident_bytes\":{\"'; do :; done";
+    let Some(said) = steered(script) else { return };
+    assert!(said.contains("set to never, and goes"), "{said}");
+    assert!(said.contains("set to always, and comes back"), "{said}");
+}

@@ -11,7 +11,7 @@ import { get, post } from "./api.js";
 const GIB = 2 ** 30;
 const STRATEGIES = [
   ["fastest-fit", "Fastest fit", "The fastest pool that has room; the next one if not."],
-  ["fill-first", "Fill first", "Fill the fastest pool before using others."],
+  ["fill-first", "Fill first", "Fill the pools in the order they are configured."],
   ["round-robin", "Round robin", "The pools in turn: useful with two equal NUMA nodes."],
 ];
 
