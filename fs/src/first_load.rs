@@ -89,7 +89,14 @@ pub struct FirstLoads {
 struct Table {
     loads: HashMap<FileId, Arc<FirstLoad>>,
     watching: bool,
+    /// Threads that were told to look a file's name up again, and have not opened it since.
+    sent_on: HashMap<(u32, FileId), Instant>,
 }
+
+/// So many such threads are remembered before those are looked for that have given up.
+const SENT_ON_MAX: usize = 1024;
+/// A thread that was told so comes again sooner.
+const SENT_ON_EXPIRES: Duration = Duration::from_secs(10);
 
 impl FirstLoads {
     /// None yet; nothing is one until there is a host.
@@ -170,7 +177,32 @@ impl FirstLoads {
 
     /// Whether an open that comes to a node served by `load` should look the name up again.
     pub fn sends_on(&self, load: &FirstLoad, opening: &Opening) -> bool {
-        load.sends_on(opening, &lineage(opening.tid))
+        let (file, tid) = (load.file().id, opening.tid);
+        // What it finds may be served by another load by then. The kernel looks once more only: told so again, its
+        // caller would get ESTALE.
+        let was_sent = lock(&self.table).sent_on.contains_key(&(tid, file));
+        let sends_on = !was_sent && load.sends_on(opening, &lineage(tid));
+        if sends_on {
+            self.sent_on(file, tid);
+        }
+        sends_on
+    }
+
+    /// A thread that opens the file is told to look its name up again.
+    pub fn sent_on(&self, file: FileId, tid: u32) {
+        let mut table = lock(&self.table);
+        if table.sent_on.len() >= SENT_ON_MAX {
+            table.sent_on.retain(|_, at| at.elapsed() < SENT_ON_EXPIRES);
+        }
+        table.sent_on.insert((tid, file), Instant::now());
+    }
+
+    /// A thread has opened the file.
+    pub fn arrived(&self, file: FileId, tid: u32) {
+        let mut table = lock(&self.table);
+        if !table.sent_on.is_empty() {
+            table.sent_on.remove(&(tid, file));
+        }
     }
 
     /// A file that nobody has looked at lately.

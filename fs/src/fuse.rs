@@ -315,6 +315,23 @@ fn answer_bytes(reply: ReplyData, result: Result<&[u8], FsError>) {
     }
 }
 
+fn answer_seek(reply: ReplyLseek, result: Result<u64, FsError>) {
+    match result {
+        Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// A time as the kernel has given it. Of one before 1970 the library (fuser 0.18) takes the nanoseconds off, which are to
+/// be added to its seconds.
+fn as_asked(at: SystemTime) -> SystemTime {
+    let nanos = match UNIX_EPOCH.duration_since(at) {
+        Ok(before) => before.subsec_nanos(),
+        Err(_) => 0,
+    };
+    at + 2 * Duration::from_nanos(nanos.into())
+}
+
 fn answer_read(reply: ReplyData, result: Result<usize, FsError>, buffer: &[u8]) {
     match result {
         Ok(length) => reply.data(&buffer[..length]),
@@ -398,7 +415,7 @@ impl Filesystem for Adapter {
     ) {
         let wanted = |time: TimeOrNow| match time {
             TimeOrNow::Now => Time::Now,
-            TimeOrNow::SpecificTime(at) => Time::At(at),
+            TimeOrNow::SpecificTime(at) => Time::At(as_asked(at)),
         };
         let set = SetAttr {
             mode,
@@ -788,16 +805,29 @@ impl Filesystem for Adapter {
 
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        match self.fs.lseek(HandleId(handle.0), offset, whence) {
-            Ok(position) => reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
-            Err(error) => reply.error(errno(&error)),
-        }
+        let handle = HandleId(handle.0);
+        let Some(home) = self.fs.read_waits_for(handle) else {
+            return answer_seek(reply, self.fs.lseek(handle, offset, whence));
+        };
+        let slot = self
+            .held
+            .hold(request.pid(), reply, |reply: ReplyLseek, number| {
+                reply.error(Errno::from_i32(number));
+            });
+        let fs = Arc::clone(&self.fs);
+        let job = move || {
+            let found = fs.lseek(handle, offset, whence);
+            if let Some(reply) = slot.take() {
+                answer_seek(reply, found);
+            }
+        };
+        self.fs.offload(home).run(Box::new(job));
     }
 }

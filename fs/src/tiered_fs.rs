@@ -664,12 +664,12 @@ impl TieredFs {
         let listed = match self.target(node)? {
             Target::Directory(directory) => self
                 .union
-                .list(directory)
+                .listing(directory)
                 .ok_or_else(|| FsError::new("list", ErrorKind::NotFound))?,
-            Target::VirtualDirectory => self.list_virtual(),
+            Target::VirtualDirectory => Arc::new(self.list_virtual()),
             _ => return Err(FsError::new("list", ErrorKind::NotDirectory)),
         };
-        Ok(self.handles.insert(Handle::Directory(Arc::new(listed))))
+        Ok(self.handles.insert(Handle::Directory(listed)))
     }
 
     fn list_virtual(&self) -> Vec<ListedName> {
@@ -698,8 +698,8 @@ impl TieredFs {
         let (own, parent) = match self.target(node)? {
             Target::Directory(directory) => {
                 // From the start again (rewinddir): as it is now.
-                if from_start && let Some(now) = self.union.list(directory) {
-                    listed = Arc::new(now);
+                if from_start && let Some(now) = self.union.listing(directory) {
+                    listed = now;
                     self.handles.replace_directory(handle, Arc::clone(&listed));
                 }
                 let parent = self.union.parent(directory).unwrap_or(DirId::ROOT);

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::attr::{Attr, Kind};
 use crate::error::{ErrorKind, FsError, FsResult};
-use crate::file::{HomeFile, Name, works_on_live};
+use crate::file::{HomeFile, Name, lock, works_on_live};
 use crate::home::{Home, Listed};
 use crate::ids::{DirId, FileId, HomeId};
 use crate::recent::Recent;
@@ -202,14 +202,22 @@ struct Tree {
     next_incarnation: u64,
 }
 
+/// What a directory was listed as, and in which version.
+type Listing = (u64, Weak<Vec<ListedName>>);
+
 /// The merged tree.
 #[derive(Debug)]
 pub struct Union {
     tree: RwLock<Tree>,
     next_file: AtomicU64,
+    /// What directories were listed as, in which version, as long as somebody holds it.
+    listings: Mutex<HashMap<DirId, Listing>>,
     /// Device of each home's root; 0 until it was looked at.
     root_devs: Vec<AtomicU64>,
 }
+
+/// So many listings are known before those are looked for that nobody holds any more.
+const LISTINGS_MAX: usize = 64;
 
 /// How many homes can be told apart in a directory's bit set.
 pub const HOMES_MAX: usize = 64;
@@ -255,6 +263,7 @@ impl Union {
                 next_incarnation: 1,
             }),
             next_file: AtomicU64::new(1),
+            listings: Mutex::default(),
             root_devs: (0..homes).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -400,8 +409,28 @@ impl Union {
         true
     }
 
+    /// The entries of a directory by name; `None` when it is gone. Whoever lists it while nothing changes in it shares
+    /// them: of a large one they take megabytes.
+    pub fn listing(&self, directory: DirId) -> Option<Arc<Vec<ListedName>>> {
+        let version = self.read().directories.get(&directory)?.version;
+        let known = lock(&self.listings).get(&directory).cloned();
+        if let Some((of, listed)) = known
+            && of == version
+            && let Some(listed) = listed.upgrade()
+        {
+            return Some(listed);
+        }
+        let listed = Arc::new(self.list(directory)?);
+        let mut listings = lock(&self.listings);
+        if listings.len() >= LISTINGS_MAX {
+            listings.retain(|_, (_, listed)| listed.strong_count() > 0);
+        }
+        listings.insert(directory, (version, Arc::downgrade(&listed)));
+        Some(listed)
+    }
+
     /// The entries of a directory by name; `None` when it is gone.
-    pub fn list(&self, directory: DirId) -> Option<Vec<ListedName>> {
+    fn list(&self, directory: DirId) -> Option<Vec<ListedName>> {
         let tree = self.read();
         let listed = tree
             .directories

@@ -9,6 +9,7 @@ use speedloader_fs::ids::{HomeId, PoolId};
 
 use super::Coordinator;
 use super::moves::Subject;
+use super::prefault::ready_bytes;
 use super::world::Known;
 use crate::machine::{self, Memory};
 use crate::models::{ModelIndex, ModelRef};
@@ -32,6 +33,8 @@ pub(super) struct Kept {
 #[derive(Clone, Copy)]
 pub(super) struct Figures {
     pub(super) memory: Memory,
+    /// What pools kept ready then, and was not available.
+    pub(super) ready_bytes: u64,
     pub(super) own_rss_bytes: u64,
 }
 
@@ -108,6 +111,7 @@ impl Coordinator {
         }
         let figures = Figures {
             memory: pressure::memory(),
+            ready_bytes: ready_bytes(&self.pools()),
             own_rss_bytes: machine::own_rss_bytes(),
         };
         *kept = Some((Instant::now(), figures));

@@ -89,7 +89,8 @@ fn least_bytes(reserve_bytes: u64) -> u64 {
     reserve_bytes.saturating_add(reserve_bytes / 8)
 }
 
-fn ready_bytes(pools: &[Arc<Pool>]) -> u64 {
+/// What pools keep ready at this moment.
+pub(super) fn ready_bytes(pools: &[Arc<Pool>]) -> u64 {
     let usages = pools.iter().filter_map(|pool| pool.usage().ok());
     usages.map(|usage| usage.prefaulted_bytes).sum()
 }

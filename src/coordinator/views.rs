@@ -14,6 +14,7 @@ use speedloader_policy::ModelId;
 
 use super::counts::{Content, Counts, Figures};
 use super::moves::Subject;
+use super::prefault::ready_bytes;
 use super::world::Known;
 use super::{Coordinator, Errand, Told, events, history};
 use crate::view::human::escape;
@@ -33,6 +34,7 @@ impl Coordinator {
         let known = self.world.known();
         let Figures {
             memory,
+            ready_bytes: ready_then,
             own_rss_bytes,
         } = self.figures();
         let counts = self.counts(&known);
@@ -64,7 +66,9 @@ impl Coordinator {
             },
             memory: MemoryView {
                 total_bytes: memory.total_bytes,
-                available_bytes: memory.available_bytes,
+                // Both of this moment: what is shown as ready, the pools' views have.
+                available_bytes: (memory.available_bytes + ready_then)
+                    .saturating_sub(ready_bytes(&self.pools())),
                 reserve_bytes: self.reserve_of(&memory),
                 held_back_bytes: pools.iter().map(TierView::held_back_bytes).sum(),
             },

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr, Request, Session,
-    SessionACL,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyXattr, Request,
+    Session, SessionACL,
 };
 use rustix::fs::OFlags;
 use rustix::mount::UnmountFlags;
@@ -61,7 +61,22 @@ struct Shared {
     failing: AtomicBool,
     /// Direct reads beyond this offset are not answered.
     hangs_from: Mutex<Option<u64>>,
+    closing: Mutex<Closing>,
+    /// Requests that it does not answer for that.
+    waiting: AtomicU64,
     changed: Condvar,
+}
+
+/// What the store does when a file is closed, or holes are looked for in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Closing {
+    /// It need not be asked: the kernel does so once.
+    #[default]
+    Unasked,
+    /// It answers.
+    Answers,
+    /// It does not, until it does something else.
+    Hangs,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -122,6 +137,17 @@ impl Store {
         self.shared.changed.notify_all();
     }
 
+    /// From now on it does this at a close. The kernel asks only while it has never been told that it need not.
+    pub fn at_close(&self, closing: Closing) {
+        *lock(&self.shared.closing) = closing;
+        self.shared.changed.notify_all();
+    }
+
+    /// How many requests it does not answer for that.
+    pub fn waiting(&self) -> u64 {
+        self.shared.waiting.load(Ordering::SeqCst)
+    }
+
     /// From now on direct reads fail with EIO, or no longer.
     pub fn fail(&self, failing: bool) {
         self.shared.failing.store(failing, Ordering::SeqCst);
@@ -131,6 +157,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.hang_from(None);
+        self.at_close(Closing::Unasked);
         // Whoever still has a file of it open gets errors from now on; the mountpoint is free.
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
         let _ = rustix::mount::unmount(&self.mountpoint, flags);
@@ -208,6 +235,18 @@ impl Server {
         }
     }
 
+    /// What it does at a close, once it does anything.
+    fn closing(&self) -> Closing {
+        let mut closing = lock(&self.shared.closing);
+        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
+        while *closing == Closing::Hangs {
+            let woken = self.shared.changed.wait(closing);
+            closing = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
+        *closing
+    }
+
     fn wait_while_hanging(&self, end: u64) {
         let mut from = lock(&self.shared.hangs_from);
         while from.is_some_and(|from| end > from) {
@@ -273,7 +312,26 @@ impl Filesystem for Server {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        match self.closing() {
+            Closing::Unasked => reply.error(Errno::ENOSYS),
+            _ => reply.ok(),
+        }
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        node: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        match (self.closing(), self.attr(node)) {
+            // Without holes but the one at the end.
+            (Closing::Answers, Some(attr)) => reply.offset(attr.size.cast_signed()),
+            _ => reply.error(Errno::ENOSYS),
+        }
     }
 
     fn read(

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use speedloader::view::ReplicaState;
+use speedloader::view::{HomeState, ReplicaState};
 
 use crate::harness::{Mount, Site, child, content, in_both_modes};
 
@@ -418,4 +418,40 @@ pub fn create() {
         };
         child::say(&said);
     }
+}
+
+/// The kernel kept the size that it had been told, for an hour: who maps so much of a shorter file gets a SIGBUS.
+#[test]
+fn a_file_that_a_writer_keeps_open_has_its_size() {
+    in_both_modes(site, |mount| {
+        let (seen, home) = (mount.mounted("own"), mount.models("own"));
+        let size = || File::open(&seen).unwrap().metadata().unwrap().len();
+        assert_eq!(size(), LEN);
+        let mut writer = File::options().append(true).open(&home).unwrap();
+        for added in 1..=3 {
+            writer.write_all(b"x").unwrap();
+            mount.until("it has grown", || size() == LEN + added);
+        }
+        writer.set_len(7).unwrap();
+        mount.until("it is short", || size() == 7);
+        drop(writer);
+    });
+}
+
+/// Its home was said to have failed, and never anything else again.
+#[test]
+fn a_directory_that_vanishes_while_it_is_read_says_nothing_of_its_home() {
+    in_both_modes(site, |mount| {
+        for number in 0..300 {
+            let made = mount.models(&format!("made-{number}"));
+            let moved = mount.models(&format!("moved-{number}"));
+            fs::create_dir(&made).unwrap();
+            fs::rename(&made, &moved).unwrap();
+            fs::remove_dir(&moved).unwrap();
+        }
+        fs::create_dir(mount.models("last")).unwrap();
+        mount.until("all is read", || mount.mounted("last").is_dir());
+        let state = &mount.status().homes[0].state;
+        assert!(matches!(state, HomeState::Ok), "{state:?}");
+    });
 }

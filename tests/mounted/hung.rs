@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use speedloader::command::Command;
 
+use crate::harness::store::{Closing, Speed, Store};
 use crate::harness::{Mount, Site, child, content, mount_table};
 
 const LEN: u64 = 300_000;
+/// Those of the daemon that answer the kernel.
+const THREADS: u64 = 4;
 /// Nothing that does not wait for the home takes nearly as long; whatever does takes for ever.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
@@ -318,4 +321,53 @@ fn a_home_that_is_mounted_again_is_read_again() {
     for (name, seed) in [("far/a", 1), ("far/b", 2), ("far/held", 5)] {
         content::check_file(&mount.mounted(name), seed, LEN).unwrap();
     }
+}
+
+/// As many closes, or looks for holes, as there are threads that answer the kernel took all of them.
+#[test]
+fn who_closes_or_seeks_in_a_home_that_hangs_holds_nobody_up() {
+    let site = Site::new().unguarded().models_file("own", 4, LEN);
+    let backing = site.root().join("backing");
+    fs::create_dir(&backing).unwrap();
+    let names: Vec<String> = (0..40).map(|number| format!("far-{number}")).collect();
+    for name in &names {
+        content::write_file(&backing.join(name), 1, LEN);
+    }
+    let Ok(store) = Store::start(&backing, &site.cold(0, ""), Speed::default()) else {
+        return;
+    };
+    store.at_close(Closing::Answers);
+    let Some(mount) = site.start() else { return };
+    let open = |name: &String| File::open(mount.mounted(name)).unwrap();
+    let mut closed: Vec<File> = names.iter().map(open).collect();
+    let sought = closed.split_off(20);
+    let goes_on = || {
+        at_once("listing", || {
+            fs::read_dir(mount.mounted("")).unwrap().count()
+        });
+        at_once("a local file", || {
+            content::check_file(&mount.mounted("own"), 4, LEN).unwrap()
+        });
+    };
+    store.at_close(Closing::Hangs);
+    at_once("closing", || drop(closed));
+    mount.until("they wait", || store.waiting() >= THREADS);
+    goes_on();
+    store.at_close(Closing::Answers);
+    mount.until("they are closed", || store.waiting() == 0);
+    store.at_close(Closing::Hangs);
+    std::thread::scope(|scope| {
+        for file in &sought {
+            scope.spawn(move || {
+                let end = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0)).unwrap();
+                assert_eq!(end, LEN);
+            });
+        }
+        mount.until("they wait", || store.waiting() >= THREADS);
+        goes_on();
+        store.at_close(Closing::Answers);
+    });
+    drop(sought);
+    mount.finish();
+    drop(store);
 }

@@ -358,6 +358,16 @@ fn attributes() {
                 (1_234_567_890, 123_456_789)
             );
         }
+        // A second and a half before 1970: two seconds before, and half a one after that.
+        let half = SystemTime::UNIX_EPOCH - Duration::from_millis(1500);
+        let early = fs::FileTimes::new().set_modified(half);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_times(early).unwrap();
+        drop(file);
+        for path in [&path, &mount.models("f")] {
+            let stat = fs::metadata(path).unwrap();
+            assert_eq!((stat.mtime(), stat.mtime_nsec()), (-2, 500_000_000));
+        }
         fs::set_permissions(mount.mounted("d"), fs::Permissions::from_mode(0o2711)).unwrap();
         assert_eq!(
             fs::metadata(mount.models("d")).unwrap().mode() & 0o7777,

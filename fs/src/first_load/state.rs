@@ -232,7 +232,9 @@ impl FirstLoad {
 
     /// Blocks of the home that `range` touches and that were not noted before.
     pub fn note_kept_blocks(&self, range: Range<u64>) -> Vec<u64> {
-        let blocks = range.start / KEPT_BLOCK_BYTES..range.end.div_ceil(KEPT_BLOCK_BYTES);
+        // Beyond the end there is nothing to keep, however often that is read.
+        let end = range.end.min(self.file.attr().identity.size);
+        let blocks = range.start / KEPT_BLOCK_BYTES..end.div_ceil(KEPT_BLOCK_BYTES);
         let mut state = lock(&self.state);
         blocks
             .filter(|block| state.kept_blocks.insert(*block))

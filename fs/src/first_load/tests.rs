@@ -202,6 +202,43 @@ fn who_loads_a_file_is_sent_on_once_from_a_node_that_is_served_for_others() {
     child.wait().unwrap();
 }
 
+/// Sent on by one load, and at the node that it found then by the next one, it got ESTALE from a plain open.
+#[test]
+fn who_was_sent_on_is_not_sent_on_again_before_it_has_opened_the_file() {
+    let bench = bench();
+    let opening = Opening {
+        node: NodeId(8),
+        tid: own(),
+        direct: false,
+        may_hold: true,
+    };
+    let first = bench.served(parent(), false);
+    assert!(bench.loads.sends_on(&first, &opening));
+    bench.loads.end(first.file().id);
+    let next = bench.served(parent(), false);
+    assert!(!Arc::ptr_eq(&first, &next));
+    assert!(!bench.loads.sends_on(&next, &opening));
+    bench.loads.arrived(first.file().id, own());
+    assert!(bench.loads.sends_on(&next, &opening));
+}
+
+/// Each read beyond the end took memory.
+#[test]
+fn what_lies_beyond_the_end_is_not_kept() {
+    let bench = bench();
+    let load = bench.served(own(), false);
+    let size = load.file().attr().identity.size;
+    let blocks = load.note_kept_blocks(0..u64::MAX);
+    assert_eq!(
+        blocks.len() as u64,
+        size.div_ceil(crate::copy::KEPT_BLOCK_BYTES)
+    );
+    assert!(
+        load.note_kept_blocks(size * 1000..size * 1000 + 1)
+            .is_empty()
+    );
+}
+
 #[test]
 fn a_first_look_beside_others_is_remembered() {
     let bench = bench();

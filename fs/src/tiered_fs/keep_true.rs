@@ -19,13 +19,13 @@ use rustix::fs::{Timespec, inotify};
 
 use super::TieredFs;
 use crate::errno;
-use crate::error::FsResult;
+use crate::error::{FsError, FsResult};
 use crate::event::{AtPath, FsEvent};
 use crate::file::{HomeFile, Name, lock};
 use crate::home::{Home, Watch, proc_path};
 use crate::ids::{DirId, FileId, HomeId};
 use crate::rel_path::RelPath;
-use crate::union::UnionChange;
+use crate::union::{Found, UnionChange};
 
 /// How often the start looks whether homes are still being scanned.
 const SCAN_LOOK: Duration = Duration::from_millis(50);
@@ -186,17 +186,13 @@ impl KeepTrue {
         else {
             return true;
         };
-        let mut flags = inotify::WatchFlags::CREATE
+        let flags = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::MOVE
             | inotify::WatchFlags::CLOSE_WRITE
             | inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::ONLYDIR;
-        if !home.is_models() {
-            // Opens of resident files of the models directory look at the file itself; of cold
-            // storage they must not, so every write there is heard of.
-            flags |= inotify::WatchFlags::MODIFY;
-        }
         let fd = match home.directory(path) {
             Ok(fd) => fd,
             Err(error) => return !errno::is_of_missing(&error),
@@ -357,7 +353,12 @@ impl TieredFs {
             match task {
                 Ok(Task::Scan(directory)) => {
                     let done = self.scan(home.id(), directory, &mut |changes| self.apply(changes));
-                    self.note_error(home, done);
+                    // One that is gone by now says nothing of its home.
+                    let is_gone =
+                        |error: &FsError| directory != DirId::ROOT && errno::is_of_missing(error);
+                    if !done.as_ref().is_err_and(is_gone) {
+                        self.note_error(home, done);
+                    }
                 }
                 Ok(Task::Look(names)) => self.look(home, names),
                 Ok(Task::Guard(file)) => self.guard(&mut guarded, file),
@@ -639,6 +640,13 @@ impl TieredFs {
                 continue;
             };
             if let Some(name) = event.file_name() {
+                let is_write = flags == inotify::ReadFlags::MODIFY;
+                if is_write
+                    && watched.home == HomeId::MODELS
+                    && !self.is_seen_by_kernel(watched.directory, name.to_bytes())
+                {
+                    continue;
+                }
                 let name = Arc::from(name.to_bytes());
                 touched.insert((watched.home, watched.directory, name));
             }
@@ -666,6 +674,17 @@ impl TieredFs {
                 // A cold home may hang: its own thread asks it.
                 cold => self.keep_true.tell(cold, Task::Look(names)),
             }
+        }
+    }
+
+    /// Whether the kernel may have a size of the file that others write to. Of what is written through us it knows, and
+    /// what it does not know is looked at when it is closed.
+    fn is_seen_by_kernel(&self, directory: DirId, name: &[u8]) -> bool {
+        match self.union.look_up(directory, name) {
+            Some(Found::File(file)) => {
+                file.with_live(|live| live.node().is_some() && live.writers == 0)
+            }
+            _ => false,
         }
     }
 

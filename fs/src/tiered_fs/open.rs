@@ -259,13 +259,15 @@ impl TieredFs {
         patience: Patience,
     ) -> FsResult<OpenReply> {
         let may_wait = patience != Patience::None;
-        if file.is_cold() && !may_wait && self.copies(request.pid) {
-            // Whether it copies onto the file itself is asked where waiting is allowed.
+        if file.is_cold() && !may_wait && !file.is_resident() && self.copies(request.pid) {
+            // Its open waits for the home anyway: whether it copies onto the file itself is asked there.
             return Ok(OpenReply::Waits(file.home));
         }
         if let Some(path) = self.union.path_of(file) {
             self.refuse_same_file("open", file, &path, request.pid)?;
         }
+        // Closed when the node is unlocked again: that may take as long as its home hangs.
+        let mut unneeded = None;
         let mut open = node.lock_open();
         if open.handles == 0 && self.has_changed(node, file) {
             // Not while the node is locked: dropping looks whether it is held.
@@ -300,8 +302,9 @@ impl TieredFs {
                     Place::Home(Arc::new(self.within_limit(home, request)?))
                 }
             };
-            if open.handles == 0 {
-                self.bind(&mut open, file, place, register);
+            match open.handles {
+                0 => self.bind(&mut open, file, place, register),
+                _ => unneeded = Some(place),
             }
         } else if self.is_stale(node, &open) {
             // Others hold the node on a stale replica and keep it; whoever comes now is sent to look
@@ -313,6 +316,7 @@ impl TieredFs {
                 open = node.lock_open();
             }
             if open.handles == 0 || open.retired && open.sends_on(request.pid) {
+                self.first_loads.sent_on(file.id, request.pid);
                 return Err(FsError::new("open", ErrorKind::Retired));
             }
         } else if let Some(load) = serving_load(&open)
@@ -337,9 +341,11 @@ impl TieredFs {
             }
         }
         let served = self.share(&mut open, request);
-        Ok(OpenReply::Ready(
-            self.opened(node, file, &open, served, None, request),
-        ))
+        let opened = self.opened(node, file, &open, served, None, request);
+        drop(open);
+        drop(unneeded);
+        self.first_loads.arrived(file.id, request.pid);
+        Ok(OpenReply::Ready(opened))
     }
 
     /// Whether replicas of a file of the models directory are of what it was before a change behind
@@ -727,7 +733,13 @@ impl TieredFs {
                 None
             }
         };
-        drop(unbound);
+        // To close a file of a home that hangs takes as long as that hangs.
+        match unbound {
+            Some(bound) if bound.file.is_cold() && bound.place.pool().is_none() => {
+                self.offload(bound.file.home).run(Box::new(|| drop(bound)));
+            }
+            unbound => drop(unbound),
+        }
         file.with_live(|live| live.opens = live.opens.saturating_sub(1));
         if let Some(own) = &opened.own {
             // Before the writer is counted out: what it has written is no change behind our back.
