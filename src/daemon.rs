@@ -204,8 +204,11 @@ impl Running {
         let mover = start_mover(&config, &coordinator)?;
         coordinator.set_mover(mover);
         coordinator.connect_pools(seam);
-        let mounted = mount(&fs, notices, &mount_settings(&config, &mountpoint))
-            .map_err(|error| cannot_mount(&mountpoint, &error))?;
+        let mounted =
+            mount(&fs, notices, &mount_settings(&config, &mountpoint)).map_err(|error| {
+                coordinator.release_empty_pools();
+                cannot_mount(&mountpoint, &error)
+            })?;
         let heard = Arc::clone(&coordinator);
         let thread = std::thread::Builder::new()
             .name("coordinator".to_owned())

@@ -580,6 +580,18 @@ impl Coordinator {
         Err(Message::new(Code::NoSuchPool, format!("no pool is called `{name}`")).with_hint(hint))
     }
 
+    /// Lets go of the pools that hold nothing, after a start that failed. What others hold is for the next.
+    pub fn release_empty_pools(&self) {
+        for pool in self.pools() {
+            let holds = pool.usage().map_or(0, |usage| usage.used_bytes);
+            if holds == 0
+                && let Err(error) = pool.abandon()
+            {
+                tracing::warn!(pool = pool.name(), error = chain(&error), "the pool stays");
+            }
+        }
+    }
+
     /// Lets go of all pools at the end: their memory is given back, or kept for the next run.
     pub fn release_pools(&self, keep: bool) {
         if keep {

@@ -321,6 +321,28 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
+/// The memory of its pools stayed, for nobody.
+#[test]
+fn a_start_that_fails_leaves_no_pool() {
+    if cannot_run() {
+        return;
+    }
+    let site = site(Site::new());
+    write_config(&site, "");
+    let output = in_namespace(
+        &site,
+        "
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1
+        sed 's|/state|/state-2|; s|/pools/p|/pools/q|; s|/s\"|/s-2\"|' $T/config.toml > $T/second.toml
+        $PROGRAM --config $T/second.toml mount $T/mnt 2>&1 || echo status $?
+        ! grep -q \"$T/pools/q\" /proc/self/mountinfo
+        $PROGRAM --socket $T/s umount",
+    );
+    let said = said(&output);
+    assert!(said.contains("is mounted there already"), "{said}");
+    assert!(said.contains("status 4"), "{said}");
+}
+
 /// What mount(8) makes of a name that is a directory where it is called was shown instead of the models.
 #[test]
 fn a_source_that_contradicts_the_configuration_is_refused() {
