@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -150,7 +150,14 @@ impl Target {
                 ),
             );
         }
-        let _alone = self.lock()?;
+        let alone = self.lock()?;
+        let done = self.carry_out_alone(request, export);
+        self.remove_empty();
+        drop(alone);
+        done
+    }
+
+    fn carry_out_alone(&self, request: &Request, export: &Export) -> Done<TargetState> {
         self.refuse_if_owned_by_another(export)?;
         match request {
             Request::Look { .. } => {}
@@ -174,17 +181,54 @@ impl Target {
         self.look(export)
     }
 
-    /// Two agents at once would each see what the other has made by half.
+    /// Two agents at once would each see what the other has made by half. The directory that is locked goes when
+    /// nothing is left in it: who has waited for one that is gone has locked nothing.
     fn lock(&self) -> Done<File> {
-        let parent = self.exports.parent().unwrap_or(Path::new("/"));
         let attempt = || -> io::Result<File> {
-            let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o755).create(parent)?;
-            let file = File::open(parent)?;
-            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
+            loop {
+                self.make_directories()?;
+                let file = match File::open(&self.exports) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                };
+                rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+                if is_at(&file, &self.exports)? {
+                    return Ok(file);
+                }
+            }
         };
-        attempt().map_err(|error| failed("lock", parent, &error))
+        attempt().map_err(|error| failed("lock", &self.exports, &error))
+    }
+
+    fn make_directories(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        if let Some(parent) = self.exports.parent() {
+            builder.mode(0o755).create(parent)?;
+        }
+        let made = fs::DirBuilder::new().mode(0o700).create(&self.exports);
+        // It is there; or another agent has just taken its parent away, and we come again.
+        let is_no_fault = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+            )
+        };
+        made.or_else(|error| match is_no_fault(&error) {
+            true => Ok(()),
+            false => Err(error),
+        })
+    }
+
+    /// The last that is done under the lock, which ends with its directory for whoever comes after. Other exports,
+    /// and whatever else lies beside them, stay.
+    fn remove_empty(&self) {
+        let parent = self.exports.parent();
+        for empty in [Some(self.exports.as_path()), parent].into_iter().flatten() {
+            if fs::remove_dir(empty).is_err() {
+                return;
+            }
+        }
     }
 
     fn refuse_if_owned_by_another(&self, export: &Export) -> Done<()> {
@@ -295,12 +339,6 @@ impl Target {
 
     fn make_ram_of(&self, export: &Export, bytes: u64) -> Done<()> {
         let directory = self.directory(export);
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        let parent = &self.exports;
-        builder
-            .create(parent)
-            .map_err(|error| failed("make", parent, &error))?;
         let settings = TmpfsSettings {
             capacity_bytes: bytes + RECORD_BYTES,
             huge_pages: HugePages::Always,
@@ -340,14 +378,8 @@ impl Target {
         if found.is_some() {
             tmpfs::unmount(&directory).map_err(|error| refused(chain(&error)))?;
         }
-        // Others may have exports beside it: only what is empty goes.
-        for empty in [
-            Some(directory.as_path()),
-            Some(&self.exports),
-            self.exports.parent(),
-        ] {
-            let _ = empty.map(fs::remove_dir);
-        }
+        // What it was mounted on; there may be none.
+        let _ = fs::remove_dir(&directory);
         Ok(())
     }
 
@@ -719,6 +751,16 @@ fn wanted_bytes(capacity: &str, total_bytes: u64) -> Done<u64> {
     match bytes {
         0 => Err(refused("a size of less than 1 MiB is of no use")),
         bytes => Ok(bytes),
+    }
+}
+
+/// Whether what is open is what is at the path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let opened = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

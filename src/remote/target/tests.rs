@@ -205,6 +205,54 @@ fn more_memory_than_there_is_is_refused() {
 }
 
 #[test]
+fn who_waited_for_a_lock_whose_directory_is_gone_locks_what_is_there_now() {
+    let (_directory, target) = nowhere();
+    let first = target.lock().unwrap();
+    // Memory of another size is given back before more is taken: that is not the end.
+    target.free_ram(&export()).unwrap();
+    assert!(is_at(&first, &target.exports).unwrap());
+    let inode = first.metadata().unwrap().ino();
+    let second = std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| target.lock().unwrap());
+        // A line of who waits is marked by an arrow.
+        let waits = |line: &str| line.contains("->") && line.contains(&format!(":{inode} "));
+        while !fs::read_to_string("/proc/locks")
+            .unwrap()
+            .lines()
+            .any(waits)
+        {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        target.remove_empty();
+        drop(first);
+        waiter.join().unwrap()
+    });
+    assert!(is_at(&second, &target.exports).unwrap());
+    // So nobody else has it.
+    let third = File::open(&target.exports).unwrap();
+    let taken = rustix::fs::flock(&third, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(taken, Err(rustix::io::Errno::WOULDBLOCK));
+}
+
+#[test]
+fn nothing_is_left_where_nothing_was_done() {
+    let (directory, target) = nowhere();
+    let export = Export {
+        capacity: "100TiB".to_owned(),
+        ..export()
+    };
+    for request in [
+        Request::MakeRam {
+            export: export.clone(),
+        },
+        Request::FreeRam { export },
+    ] {
+        let _ = target.carry_out(&request);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn a_serial_number_fits_and_tells_exports_apart() {
     let (one, two) = (key("nqn.2026-01.a:x"), key("nqn.2026-01.a:y"));
     assert!(one.len() <= 20 && one != two);
