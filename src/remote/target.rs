@@ -140,6 +140,7 @@ impl Target {
         | Request::Withdraw { export }
         | Request::FreeRam { export }) = request;
         check(export)?;
+        self.refuse_if_foreign(export)?;
         if matches!(request, Request::Look { .. }) {
             return self.look(export);
         }
@@ -229,6 +230,30 @@ impl Target {
                 return;
             }
         }
+    }
+
+    /// A subsystem of this name that is not of our making is neither looked into nor changed. Ours have a record or,
+    /// where that was lost, our serial number.
+    fn refuse_if_foreign(&self, export: &Export) -> Done<()> {
+        let subsystem = self.subsystem(export);
+        // Kernels before 5.14 keep it as a number.
+        let has_serial = |serial: String| {
+            serial.trim_start_matches('0') == key(&export.nqn).trim_start_matches('0')
+        };
+        let is_ours = || {
+            self.record(export).is_some()
+                || read(&subsystem.join("attr_serial")).is_some_and(has_serial)
+        };
+        if !subsystem.exists() || is_ours() {
+            return Ok(());
+        }
+        let text = format!(
+            "{} has a subsystem {} already, which speedloader did not make",
+            machine::name(),
+            export.nqn
+        );
+        Err(refused(text)
+            .with_remedy("remove it there, or give this pool another name or nqn_prefix"))
     }
 
     fn refuse_if_owned_by_another(&self, export: &Export) -> Done<()> {
@@ -496,7 +521,7 @@ impl Target {
             .ok_or_else(|| refused("the record of the export is gone"))?;
         let subsystem = self.subsystem(export);
         make(&subsystem)?;
-        // For people who look at `nvme list`.
+        // For people who look at `nvme list`, and to know it again.
         put(&subsystem.join("attr_serial"), &key(&export.nqn))?;
         put(&subsystem.join("attr_allow_any_host"), "0")?;
         let host = self.host(export);
@@ -734,7 +759,8 @@ fn check(export: &Export) -> Done<()> {
     Ok(())
 }
 
-/// What the memory is called, and the subsystem's serial number: at most 20 characters.
+/// What the memory is called, and the subsystem's serial number: at most 20 characters, and for old kernels
+/// hexadecimal digits.
 fn key(nqn: &str) -> String {
     let digest = <sha2::Sha256 as sha2::Digest>::digest(nqn.as_bytes());
     digest

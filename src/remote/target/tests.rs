@@ -253,6 +253,52 @@ fn nothing_is_left_where_nothing_was_done() {
 }
 
 #[test]
+fn a_subsystem_of_our_name_that_we_did_not_make_is_left_alone() {
+    let (_directory, target) = nowhere();
+    let export = export();
+    let subsystem = target.subsystem(&export);
+    let all = || {
+        let (export, key) = (export.clone(), None);
+        [
+            Request::Look {
+                export: export.clone(),
+            },
+            Request::MakeRam {
+                export: export.clone(),
+            },
+            Request::Export {
+                export: export.clone(),
+                key,
+            },
+            Request::Withdraw {
+                export: export.clone(),
+            },
+            Request::FreeRam { export },
+        ]
+    };
+    // It lets our host in, as somebody may have set up by hand.
+    fs::create_dir_all(subsystem.join("allowed_hosts")).unwrap();
+    fs::write(subsystem.join("allowed_hosts").join(&export.host_nqn), "").unwrap();
+    fs::write(subsystem.join("attr_serial"), "fedcba9876543210\n").unwrap();
+    for request in all() {
+        let refused = target.carry_out(&request).unwrap_err();
+        assert!(
+            refused.what.contains("did not make"),
+            "{request:?}: {refused:?}"
+        );
+        assert!(target.owner(&export).is_some(), "{request:?}");
+    }
+    // Ours, whose record was lost, is known by its number.
+    fs::write(subsystem.join("attr_serial"), key(&export.nqn)).unwrap();
+    assert_eq!(
+        target
+            .carry_out(&all()[0])
+            .map(|state| state.owner.is_some()),
+        Ok(true)
+    );
+}
+
+#[test]
 fn a_serial_number_fits_and_tells_exports_apart() {
     let (one, two) = (key("nqn.2026-01.a:x"), key("nqn.2026-01.a:y"));
     assert!(one.len() <= 20 && one != two);
