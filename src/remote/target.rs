@@ -22,6 +22,7 @@ use super::wire::{
     Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, Secret, TargetState,
     TlsKey,
 };
+use crate::machine::Memory;
 use crate::view::human::{chain, size};
 use crate::{machine, whole_file};
 
@@ -29,6 +30,8 @@ use crate::{machine, whole_file};
 const RECORD_BYTES: u64 = 8 << 20;
 /// Sizes are whole ones of these.
 const ROUND_BYTES: u64 = 1 << 20;
+/// What the kernel counts a file's memory in.
+const BLOCK_BYTES: u64 = 512;
 /// What must be left to the machine beside an export: this share of its memory, and at least so much.
 const LEFT_SHARE: u64 = 20;
 const LEFT_BYTES_MIN: u64 = 128 << 20;
@@ -83,6 +86,7 @@ pub struct Target {
     configfs: PathBuf,
     exports: PathBuf,
     keyring: Keyring,
+    memory: Box<dyn Fn() -> Memory + Send + Sync>,
     /// Whether there is a kernel behind `configfs`, whose modules root can load: not in tests.
     is_kernel: bool,
 }
@@ -93,6 +97,7 @@ impl Default for Target {
             configfs: PathBuf::from("/sys/kernel/config/nvmet"),
             exports: PathBuf::from("/run/speedloader/exports"),
             keyring: Keyring::default(),
+            memory: Box::new(machine::memory),
             is_kernel: true,
         }
     }
@@ -271,7 +276,7 @@ impl Target {
     }
 
     fn look(&self, export: &Export) -> Done<TargetState> {
-        let memory = machine::memory();
+        let memory = (self.memory)();
         Ok(TargetState {
             machine: machine::name(),
             kernel: machine::kernel_release(),
@@ -330,8 +335,16 @@ impl Target {
         Some(fs::metadata(self.ram(export)).ok()?.len())
     }
 
+    /// What the export has of the machine's memory, completed or not.
+    fn taken_bytes(&self, export: &Export) -> u64 {
+        let ram = self.ram(export);
+        let files = [unfinished(&ram), ram].map(fs::metadata);
+        let blocks = files.into_iter().flatten().map(|found| found.blocks());
+        blocks.sum::<u64>() * BLOCK_BYTES
+    }
+
     fn make_ram(&self, export: &Export) -> Done<()> {
-        let memory = machine::memory();
+        let memory = (self.memory)();
         let wanted = wanted_bytes(&export.capacity, memory.total_bytes)?;
         if self.ram_bytes(export) == Some(wanted) {
             return Ok(());
@@ -340,20 +353,21 @@ impl Target {
             return Err(refused("its size changed while it is exported")
                 .with_remedy("`speedloader tiers disconnect` it first"));
         }
-        // Of another size, or never completed.
-        self.free_ram(export)?;
+        // What there is of another size, or was never completed, makes room for the new.
+        let spare = memory.available_bytes + self.taken_bytes(export);
         let left = (memory.total_bytes / LEFT_SHARE).max(LEFT_BYTES_MIN);
-        let most = memory.available_bytes.saturating_sub(left);
+        let most = spare.saturating_sub(left);
         if wanted.saturating_add(RECORD_BYTES) > most {
             let text = format!(
                 "{} has {} of memory to spare, {} are wanted and {} are left to itself",
                 machine::name(),
-                size(memory.available_bytes),
+                size(spare),
                 size(wanted),
                 size(left)
             );
             return Err(refused(text).with_remedy("lower the pool's `capacity`"));
         }
+        self.free_ram(export)?;
         let made = self.make_ram_of(export, wanted);
         if made.is_err() {
             // The first error counts.
@@ -381,7 +395,7 @@ impl Target {
             },
         )?;
         let ram = self.ram(export);
-        let unfinished = ram.with_extension("new");
+        let unfinished = unfinished(&ram);
         let allocate = || -> io::Result<()> {
             let file = File::options()
                 .read(true)
@@ -768,6 +782,11 @@ fn key(nqn: &str) -> String {
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// What the memory is called until all of it is there.
+fn unfinished(ram: &Path) -> PathBuf {
+    ram.with_extension("new")
 }
 
 fn wanted_bytes(capacity: &str, total_bytes: u64) -> Done<u64> {

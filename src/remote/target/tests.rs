@@ -10,6 +10,7 @@ fn nowhere() -> (tempfile::TempDir, Target) {
         configfs: directory.path().join("nvmet"),
         exports: directory.path().join("run/exports"),
         keyring: Keyring::of_listing(&directory.path().join("keys")),
+        memory: Box::new(machine::memory),
         is_kernel: false,
     };
     (directory, target)
@@ -296,6 +297,31 @@ fn a_subsystem_of_our_name_that_we_did_not_make_is_left_alone() {
             .map(|state| state.owner.is_some()),
         Ok(true)
     );
+}
+
+#[test]
+fn an_export_of_another_size_takes_the_place_of_the_first_and_stays_if_that_cannot_be() {
+    let (_directory, mut target) = nowhere();
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: mounting a tmpfs needs root");
+    }
+    let _alone = target.lock().unwrap();
+    // As long as the first is there, it has less to spare than the second takes.
+    target.memory = Box::new(|| Memory {
+        total_bytes: 1 << 30,
+        available_bytes: LEFT_BYTES_MIN + RECORD_BYTES + (8 << 20),
+    });
+    let of = |mib: u64| Export {
+        capacity: format!("{mib}MiB"),
+        ..export()
+    };
+    for (mib, found) in [(8, 8), (12, 12), (100, 12)] {
+        let made = target.make_ram(&of(mib));
+        assert_eq!(made.is_ok(), mib == found, "{made:?}");
+        assert_eq!(target.ram_bytes(&of(mib)), Some(found << 20));
+    }
+    target.free_ram(&export()).unwrap();
+    assert_eq!(target.ram_bytes(&export()), None);
 }
 
 #[test]
