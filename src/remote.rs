@@ -28,7 +28,7 @@ pub mod ssh;
 
 use connect::{Connection, HostIdentity, Namespace, NvmeHost};
 use volume::{Claim, Content};
-use wire::{Export, Fabric, Offer, Request, Secret, TargetState, TlsKey};
+use wire::{Export, Fabric, Offer, Progress, Request, Secret, TargetState, TlsKey};
 
 /// Where remote pools are mounted, beside the local ones.
 pub const MOUNTS: &str = "/run/speedloader/pools";
@@ -219,11 +219,15 @@ pub struct Volume {
 
 /// The other machine.
 pub trait There {
-    /// Asks its agent.
+    /// Asks its agent, which says how far it is with what takes long.
     ///
     /// # Errors
-    /// When it does not answer in time, or refuses.
-    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure>;
+    /// When it says nothing for too long, or refuses.
+    fn ask(
+        &mut self,
+        request: &Request,
+        hear: &mut dyn FnMut(Progress),
+    ) -> Result<TargetState, Failure>;
 }
 
 /// This machine. Every method may be called again.
@@ -475,7 +479,7 @@ impl BringUp<'_> {
         }
         let plain = plain_fabric(self.settings.transport);
         let export = self.export(plain);
-        let found = self.there.ask(&Request::Look { export })?;
+        let found = self.there.ask(&Request::Look { export }, &mut |_| ())?;
         if let Some(owner) = found
             .owner
             .as_ref()
@@ -504,7 +508,17 @@ impl BringUp<'_> {
         if found.ram_bytes.is_none() {
             self.did.push(Step::MakeRam);
         }
-        let made = self.there.ask(&Request::MakeRam { export })?;
+        let report = &mut self.report;
+        let made = self
+            .there
+            .ask(&Request::MakeRam { export }, &mut |progress| {
+                let Progress {
+                    done_bytes,
+                    total_bytes,
+                } = progress;
+                let text = format!("{} of {}", size(done_bytes), size(total_bytes));
+                report(Step::MakeRam, StepState::Running, &text);
+            })?;
         let ram_bytes = made.ram_bytes.unwrap_or(0);
         let text = format!("{} on {}", size(ram_bytes), made.machine);
         match found.ram_bytes == made.ram_bytes {
@@ -578,7 +592,7 @@ impl BringUp<'_> {
                     export,
                     key: key.clone(),
                 };
-                let state = self.there.ask(&request)?;
+                let state = self.there.ask(&request, &mut |_| ())?;
                 let offer = state.offer.ok_or_else(|| {
                     Failure::new("it was exported, and then there was no whole export")
                 })?;
@@ -710,11 +724,15 @@ impl BringUp<'_> {
                 Step::Connect => self.here.disconnect(&self.settings.nqn),
                 Step::Export => {
                     let export = self.export(Fabric::Tcp);
-                    self.there.ask(&Request::Withdraw { export }).map(|_| ())
+                    self.there
+                        .ask(&Request::Withdraw { export }, &mut |_| ())
+                        .map(|_| ())
                 }
                 Step::MakeRam => {
                     let export = self.export(Fabric::Tcp);
-                    self.there.ask(&Request::FreeRam { export }).map(|_| ())
+                    self.there
+                        .ask(&Request::FreeRam { export }, &mut |_| ())
+                        .map(|_| ())
                 }
                 // They leave nothing, or what the others take away.
                 Step::Reach | Step::Format => Ok(()),
@@ -753,11 +771,13 @@ pub fn disconnect(
     let request = Request::Withdraw {
         export: export.clone(),
     };
-    there.ask(&request).map_err(Stopped::at(Step::Export))?;
+    there
+        .ask(&request, &mut |_| ())
+        .map_err(Stopped::at(Step::Export))?;
     report(Step::Export, StepState::Undone, "");
     report(Step::MakeRam, StepState::Running, "");
     there
-        .ask(&Request::FreeRam { export })
+        .ask(&Request::FreeRam { export }, &mut |_| ())
         .map_err(Stopped::at(Step::MakeRam))?;
     report(Step::MakeRam, StepState::Undone, "");
     Ok(())

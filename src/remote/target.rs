@@ -1,7 +1,7 @@
 //! What happens on the other machine: memory is taken and offered by the kernel's NVMe target, and both are
 //! taken back. Runs there, as `speedloader remote-agent`.
 //!
-//! The memory is one file, allocated at once, in a tmpfs of its own beside a record of whose it is and
+//! The memory is one file, allocated before it is offered, in a tmpfs of its own beside a record of whose it is and
 //! what else was made for it. Only what that record names is ever removed. Everything else is looked up in
 //! configfs, so that whatever was done by half is seen, and is completed or removed.
 
@@ -19,8 +19,8 @@ use speedloader_fs::tmpfs::{self, HugePages, TmpfsSettings};
 use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::keyring::{Keyring, NO_TLS, has_handshaker, is_key};
 use super::wire::{
-    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, Secret, TargetState,
-    TlsKey,
+    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Progress, Reply, Request, Secret,
+    TargetState, TlsKey,
 };
 use crate::machine::Memory;
 use crate::view::human::{chain, size};
@@ -30,6 +30,8 @@ use crate::{machine, whole_file};
 const RECORD_BYTES: u64 = 8 << 20;
 /// Sizes are whole ones of these.
 const ROUND_BYTES: u64 = 1 << 20;
+/// So much is taken at once: on a slow machine a matter of seconds, which is less than who asked waits for a word.
+const STEP_BYTES: u64 = 256 << 20;
 /// What the kernel counts a file's memory in.
 const BLOCK_BYTES: u64 = 512;
 /// What must be left to the machine beside an export: this share of its memory, and at least so much.
@@ -48,6 +50,9 @@ pub struct Refused {
 }
 
 type Done<T> = Result<T, Refused>;
+
+/// Tells who asked how far it is; an error: nobody hears it.
+type Tell<'a> = &'a mut dyn FnMut(Progress) -> io::Result<()>;
 
 fn refused(what: impl Into<String>) -> Refused {
     Refused {
@@ -108,8 +113,8 @@ impl Default for Target {
 /// # Errors
 /// Io of the streams.
 pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::Result<()> {
-    let mut say = |line: String| {
-        output.write_all(line.as_bytes())?;
+    let mut say = |line: Vec<u8>| {
+        output.write_all(&line)?;
         output.write_all(b"\n")?;
         output.flush()
     };
@@ -117,7 +122,7 @@ pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::R
         agent: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    say(serde_json::to_string(&greeting)?)?;
+    say(serde_json::to_vec(&greeting)?)?;
     let mut input = io::BufReader::new(input);
     loop {
         let mut line = Vec::new();
@@ -126,19 +131,21 @@ pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::R
             return Ok(());
         }
         let reply = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => target.carry_out(&request),
+            Ok(request) => target.carry_out(&request, &mut |progress| {
+                say(serde_json::to_vec(&Reply::Progress(progress))?)
+            }),
             Err(error) => Err(refused(format!("this is no request: {error}"))),
         };
         let reply = match reply {
             Ok(state) => Reply::Ok(state),
             Err(Refused { what, remedy }) => Reply::Refused { what, remedy },
         };
-        say(serde_json::to_string(&reply)?)?;
+        say(serde_json::to_vec(&reply)?)?;
     }
 }
 
 impl Target {
-    fn carry_out(&self, request: &Request) -> Done<TargetState> {
+    fn carry_out(&self, request: &Request, tell: Tell<'_>) -> Done<TargetState> {
         let (Request::Look { export }
         | Request::MakeRam { export }
         | Request::Export { export, .. }
@@ -157,19 +164,24 @@ impl Target {
             );
         }
         let alone = self.lock()?;
-        let done = self.carry_out_alone(request, export);
+        let done = self.carry_out_alone(request, export, tell);
         self.remove_empty();
         drop(alone);
         done
     }
 
-    fn carry_out_alone(&self, request: &Request, export: &Export) -> Done<TargetState> {
+    fn carry_out_alone(
+        &self,
+        request: &Request,
+        export: &Export,
+        tell: Tell<'_>,
+    ) -> Done<TargetState> {
         self.refuse_if_owned_by_another(export)?;
         match request {
             Request::Look { .. } => {}
             Request::MakeRam { .. } => {
                 self.need_tls(export)?;
-                self.make_ram(export)?;
+                self.make_ram(export, tell)?;
             }
             Request::Export { key, .. } => {
                 if let Err(error) = self.offer(export, key.as_ref()) {
@@ -343,7 +355,7 @@ impl Target {
         blocks.sum::<u64>() * BLOCK_BYTES
     }
 
-    fn make_ram(&self, export: &Export) -> Done<()> {
+    fn make_ram(&self, export: &Export, tell: Tell<'_>) -> Done<()> {
         let memory = (self.memory)();
         let wanted = wanted_bytes(&export.capacity, memory.total_bytes)?;
         if self.ram_bytes(export) == Some(wanted) {
@@ -368,7 +380,7 @@ impl Target {
             return Err(refused(text).with_remedy("lower the pool's `capacity`"));
         }
         self.free_ram(export)?;
-        let made = self.make_ram_of(export, wanted);
+        let made = self.make_ram_of(export, wanted, tell);
         if made.is_err() {
             // The first error counts.
             let _ = self.free_ram(export);
@@ -376,7 +388,7 @@ impl Target {
         made
     }
 
-    fn make_ram_of(&self, export: &Export, bytes: u64) -> Done<()> {
+    fn make_ram_of(&self, export: &Export, bytes: u64, tell: Tell<'_>) -> Done<()> {
         let directory = self.directory(export);
         let settings = TmpfsSettings {
             capacity_bytes: bytes + RECORD_BYTES,
@@ -396,17 +408,16 @@ impl Target {
         )?;
         let ram = self.ram(export);
         let unfinished = unfinished(&ram);
-        let allocate = || -> io::Result<()> {
+        let made = (|| -> io::Result<()> {
             let file = File::options()
                 .read(true)
                 .write(true)
                 .create_new(true)
                 .open(&unfinished)?;
-            // All at once: too little memory shows here, not when a model is written.
-            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+            allocate(&file, bytes, STEP_BYTES, tell)?;
             fs::rename(&unfinished, &ram)
-        };
-        allocate().map_err(|error| {
+        })();
+        made.map_err(|error| {
             failed("allocate", &ram, &error).with_remedy("lower the pool's `capacity`")
         })
     }
@@ -782,6 +793,22 @@ fn key(nqn: &str) -> String {
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// Takes all memory of a file now: too little of it shows here, not when a model is written. Only as long as somebody
+/// hears of it: what nobody waits for any more is in the way of who comes next.
+fn allocate(file: &File, bytes: u64, step_bytes: u64, tell: Tell<'_>) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes {
+        tell(Progress {
+            done_bytes: done,
+            total_bytes: bytes,
+        })?;
+        let step = step_bytes.min(bytes - done);
+        rustix::fs::fallocate(file, FallocateFlags::empty(), done, step)?;
+        done += step;
+    }
+    Ok(())
 }
 
 /// What the memory is called until all of it is there.

@@ -137,7 +137,11 @@ impl Both {
 }
 
 impl There for Both {
-    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        hear: &mut dyn FnMut(Progress),
+    ) -> Result<TargetState, Failure> {
         self.change(|pair, uuid| {
             let (Request::Look { export }
             | Request::MakeRam { export }
@@ -147,6 +151,10 @@ impl There for Both {
             match request {
                 Request::Look { .. } => {}
                 Request::MakeRam { .. } => {
+                    hear(Progress {
+                        done_bytes: RAM_BYTES / 4,
+                        total_bytes: RAM_BYTES,
+                    });
                     if pair.ram.is_none() {
                         pair.content = Content::Blank;
                         pair.formatted = false;
@@ -580,6 +588,24 @@ fn rdma_that_does_not_connect_is_left_for_tcp_only_where_that_was_left_open() {
     });
     let volume = both.connect(&settings(Transport::Auto)).unwrap();
     assert_eq!(volume.fabric, Fabric::Rdma);
+}
+
+#[test]
+fn how_far_it_is_with_its_memory_is_told() {
+    let both = Both::new(Pair::default());
+    let mut told = Vec::new();
+    super::connect(
+        &settings(Transport::Tcp),
+        &mut both.clone(),
+        &mut both.clone(),
+        &mut |step, state, text| told.push((step, state, text.to_owned())),
+    )
+    .unwrap();
+    let text = "16.0 MiB of 64.0 MiB".to_owned();
+    assert!(
+        told.contains(&(Step::MakeRam, StepState::Running, text)),
+        "{told:?}"
+    );
 }
 
 #[test]
