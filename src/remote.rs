@@ -27,7 +27,7 @@ pub mod volume;
 pub mod ssh;
 
 use connect::{Connection, HostIdentity, Namespace, NvmeHost};
-use volume::{Claim, Content};
+use volume::{BlockDevice, Claim, Content};
 use wire::{Export, Fabric, Offer, Progress, Request, Secret, TargetState, TlsKey};
 
 /// Where remote pools are mounted, beside the local ones.
@@ -37,6 +37,9 @@ pub const MOUNTS: &str = "/run/speedloader/pools";
 pub fn nqn_of(name: &str, remote: &speedloader_config::Remote) -> String {
     format!("{}:{name}", remote.nqn_prefix.as_str())
 }
+
+/// Where devices have their names.
+const DEVICES: &str = "/dev";
 
 /// How long a file system may still be in use for a moment after its last reader has gone.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
@@ -256,21 +259,26 @@ pub trait Here {
     /// # Errors
     /// Io.
     fn disconnect(&mut self, nqn: &str) -> Result<(), Failure>;
+    /// Takes hold of the device of a subsystem's namespace. All that follows is done to this one.
+    ///
+    /// # Errors
+    /// Io; when it is another's by now.
+    fn open(&self, nqn: &str, namespace: &Namespace) -> Result<BlockDevice, Failure>;
     /// What is on the device.
     ///
     /// # Errors
     /// Io.
-    fn content(&self, device: &str) -> Result<Content, Failure>;
+    fn content(&self, device: &BlockDevice) -> Result<Content, Failure>;
     /// Writes whose it is.
     ///
     /// # Errors
     /// Io.
-    fn write_claim(&mut self, device: &str, claim: &Claim) -> Result<(), Failure>;
+    fn write_claim(&mut self, device: &BlockDevice, claim: &Claim) -> Result<(), Failure>;
     /// Makes the file system.
     ///
     /// # Errors
     /// What its program says.
-    fn format(&mut self, filesystem: Filesystem, namespace: &Namespace) -> Result<(), Failure>;
+    fn format(&mut self, filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure>;
     /// The device that is mounted at a place.
     ///
     /// # Errors
@@ -280,7 +288,7 @@ pub trait Here {
     ///
     /// # Errors
     /// Io.
-    fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure>;
+    fn mount(&mut self, filesystem: &str, device: &BlockDevice, at: &Path) -> Result<(), Failure>;
     /// Unmounts.
     ///
     /// # Errors
@@ -297,10 +305,6 @@ pub trait Here {
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     nvme: NvmeHost,
-}
-
-fn device_path(name: &str) -> PathBuf {
-    Path::new("/dev").join(name)
 }
 
 impl Here for Machine {
@@ -329,17 +333,22 @@ impl Here for Machine {
         self.nvme.disconnect(nqn)
     }
 
-    fn content(&self, device: &str) -> Result<Content, Failure> {
-        volume::content(&device_path(device))
+    fn open(&self, nqn: &str, namespace: &Namespace) -> Result<BlockDevice, Failure> {
+        let device = BlockDevice::open(&Path::new(DEVICES).join(&namespace.name))?;
+        self.nvme.must_be(device.number()?, nqn, namespace)?;
+        Ok(device)
     }
 
-    fn write_claim(&mut self, device: &str, claim: &Claim) -> Result<(), Failure> {
-        volume::write_claim(&device_path(device), claim)
+    fn content(&self, device: &BlockDevice) -> Result<Content, Failure> {
+        volume::content(device)
     }
 
-    fn format(&mut self, filesystem: Filesystem, namespace: &Namespace) -> Result<(), Failure> {
-        let device = device_path(&namespace.name);
-        volume::format(filesystem, &device, namespace.size_bytes)
+    fn write_claim(&mut self, device: &BlockDevice, claim: &Claim) -> Result<(), Failure> {
+        volume::write_claim(device, claim)
+    }
+
+    fn format(&mut self, filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure> {
+        volume::format(filesystem, device)
     }
 
     fn mounted_at(&self, at: &Path) -> Result<Option<String>, Failure> {
@@ -347,9 +356,10 @@ impl Here for Machine {
         Ok(source.map(|source| source.trim_start_matches("/dev/").to_owned()))
     }
 
-    fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure> {
-        volume::mount(filesystem, &device_path(device), at)?;
-        self.nvme.read_further_ahead(device);
+    fn mount(&mut self, filesystem: &str, device: &BlockDevice, at: &Path) -> Result<(), Failure> {
+        volume::mount(filesystem, device, at)?;
+        let name = device.path().file_name().unwrap_or_default();
+        self.nvme.read_further_ahead(&name.to_string_lossy());
         Ok(())
     }
 
@@ -629,16 +639,17 @@ impl BringUp<'_> {
     /// Whose it is, its file system, its place.
     fn use_device(&mut self, namespace: &Namespace, fabric: Fabric) -> Result<Volume, Failure> {
         self.begin(Step::Format);
-        let device = &namespace.name;
         let at = self.settings.mount_at.clone();
         let mounted = self.here.mounted_at(&at)?;
-        if let Some(other) = mounted.as_ref().filter(|source| *source != device) {
+        if let Some(other) = mounted.as_ref().filter(|name| **name != namespace.name) {
             let text = format!("{other} is mounted at {}", at.display());
             return Err(
                 Failure::new(text).with_remedy(format!("unmount it: umount '{}'", at.display()))
             );
         }
-        let mut claim = self.claim(namespace)?;
+        // From here on to the mount: nothing is done to what was not looked at.
+        let device = self.here.open(&self.settings.nqn, namespace)?;
+        let mut claim = self.claim(&device, &namespace.name)?;
         let known = self.settings.generation;
         self.begin(Step::Mount);
         if mounted.is_some() {
@@ -652,9 +663,9 @@ impl BringUp<'_> {
         // The number on the device goes up first: a crash in between leaves it one ahead of ours.
         let left = claim.generation;
         claim.generation += 1;
-        self.here.write_claim(device, &claim)?;
+        self.here.write_claim(&device, &claim)?;
         self.did.push(Step::Mount);
-        self.here.mount(&claim.filesystem, device, &at)?;
+        self.here.mount(&claim.filesystem, &device, &at)?;
         self.end(StepState::Done, &at.display().to_string());
         Ok(Volume {
             fabric,
@@ -663,8 +674,8 @@ impl BringUp<'_> {
         })
     }
 
-    fn claim(&mut self, namespace: &Namespace) -> Result<Claim, Failure> {
-        let device = &namespace.name;
+    /// Whose it is, which must be us; it is made ours where it is blank.
+    fn claim(&mut self, device: &BlockDevice, name: &str) -> Result<Claim, Failure> {
         let filesystem = self.settings.filesystem;
         let mut claim = match self.here.content(device)? {
             Content::Claimed(claim) => {
@@ -672,7 +683,7 @@ impl BringUp<'_> {
                     claim.host_nqn == self.settings.host.nqn && claim.pool == self.settings.pool;
                 if !ours {
                     let text = format!(
-                        "{device} belongs to {} ({}), as its pool {}; nothing on it was changed",
+                        "{name} belongs to {} ({}), as its pool {}; nothing on it was changed",
                         printable(&claim.host_name),
                         printable(&claim.host_nqn),
                         printable(&claim.pool)
@@ -698,7 +709,7 @@ impl BringUp<'_> {
             },
             Content::Foreign => {
                 let text =
-                    format!("{device} holds something that is not ours; nothing on it was changed");
+                    format!("{name} holds something that is not ours; nothing on it was changed");
                 return Err(
                     Failure::new(text).with_remedy("if it may go, make the export anew there")
                 );
@@ -706,7 +717,7 @@ impl BringUp<'_> {
         };
         claim.filesystem = filesystem.word().to_owned();
         self.here.write_claim(device, &claim)?;
-        self.here.format(filesystem, namespace)?;
+        self.here.format(filesystem, device)?;
         claim.formatted = true;
         self.here.write_claim(device, &claim)?;
         self.end(StepState::Done, filesystem.word());

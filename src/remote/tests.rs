@@ -8,8 +8,8 @@ use std::time::Duration;
 use speedloader_config::{Filesystem, Transport};
 
 use super::connect::{Connection, HostIdentity, Namespace};
-use super::volume::{Claim, Content};
-use super::wire::{Offer, Request, TargetState, TlsKey};
+use super::volume::{BlockDevice, Claim, Content};
+use super::wire::{Offer, Progress, Request, TargetState, TlsKey};
 use super::*;
 
 /// When a call fails.
@@ -38,7 +38,10 @@ struct Pair {
     can_encrypt: bool,
     content: Content,
     formatted: bool,
-    mounted: Option<PathBuf>,
+    /// The name of the device that is mounted.
+    mounted: Option<String>,
+    /// The name that the device of the next connection gets.
+    device: String,
 }
 
 impl Default for Pair {
@@ -56,6 +59,7 @@ impl Default for Pair {
             content: Content::Blank,
             formatted: false,
             mounted: None,
+            device: "nvme7n1".to_owned(),
         }
     }
 }
@@ -210,9 +214,9 @@ impl There for Both {
     }
 }
 
-fn namespace(offer: &Offer) -> Namespace {
+fn namespace(pair: &Pair, offer: &Offer) -> Namespace {
     Namespace {
-        name: "nvme7n1".to_owned(),
+        name: pair.device.clone(),
         uuid: offer.uuid.clone(),
         size_bytes: RAM_BYTES,
     }
@@ -225,11 +229,11 @@ impl Here for Both {
 
     fn find(&self, _: &str) -> Option<Connection> {
         let pair = self.pair();
-        pair.connected.map(|offer| Connection {
+        pair.connected.as_ref().map(|offer| Connection {
             controllers: vec!["nvme7".to_owned()],
-            is_live: pair.offer.as_ref() == Some(&offer),
+            is_live: pair.offer.as_ref() == Some(offer),
             is_encrypted: pair.key_here.is_some(),
-            namespace: Some(namespace(&offer)),
+            namespace: Some(namespace(&pair, offer)),
         })
     }
 
@@ -260,7 +264,7 @@ impl Here for Both {
             );
             pair.key_here = key.cloned();
             pair.connected = Some(offer.clone());
-            Ok(namespace(offer))
+            Ok(namespace(pair, offer))
         })
     }
 
@@ -272,11 +276,18 @@ impl Here for Both {
         })
     }
 
-    fn content(&self, _: &str) -> Result<Content, Failure> {
+    fn open(&self, _: &str, namespace: &Namespace) -> Result<BlockDevice, Failure> {
+        self.change(|pair, _| {
+            assert_eq!(namespace.name, pair.device);
+            BlockDevice::open(Path::new("/dev/null"))
+        })
+    }
+
+    fn content(&self, _: &BlockDevice) -> Result<Content, Failure> {
         self.change(|pair, _| Ok(pair.content.clone()))
     }
 
-    fn write_claim(&mut self, _: &str, claim: &Claim) -> Result<(), Failure> {
+    fn write_claim(&mut self, _: &BlockDevice, claim: &Claim) -> Result<(), Failure> {
         self.change(|pair, _| {
             assert!(
                 pair.mounted.is_none(),
@@ -288,7 +299,7 @@ impl Here for Both {
         })
     }
 
-    fn format(&mut self, _: Filesystem, _: &Namespace) -> Result<(), Failure> {
+    fn format(&mut self, _: Filesystem, _: &BlockDevice) -> Result<(), Failure> {
         self.change(|pair, _| {
             let Content::Claimed(claim) = &pair.content else {
                 panic!("formatted without a record")
@@ -303,13 +314,14 @@ impl Here for Both {
     }
 
     fn mounted_at(&self, _: &Path) -> Result<Option<String>, Failure> {
-        self.change(|pair, _| Ok(pair.mounted.as_ref().map(|_| "nvme7n1".to_owned())))
+        self.change(|pair, _| Ok(pair.mounted.clone()))
     }
 
-    fn mount(&mut self, _: &str, _: &str, at: &Path) -> Result<(), Failure> {
+    fn mount(&mut self, _: &str, _: &BlockDevice, _: &Path) -> Result<(), Failure> {
         self.change(|pair, _| {
             assert!(pair.formatted && pair.connected.is_some());
-            pair.mounted = Some(at.to_owned());
+            assert_eq!(pair.mounted, None, "mounted over something else");
+            pair.mounted = Some(pair.device.clone());
             Ok(())
         })
     }
