@@ -288,7 +288,12 @@ pub trait Here {
     ///
     /// # Errors
     /// Io.
-    fn mount(&mut self, filesystem: &str, device: &BlockDevice, at: &Path) -> Result<(), Failure>;
+    fn mount(
+        &mut self,
+        filesystem: Filesystem,
+        device: &BlockDevice,
+        at: &Path,
+    ) -> Result<(), Failure>;
     /// Unmounts.
     ///
     /// # Errors
@@ -356,7 +361,12 @@ impl Here for Machine {
         Ok(source.map(|source| source.trim_start_matches("/dev/").to_owned()))
     }
 
-    fn mount(&mut self, filesystem: &str, device: &BlockDevice, at: &Path) -> Result<(), Failure> {
+    fn mount(
+        &mut self,
+        filesystem: Filesystem,
+        device: &BlockDevice,
+        at: &Path,
+    ) -> Result<(), Failure> {
         volume::mount(filesystem, device, at)?;
         let name = device.path().file_name().unwrap_or_default();
         self.nvme.read_further_ahead(&name.to_string_lossy());
@@ -466,6 +476,42 @@ fn plain_fabric(transport: Transport) -> Fabric {
         Transport::Rdma => Fabric::Rdma,
         Transport::Auto | Transport::Tcp => Fabric::Tcp,
     }
+}
+
+/// The file system that a record tells of. The other machine can write what it likes there, and the kernel would mount
+/// anything by that name: only what we make is asked for.
+fn filesystem_of(claim: &Claim, device: &str) -> Result<Filesystem, Failure> {
+    let ours = [Filesystem::Xfs, Filesystem::Ext4];
+    let known = ours
+        .into_iter()
+        .find(|ours| ours.word() == claim.filesystem);
+    known.ok_or_else(|| {
+        let text = format!("its file system is {}", printable(&claim.filesystem));
+        not_ours(device, &text)
+    })
+}
+
+/// A record that we cannot have written.
+fn not_ours(device: &str, why: &str) -> Failure {
+    let text = format!("the record on {device} is none of ours: {why}; nothing on it was changed");
+    Failure::new(text).with_remedy("look who else writes there, and make the export anew")
+}
+
+/// Who answers with another offer than was asked for would have us connect to whom it likes.
+fn must_be_asked_for(offer: &Offer, asked: &Export) -> Result<(), Failure> {
+    let wanted = (asked.address, asked.port, asked.fabric);
+    if (offer.address, offer.port, offer.fabric) == wanted {
+        return Ok(());
+    }
+    let way = |(address, port, fabric): (IpAddr, u16, Fabric)| {
+        format!("{address} port {port} by {}", fabric.word())
+    };
+    let text = format!(
+        "the other machine offers {}, where {} was asked for",
+        way((offer.address, offer.port, offer.fabric)),
+        way(wanted)
+    );
+    Err(Failure::new(text).with_remedy("is it speedloader's agent that answers there?"))
 }
 
 impl BringUp<'_> {
@@ -599,13 +645,14 @@ impl BringUp<'_> {
                 }
                 self.did.push(Step::Export);
                 let request = Request::Export {
-                    export,
+                    export: export.clone(),
                     key: key.clone(),
                 };
                 let state = self.there.ask(&request, &mut |_| ())?;
                 let offer = state.offer.ok_or_else(|| {
                     Failure::new("it was exported, and then there was no whole export")
                 })?;
+                must_be_asked_for(&offer, &export)?;
                 let text = format!(
                     "{} at {} port {} by {}",
                     self.settings.nqn,
@@ -649,7 +696,7 @@ impl BringUp<'_> {
         }
         // From here on to the mount: nothing is done to what was not looked at.
         let device = self.here.open(&self.settings.nqn, namespace)?;
-        let mut claim = self.claim(&device, &namespace.name)?;
+        let (mut claim, filesystem) = self.claim(&device, &namespace.name)?;
         let known = self.settings.generation;
         self.begin(Step::Mount);
         if mounted.is_some() {
@@ -662,20 +709,23 @@ impl BringUp<'_> {
         }
         // The number on the device goes up first: a crash in between leaves it one ahead of ours.
         let left = claim.generation;
-        claim.generation += 1;
+        claim.generation = left
+            .checked_add(1)
+            .ok_or_else(|| not_ours(&namespace.name, "it was mounted more often than can be"))?;
         self.here.write_claim(&device, &claim)?;
         self.did.push(Step::Mount);
-        self.here.mount(&claim.filesystem, &device, &at)?;
+        self.here.mount(filesystem, &device, &at)?;
         self.end(StepState::Done, &at.display().to_string());
         Ok(Volume {
             fabric,
             generation: claim.generation,
-            is_known: known.is_some_and(|known| left == known || left == known + 1),
+            is_known: known
+                .is_some_and(|known| left == known || Some(left) == known.checked_add(1)),
         })
     }
 
-    /// Whose it is, which must be us; it is made ours where it is blank.
-    fn claim(&mut self, device: &BlockDevice, name: &str) -> Result<Claim, Failure> {
+    /// Whose it is, which must be us, and its file system; both are made where it is blank.
+    fn claim(&mut self, device: &BlockDevice, name: &str) -> Result<(Claim, Filesystem), Failure> {
         let filesystem = self.settings.filesystem;
         let mut claim = match self.here.content(device)? {
             Content::Claimed(claim) => {
@@ -693,9 +743,10 @@ impl BringUp<'_> {
                     ));
                 }
                 if claim.formatted {
-                    let text = format!("{} of ours", printable(&claim.filesystem));
+                    let filesystem = filesystem_of(&claim, name)?;
+                    let text = format!("{} of ours", filesystem.word());
                     self.end(StepState::Found, &text);
-                    return Ok(claim);
+                    return Ok((claim, filesystem));
                 }
                 claim
             }
@@ -721,7 +772,7 @@ impl BringUp<'_> {
         claim.formatted = true;
         self.here.write_claim(device, &claim)?;
         self.end(StepState::Done, filesystem.word());
-        Ok(claim)
+        Ok((claim, filesystem))
     }
 
     /// Undoes what was done since, and including, a deed.

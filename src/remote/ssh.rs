@@ -242,7 +242,7 @@ impl There for Ssh {
             match serde_json::from_slice(&line) {
                 // It goes on: the next word is waited for as long.
                 Ok(Reply::Progress(progress)) => hear(progress),
-                Ok(Reply::Ok(state)) => return Ok(state),
+                Ok(Reply::Ok(state)) => return Ok(printable_state(state)),
                 Ok(Reply::Refused { what, remedy }) => {
                     return Err(Failure {
                         what: printable(&what),
@@ -256,6 +256,16 @@ impl There for Ssh {
                 }
             }
         }
+    }
+}
+
+/// The same, harmless on a terminal: people are shown what the other machine calls itself.
+fn printable_state(state: TargetState) -> TargetState {
+    TargetState {
+        machine: printable(&state.machine),
+        kernel: printable(&state.kernel),
+        owner: state.owner.map(|owner| printable(&owner)),
+        ..state
     }
 }
 
@@ -397,6 +407,22 @@ mod tests {
             agent: Some(agent),
         };
         (ssh, answers)
+    }
+
+    #[test]
+    fn what_a_machine_calls_itself_is_harmless_on_a_terminal() {
+        let state = TargetState {
+            machine: "meadow\u{1b}[2Jlark".to_owned(),
+            owner: Some("nqn.\n\u{7}us".to_owned()),
+            available_bytes: 1,
+            ..TargetState::default()
+        };
+        let shown = printable_state(state);
+        assert_eq!(
+            (shown.machine.as_str(), shown.owner.as_deref()),
+            ("meadow[2Jlark", Some("nqn. us"))
+        );
+        assert_eq!(shown.available_bytes, 1);
     }
 
     #[test]

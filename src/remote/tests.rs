@@ -42,6 +42,8 @@ struct Pair {
     mounted: Option<String>,
     /// The name that the device of the next connection gets.
     device: String,
+    /// It answers with an offer at another port.
+    offers_elsewhere: bool,
 }
 
 impl Default for Pair {
@@ -60,6 +62,7 @@ impl Default for Pair {
             formatted: false,
             mounted: None,
             device: "nvme7n1".to_owned(),
+            offers_elsewhere: false,
         }
     }
 }
@@ -181,7 +184,7 @@ impl There for Both {
                         pair.offer = Some(Offer {
                             uuid: format!("{uuid}"),
                             address: export.address,
-                            port: export.port,
+                            port: export.port + u16::from(pair.offers_elsewhere),
                             fabric: export.fabric,
                         });
                     }
@@ -317,7 +320,7 @@ impl Here for Both {
         self.change(|pair, _| Ok(pair.mounted.clone()))
     }
 
-    fn mount(&mut self, _: &str, _: &BlockDevice, _: &Path) -> Result<(), Failure> {
+    fn mount(&mut self, _: Filesystem, _: &BlockDevice, _: &Path) -> Result<(), Failure> {
         self.change(|pair, _| {
             assert!(pair.formatted && pair.connected.is_some());
             assert_eq!(pair.mounted, None, "mounted over something else");
@@ -636,6 +639,63 @@ fn a_stale_connection_is_replaced() {
     assert!(!volume.is_known);
     both.disconnect(&settings).unwrap();
     assert_eq!(both.pair(), Pair::default());
+}
+
+#[test]
+fn what_the_other_machine_writes_into_our_record_chooses_nothing() {
+    let settings = settings(Transport::Tcp);
+    let claim = Claim {
+        host_nqn: US.to_owned(),
+        host_name: "here".to_owned(),
+        pool: "meadowlark".to_owned(),
+        formatted: true,
+        filesystem: "ext4".to_owned(),
+        generation: 4,
+    };
+    let of = |claim: Claim| Pair {
+        owner: Some(US.to_owned()),
+        ram: Some(RAM_BYTES),
+        content: Content::Claimed(claim),
+        formatted: true,
+        ..Pair::default()
+    };
+    // What we make, though we are told to make another now.
+    Both::new(of(claim.clone())).connect(&settings).unwrap();
+    for (filesystem, generation) in [
+        ("tmpfs", 4),
+        ("ramfs", 4),
+        ("fuse.x\u{1b}[2J", 4),
+        ("", 4),
+        ("XFS", 4),
+        ("xfs", u64::MAX),
+    ] {
+        let found = of(Claim {
+            filesystem: filesystem.to_owned(),
+            generation,
+            ..claim.clone()
+        });
+        let both = Both::new(found.clone());
+        let stopped = both.connect(&settings).unwrap_err();
+        let text = stopped.failure.to_string();
+        assert!(
+            text.contains("none of ours") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+        assert_eq!(both.pair(), found);
+    }
+}
+
+#[test]
+fn nobody_is_connected_to_at_another_place_than_was_asked_for() {
+    let pair = Pair {
+        offers_elsewhere: true,
+        ..Pair::default()
+    };
+    let both = Both::new(pair.clone());
+    let stopped = both.connect(&settings(Transport::Tcp)).unwrap_err();
+    assert_eq!(stopped.step, Step::Export);
+    assert!(stopped.failure.what.contains("port 4421"), "{stopped:?}");
+    assert_eq!(both.pair(), pair);
 }
 
 #[test]

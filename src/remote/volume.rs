@@ -303,7 +303,7 @@ pub fn format(filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failur
 /// # Errors
 /// Io; when something else is mounted there; when the device is no longer at its path, by whose name the kernel lists
 /// the mount.
-pub fn mount(filesystem: &str, device: &BlockDevice, at: &Path) -> Result<(), Failure> {
+pub fn mount(filesystem: Filesystem, device: &BlockDevice, at: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::io("mount at", at, &error);
     if let Some(parent) = at.parent() {
         let mut builder = fs::DirBuilder::new();
@@ -322,7 +322,7 @@ pub fn mount(filesystem: &str, device: &BlockDevice, at: &Path) -> Result<(), Fa
         return Err(device.gone());
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-    rustix::mount::mount(&device.path, at, filesystem, flags, None)
+    rustix::mount::mount(&device.path, at, filesystem.word(), flags, None)
         .map_err(|error| failed(error.into()))?;
     if !fs::metadata(at).is_ok_and(|found| found.dev() == number) {
         detach(at)?;
