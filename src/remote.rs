@@ -279,6 +279,8 @@ pub trait Here {
     /// # Errors
     /// What its program says.
     fn format(&mut self, filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure>;
+    /// Whether there is a block device of this name.
+    fn has_device(&self, name: &str) -> bool;
     /// The device that is mounted at a place.
     ///
     /// # Errors
@@ -354,6 +356,10 @@ impl Here for Machine {
 
     fn format(&mut self, filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure> {
         volume::format(filesystem, device)
+    }
+
+    fn has_device(&self, name: &str) -> bool {
+        self.nvme.has_device(name)
     }
 
     fn mounted_at(&self, at: &Path) -> Result<Option<String>, Failure> {
@@ -495,6 +501,14 @@ fn filesystem_of(claim: &Claim, device: &str) -> Result<Filesystem, Failure> {
 fn not_ours(device: &str, why: &str) -> Failure {
     let text = format!("the record on {device} is none of ours: {why}; nothing on it was changed");
     Failure::new(text).with_remedy("look who else writes there, and make the export anew")
+}
+
+/// The device that is mounted at a place, if it is one that the kernel has given up since: of a connection of an
+/// earlier run, whose mount stayed. Nothing can be had from it, and who has something of it open gets errors with and
+/// without a name.
+fn gone_at(here: &dyn Here, at: &Path) -> Result<Option<String>, Failure> {
+    let mounted = here.mounted_at(at)?;
+    Ok(mounted.filter(|name| name.starts_with("nvme") && !here.has_device(name)))
 }
 
 /// Who answers with another offer than was asked for would have us connect to whom it likes.
@@ -687,6 +701,11 @@ impl BringUp<'_> {
     fn use_device(&mut self, namespace: &Namespace, fabric: Fabric) -> Result<Volume, Failure> {
         self.begin(Step::Format);
         let at = self.settings.mount_at.clone();
+        if let Some(gone) = gone_at(self.here, &at)? {
+            self.here.detach(&at)?;
+            let text = format!("the mount of {gone}, which is gone, was taken away");
+            self.end(StepState::Running, &text);
+        }
         let mounted = self.here.mounted_at(&at)?;
         if let Some(other) = mounted.as_ref().filter(|name| **name != namespace.name) {
             let text = format!("{other} is mounted at {}", at.display());
@@ -857,9 +876,13 @@ pub fn leave(
     report: Report<'_>,
 ) -> Result<(), Stopped> {
     report(Step::Mount, StepState::Running, "");
+    let at = &settings.mount_at;
     let unmounted = match lost {
-        true => here.detach(&settings.mount_at),
-        false => here.unmount(&settings.mount_at),
+        true => here.detach(at),
+        false => gone_at(here, at).and_then(|gone| match gone {
+            Some(_) => here.detach(at),
+            None => here.unmount(at),
+        }),
     };
     unmounted.map_err(Stopped::at(Step::Mount))?;
     report(Step::Mount, StepState::Undone, "");

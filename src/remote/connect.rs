@@ -189,6 +189,11 @@ impl NvmeHost {
         Err(Failure::new(text).with_remedy("try again; `dmesg` says more"))
     }
 
+    /// Whether there is a block device of this name.
+    pub fn has_device(&self, name: &str) -> bool {
+        self.sys.join("block").join(name).exists()
+    }
+
     /// Whether this machine has an RDMA device.
     pub fn has_rdma(&self) -> bool {
         has_rdma(&self.sys)
@@ -468,6 +473,7 @@ mod tests {
             let failure = ends(nqn, uuid).unwrap_err();
             assert!(failure.what.starts_with("nvme1n1 went away"), "{failure}");
         }
+        assert!(host.has_device("nvme1n1") && !host.has_device("nvme0n1"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ struct Pair {
     formatted: bool,
     /// The name of the device that is mounted.
     mounted: Option<String>,
+    /// Somebody uses what is mounted: it can be taken away, and not unmounted.
+    in_use: bool,
     /// The name that the device of the next connection gets.
     device: String,
     /// It answers with an offer at another port.
@@ -61,6 +63,7 @@ impl Default for Pair {
             content: Content::Blank,
             formatted: false,
             mounted: None,
+            in_use: false,
             device: "nvme7n1".to_owned(),
             offers_elsewhere: false,
         }
@@ -79,6 +82,8 @@ struct Both(Rc<RefCell<World>>);
 
 const US: &str = "nqn.2014-08.org.nvmexpress:uuid:us";
 const RAM_BYTES: u64 = 64 << 20;
+/// A device of this machine's own.
+const DISK: &str = "nvme0n1";
 
 impl Both {
     fn new(pair: Pair) -> Self {
@@ -316,6 +321,11 @@ impl Here for Both {
         })
     }
 
+    fn has_device(&self, name: &str) -> bool {
+        let pair = self.pair();
+        name == DISK || (pair.connected.is_some() && name == pair.device)
+    }
+
     fn mounted_at(&self, _: &Path) -> Result<Option<String>, Failure> {
         self.change(|pair, _| Ok(pair.mounted.clone()))
     }
@@ -331,13 +341,20 @@ impl Here for Both {
 
     fn unmount(&mut self, _: &Path) -> Result<(), Failure> {
         self.change(|pair, _| {
+            if pair.in_use {
+                return Err(Failure::new("EBUSY"));
+            }
             pair.mounted = None;
             Ok(())
         })
     }
 
-    fn detach(&mut self, at: &Path) -> Result<(), Failure> {
-        self.unmount(at)
+    fn detach(&mut self, _: &Path) -> Result<(), Failure> {
+        self.change(|pair, _| {
+            pair.mounted = None;
+            pair.in_use = false;
+            Ok(())
+        })
     }
 }
 
@@ -639,6 +656,40 @@ fn a_stale_connection_is_replaced() {
     assert!(!volume.is_known);
     both.disconnect(&settings).unwrap();
     assert_eq!(both.pair(), Pair::default());
+}
+
+#[test]
+fn the_mount_of_a_device_that_is_gone_is_in_nobodys_way() {
+    let settings = settings(Transport::Tcp);
+    let both = Both::new(Pair::default());
+    both.connect(&settings).unwrap();
+    // An engine had a model mapped, so our mount stayed when we ended. The other machine was restarted, the kernel has
+    // given it up, and what is connected next has another name.
+    let nothing_but_the_mount = Pair {
+        mounted: both.pair().mounted,
+        in_use: true,
+        device: "nvme7n2".to_owned(),
+        ..Pair::default()
+    };
+    both.0.borrow_mut().pair = nothing_but_the_mount.clone();
+    both.connect(&settings).unwrap();
+    assert_eq!(both.pair().mounted.as_deref(), Some("nvme7n2"));
+    let both = Both::new(nothing_but_the_mount);
+    both.disconnect(&settings).unwrap();
+    assert_eq!(both.pair().mounted, None);
+
+    // Whatever is there else is not taken away.
+    for other in [DISK, "sda1", "tmpfs"] {
+        let found = Pair {
+            mounted: Some(other.to_owned()),
+            ..Pair::default()
+        };
+        let both = Both::new(found.clone());
+        let stopped = both.connect(&settings).unwrap_err();
+        assert_eq!(stopped.step, Step::Format);
+        assert!(stopped.failure.to_string().contains("umount"));
+        assert_eq!(both.pair(), found);
+    }
 }
 
 #[test]
