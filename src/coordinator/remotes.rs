@@ -482,7 +482,9 @@ impl Coordinator {
     /// Waits until a remote pool that goes with its last reader has gone.
     fn wait_parted(&self, peer: &Peer, name: &str) -> Result<(), Message> {
         let mut pause = Pause::new(self, peer, None);
-        while self.remotes.change(name, |state| state.pool.is_some()) {
+        // Without a pool it is on its way down, which can fail.
+        let is_going = |state: &mut RemoteState| state.pool.is_some() || state.is_busy;
+        while self.remotes.change(name, is_going) {
             pause.next("")?;
         }
         let is_failed = |step: &&StepView| step.state == StepState::Failed;
@@ -879,6 +881,7 @@ mod tests {
 
     use super::super::{Journal, Parts};
     use super::*;
+    use crate::control::Door;
     use crate::engines::Engines;
     use crate::pressure::MemoryWatch;
 
@@ -928,24 +931,22 @@ mod tests {
         Coordinator::new(parts).0
     }
 
-    #[test]
-    fn a_pool_that_parts_from_a_machine_that_does_not_answer_holds_up_nobody_who_minds_the_others()
-    {
-        // Who connects to it waits: nobody accepts.
-        let machine = "127.77.0.1";
-        let listener = TcpListener::bind((machine, 22));
-        let Ok(_listener) = listener else {
-            return eprintln!("SKIPPED: port 22 cannot be had: {listener:?}");
+    /// Minds a pool whose last reader has gone, on a machine where whoever connects waits: nobody accepts. `None`, and a
+    /// line that says why, where that cannot be had.
+    fn parting(root: &Path, machine: &str) -> Option<(TcpListener, Arc<Coordinator>)> {
+        let Ok(listener) = TcpListener::bind((machine, 22)) else {
+            eprintln!("SKIPPED: port 22 of {machine} cannot be had");
+            return None;
         };
         if Command::new("ssh").arg("-V").output().is_err() {
-            return eprintln!("SKIPPED: there is no ssh");
+            eprintln!("SKIPPED: there is no ssh");
+            return None;
         }
-        let root = tempfile::tempdir().unwrap();
-        let coordinator = coordinator(root.path(), machine);
+        let coordinator = coordinator(root, machine);
         let pool = Pool::connect(PoolSettings {
             id: coordinator.next_pool_id().unwrap(),
             name: "far".to_owned(),
-            path: root.path().join("pool"),
+            path: root.join("pool"),
             kind: PoolKind::Directory {
                 capacity_bytes: u64::MAX,
             },
@@ -957,21 +958,35 @@ mod tests {
             state.pool = Some(pool);
             state.is_parting = true;
         });
+        Some((listener, coordinator))
+    }
+
+    #[test]
+    fn a_pool_that_parts_from_a_machine_that_does_not_answer_holds_up_nobody_who_minds_the_others()
+    {
+        let root = tempfile::tempdir().unwrap();
+        let Some((_listener, coordinator)) = parting(root.path(), "127.77.0.1") else {
+            return;
+        };
         let start = Instant::now();
         coordinator.look_at_remotes();
         assert!(start.elapsed() < Duration::from_secs(2));
-        let gone = |state: &mut RemoteState| state.pool.is_none() && !state.is_busy;
-        while !coordinator.remotes.change("far", gone) {
+        let is_there = |state: &mut RemoteState| state.pool.is_some() || state.is_busy;
+        while coordinator.remotes.change("far", is_there) {
             assert!(start.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(20));
         }
-        let steps = coordinator
-            .remotes
-            .change("far", |state| state.steps.clone());
-        let failed = steps.iter().find(|step| step.state == StepState::Failed);
-        assert!(
-            failed.is_some_and(|step| step.text.contains("did not answer")),
-            "{steps:?}"
-        );
+    }
+
+    #[test]
+    fn who_waits_for_a_pool_to_part_hears_that_it_could_not_be_taken_down() {
+        let root = tempfile::tempdir().unwrap();
+        let Some((_listener, coordinator)) = parting(root.path(), "127.77.0.2") else {
+            return;
+        };
+        coordinator.look_at_remotes();
+        let peer = Peer::new(Door::Socket);
+        let failed = coordinator.wait_parted(&peer, "far").unwrap_err();
+        assert!(failed.text.contains("did not answer"), "{failed:?}");
     }
 }
