@@ -26,6 +26,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const READS_AFTER_OPEN: Duration = Duration::from_secs(30);
 /// Smaller files are no models, and read in no time.
 const BYTES_MIN: u64 = 16 << 20;
+/// Fewer handles take no memory to speak of.
+const LOOKED_THROUGH_MIN: usize = 1024;
 
 /// All devices that are copied from.
 pub struct BackOff {
@@ -33,10 +35,15 @@ pub struct BackOff {
     watches: Mutex<HashMap<u64, Arc<DeviceWatch>>>,
     /// Handles of models that are open on their homes, of each device number.
     open: Arc<Mutex<Opens>>,
+    is_open: Box<dyn Fn(HandleId) -> bool + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
-struct Opens(HashMap<HandleId, (u64, Instant)>);
+struct Opens {
+    handles: HashMap<HandleId, (u64, Instant)>,
+    /// When there are so many, they are looked through for what was closed.
+    look_through_at: usize,
+}
 
 /// One device.
 #[derive(Debug)]
@@ -55,12 +62,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl BackOff {
-    /// Copies go on when nobody else has read for `calm`; zero: they never stop.
-    pub fn new(calm: Duration) -> BackOff {
+    /// Copies go on when nobody else has read for `calm`; zero: they never stop. `is_open` is asked now and then about
+    /// handles: that one was closed is told by an event, and events are lost where too many come at once.
+    pub fn new(
+        calm: Duration,
+        is_open: impl Fn(HandleId) -> bool + Send + Sync + 'static,
+    ) -> BackOff {
         BackOff {
             calm,
             watches: Mutex::default(),
             open: Arc::default(),
+            is_open: Box::new(is_open),
         }
     }
 
@@ -69,6 +81,8 @@ impl BackOff {
         if self.calm.is_zero() {
             return None;
         }
+        // A copy is about to ask who reads.
+        lock(&self.open).look_through(&self.is_open);
         let mut watches = lock(&self.watches);
         if let Some(known) = watches.get(&dev) {
             return Some(Arc::clone(known));
@@ -97,7 +111,12 @@ impl BackOff {
             return;
         }
         let now = Instant::now();
-        lock(&self.open).0.insert(handle, (dev, now));
+        let mut open = lock(&self.open);
+        open.handles.insert(handle, (dev, now));
+        if open.handles.len() >= open.look_through_at {
+            open.look_through(&self.is_open);
+        }
+        drop(open);
         let watch = lock(&self.watches).get(&dev).cloned();
         if let Some(watch) = watch {
             lock(&watch.judge).is_read(now);
@@ -106,7 +125,7 @@ impl BackOff {
 
     /// The handle was closed; mappings count as open.
     pub fn closed(&self, handle: HandleId) {
-        lock(&self.open).0.remove(&handle);
+        lock(&self.open).handles.remove(&handle);
     }
 }
 
@@ -135,9 +154,16 @@ impl DeviceWatch {
 }
 
 impl Opens {
+    /// Forgets handles that are not open any more.
+    fn look_through(&mut self, is_open: impl Fn(HandleId) -> bool) {
+        self.handles.retain(|handle, _| is_open(*handle));
+        // Twice as many: what each open pays for it does not grow with them.
+        self.look_through_at = (2 * self.handles.len()).max(LOOKED_THROUGH_MIN);
+    }
+
     /// When a file of the device was opened last that is still open.
     fn latest(&self, dev: u64) -> Option<Instant> {
-        let of_it = self.0.values().filter(|(of, _)| *of == dev);
+        let of_it = self.handles.values().filter(|(of, _)| *of == dev);
         of_it.map(|(_, at)| *at).max()
     }
 }
@@ -247,18 +273,18 @@ mod tests {
 
     #[test]
     fn who_opens_a_model_stops_copies_until_it_is_closed() {
-        let back_off = BackOff::new(Duration::from_nanos(1));
+        let back_off = BackOff::new(Duration::from_nanos(1), |_| true);
         let watch = back_off.watch(DEV).unwrap();
         assert!(watch.delay().is_zero());
         back_off.opened(DEV, BYTES_MIN - 1, HandleId(1));
         back_off.opened(DEV + 1, BYTES_MIN, HandleId(2));
         back_off.opened(DEV, BYTES_MIN, HandleId(3));
-        assert_eq!(lock(&back_off.open).0.len(), 2);
+        assert_eq!(lock(&back_off.open).handles.len(), 2);
         assert!(lock(&back_off.open).latest(DEV).is_some());
         back_off.closed(HandleId(3));
         assert!(lock(&back_off.open).latest(DEV).is_none());
 
-        let back_off = BackOff::new(Duration::from_secs(3600));
+        let back_off = BackOff::new(Duration::from_secs(3600), |_| true);
         back_off.opened(DEV, BYTES_MIN, HandleId(1));
         let watch = back_off.watch(DEV).unwrap();
         assert_eq!(watch.delay(), LOOK_INTERVAL, "it was open before");
@@ -266,6 +292,23 @@ mod tests {
         assert!(other.delay().is_zero(), "another device");
         back_off.opened(DEV + 1, BYTES_MIN, HandleId(2));
         assert_eq!(other.delay(), LOOK_INTERVAL);
+    }
+
+    #[test]
+    fn who_was_not_heard_to_close_a_model_is_not_taken_to_read_for_ever() {
+        let is_open = |handle: HandleId| handle.0.is_multiple_of(64);
+        let back_off = BackOff::new(Duration::from_secs(3600), is_open);
+        // None of them is told to be closed.
+        let opened = 100 * LOOKED_THROUGH_MIN as u64;
+        for handle in 1..=opened {
+            back_off.opened(DEV, BYTES_MIN, HandleId(handle));
+        }
+        let kept = || lock(&back_off.open).handles.len();
+        assert!(kept() < 4 * LOOKED_THROUGH_MIN, "{}", kept());
+        back_off.opened(DEV + 1, BYTES_MIN, HandleId(opened + 1));
+        let watch = back_off.watch(DEV + 1).unwrap();
+        assert!(watch.delay().is_zero(), "it was closed");
+        assert_eq!(kept() as u64, opened / 64);
     }
 
     /// Nothing but zeros.
@@ -284,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_copy_from_a_replica_is_not_held_back_by_readers_of_its_home_and_costs_it_nothing() {
-        let back_off = BackOff::new(Duration::from_secs(3600));
+        let back_off = BackOff::new(Duration::from_secs(3600), |_| true);
         back_off.opened(DEV, BYTES_MIN, HandleId(1));
         let watch = back_off.watch(DEV).unwrap();
         let origin = Arc::new(Origin::home(Some(Arc::clone(&watch))));
@@ -305,6 +348,6 @@ mod tests {
 
     #[test]
     fn without_a_time_nothing_stops() {
-        assert!(BackOff::new(Duration::ZERO).watch(DEV).is_none());
+        assert!(BackOff::new(Duration::ZERO, |_| true).watch(DEV).is_none());
     }
 }

@@ -245,7 +245,9 @@ impl Coordinator {
         let learned = journal.learned();
         let warm_up = WarmUp::new(journal.resident());
         let load_log = LoadLog::new(&config.state_dir);
-        let back_off = BackOff::new(config.mover.back_off);
+        let opens = Arc::clone(&fs);
+        let is_open = move |handle| opens.has_handle(handle);
+        let back_off = BackOff::new(config.mover.back_off, is_open);
         let coordinator = Arc::new(Coordinator {
             config: RwLock::new(Arc::new(config)),
             sources,

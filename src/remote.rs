@@ -27,8 +27,8 @@ pub mod volume;
 pub mod ssh;
 
 use connect::{Connection, HostIdentity, Namespace, NvmeHost};
-use volume::{Claim, Content};
-use wire::{Export, Fabric, Offer, Request, Secret, TargetState, TlsKey};
+use volume::{BlockDevice, Claim, Content};
+use wire::{Export, Fabric, Offer, Progress, Request, Secret, TargetState, TlsKey};
 
 /// Where remote pools are mounted, beside the local ones.
 pub const MOUNTS: &str = "/run/speedloader/pools";
@@ -37,6 +37,9 @@ pub const MOUNTS: &str = "/run/speedloader/pools";
 pub fn nqn_of(name: &str, remote: &speedloader_config::Remote) -> String {
     format!("{}:{name}", remote.nqn_prefix.as_str())
 }
+
+/// Where devices have their names.
+const DEVICES: &str = "/dev";
 
 /// How long a file system may still be in use for a moment after its last reader has gone.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(5);
@@ -219,11 +222,15 @@ pub struct Volume {
 
 /// The other machine.
 pub trait There {
-    /// Asks its agent.
+    /// Asks its agent, which says how far it is with what takes long.
     ///
     /// # Errors
-    /// When it does not answer in time, or refuses.
-    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure>;
+    /// When it says nothing for too long, or refuses.
+    fn ask(
+        &mut self,
+        request: &Request,
+        hear: &mut dyn FnMut(Progress),
+    ) -> Result<TargetState, Failure>;
 }
 
 /// This machine. Every method may be called again.
@@ -252,21 +259,28 @@ pub trait Here {
     /// # Errors
     /// Io.
     fn disconnect(&mut self, nqn: &str) -> Result<(), Failure>;
+    /// Takes hold of the device of a subsystem's namespace. All that follows is done to this one.
+    ///
+    /// # Errors
+    /// Io; when it is another's by now.
+    fn open(&self, nqn: &str, namespace: &Namespace) -> Result<BlockDevice, Failure>;
     /// What is on the device.
     ///
     /// # Errors
     /// Io.
-    fn content(&self, device: &str) -> Result<Content, Failure>;
+    fn content(&self, device: &BlockDevice) -> Result<Content, Failure>;
     /// Writes whose it is.
     ///
     /// # Errors
     /// Io.
-    fn write_claim(&mut self, device: &str, claim: &Claim) -> Result<(), Failure>;
+    fn write_claim(&mut self, device: &BlockDevice, claim: &Claim) -> Result<(), Failure>;
     /// Makes the file system.
     ///
     /// # Errors
     /// What its program says.
-    fn format(&mut self, filesystem: Filesystem, namespace: &Namespace) -> Result<(), Failure>;
+    fn format(&mut self, filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure>;
+    /// Whether there is a block device of this name.
+    fn has_device(&self, name: &str) -> bool;
     /// The device that is mounted at a place.
     ///
     /// # Errors
@@ -276,7 +290,12 @@ pub trait Here {
     ///
     /// # Errors
     /// Io.
-    fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure>;
+    fn mount(
+        &mut self,
+        filesystem: Filesystem,
+        device: &BlockDevice,
+        at: &Path,
+    ) -> Result<(), Failure>;
     /// Unmounts.
     ///
     /// # Errors
@@ -293,10 +312,6 @@ pub trait Here {
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     nvme: NvmeHost,
-}
-
-fn device_path(name: &str) -> PathBuf {
-    Path::new("/dev").join(name)
 }
 
 impl Here for Machine {
@@ -325,17 +340,26 @@ impl Here for Machine {
         self.nvme.disconnect(nqn)
     }
 
-    fn content(&self, device: &str) -> Result<Content, Failure> {
-        volume::content(&device_path(device))
+    fn open(&self, nqn: &str, namespace: &Namespace) -> Result<BlockDevice, Failure> {
+        let device = BlockDevice::open(&Path::new(DEVICES).join(&namespace.name))?;
+        self.nvme.must_be(device.number()?, nqn, namespace)?;
+        Ok(device)
     }
 
-    fn write_claim(&mut self, device: &str, claim: &Claim) -> Result<(), Failure> {
-        volume::write_claim(&device_path(device), claim)
+    fn content(&self, device: &BlockDevice) -> Result<Content, Failure> {
+        volume::content(device)
     }
 
-    fn format(&mut self, filesystem: Filesystem, namespace: &Namespace) -> Result<(), Failure> {
-        let device = device_path(&namespace.name);
-        volume::format(filesystem, &device, namespace.size_bytes)
+    fn write_claim(&mut self, device: &BlockDevice, claim: &Claim) -> Result<(), Failure> {
+        volume::write_claim(device, claim)
+    }
+
+    fn format(&mut self, filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure> {
+        volume::format(filesystem, device)
+    }
+
+    fn has_device(&self, name: &str) -> bool {
+        self.nvme.has_device(name)
     }
 
     fn mounted_at(&self, at: &Path) -> Result<Option<String>, Failure> {
@@ -343,9 +367,15 @@ impl Here for Machine {
         Ok(source.map(|source| source.trim_start_matches("/dev/").to_owned()))
     }
 
-    fn mount(&mut self, filesystem: &str, device: &str, at: &Path) -> Result<(), Failure> {
-        volume::mount(filesystem, &device_path(device), at)?;
-        self.nvme.read_further_ahead(device);
+    fn mount(
+        &mut self,
+        filesystem: Filesystem,
+        device: &BlockDevice,
+        at: &Path,
+    ) -> Result<(), Failure> {
+        volume::mount(filesystem, device, at)?;
+        let name = device.path().file_name().unwrap_or_default();
+        self.nvme.read_further_ahead(&name.to_string_lossy());
         Ok(())
     }
 
@@ -454,6 +484,50 @@ fn plain_fabric(transport: Transport) -> Fabric {
     }
 }
 
+/// The file system that a record tells of. The other machine can write what it likes there, and the kernel would mount
+/// anything by that name: only what we make is asked for.
+fn filesystem_of(claim: &Claim, device: &str) -> Result<Filesystem, Failure> {
+    let ours = [Filesystem::Xfs, Filesystem::Ext4];
+    let known = ours
+        .into_iter()
+        .find(|ours| ours.word() == claim.filesystem);
+    known.ok_or_else(|| {
+        let text = format!("its file system is {}", printable(&claim.filesystem));
+        not_ours(device, &text)
+    })
+}
+
+/// A record that we cannot have written.
+fn not_ours(device: &str, why: &str) -> Failure {
+    let text = format!("the record on {device} is none of ours: {why}; nothing on it was changed");
+    Failure::new(text).with_remedy("look who else writes there, and make the export anew")
+}
+
+/// The device that is mounted at a place, if it is one that the kernel has given up since: of a connection of an
+/// earlier run, whose mount stayed. Nothing can be had from it, and who has something of it open gets errors with and
+/// without a name.
+fn gone_at(here: &dyn Here, at: &Path) -> Result<Option<String>, Failure> {
+    let mounted = here.mounted_at(at)?;
+    Ok(mounted.filter(|name| name.starts_with("nvme") && !here.has_device(name)))
+}
+
+/// Who answers with another offer than was asked for would have us connect to whom it likes.
+fn must_be_asked_for(offer: &Offer, asked: &Export) -> Result<(), Failure> {
+    let wanted = (asked.address, asked.port, asked.fabric);
+    if (offer.address, offer.port, offer.fabric) == wanted {
+        return Ok(());
+    }
+    let way = |(address, port, fabric): (IpAddr, u16, Fabric)| {
+        format!("{address} port {port} by {}", fabric.word())
+    };
+    let text = format!(
+        "the other machine offers {}, where {} was asked for",
+        way((offer.address, offer.port, offer.fabric)),
+        way(wanted)
+    );
+    Err(Failure::new(text).with_remedy("is it speedloader's agent that answers there?"))
+}
+
 impl BringUp<'_> {
     fn begin(&mut self, step: Step) {
         self.step = step;
@@ -475,7 +549,7 @@ impl BringUp<'_> {
         }
         let plain = plain_fabric(self.settings.transport);
         let export = self.export(plain);
-        let found = self.there.ask(&Request::Look { export })?;
+        let found = self.there.ask(&Request::Look { export }, &mut |_| ())?;
         if let Some(owner) = found
             .owner
             .as_ref()
@@ -504,7 +578,17 @@ impl BringUp<'_> {
         if found.ram_bytes.is_none() {
             self.did.push(Step::MakeRam);
         }
-        let made = self.there.ask(&Request::MakeRam { export })?;
+        let report = &mut self.report;
+        let made = self
+            .there
+            .ask(&Request::MakeRam { export }, &mut |progress| {
+                let Progress {
+                    done_bytes,
+                    total_bytes,
+                } = progress;
+                let text = format!("{} of {}", size(done_bytes), size(total_bytes));
+                report(Step::MakeRam, StepState::Running, &text);
+            })?;
         let ram_bytes = made.ram_bytes.unwrap_or(0);
         let text = format!("{} on {}", size(ram_bytes), made.machine);
         match found.ram_bytes == made.ram_bytes {
@@ -575,13 +659,14 @@ impl BringUp<'_> {
                 }
                 self.did.push(Step::Export);
                 let request = Request::Export {
-                    export,
+                    export: export.clone(),
                     key: key.clone(),
                 };
-                let state = self.there.ask(&request)?;
+                let state = self.there.ask(&request, &mut |_| ())?;
                 let offer = state.offer.ok_or_else(|| {
                     Failure::new("it was exported, and then there was no whole export")
                 })?;
+                must_be_asked_for(&offer, &export)?;
                 let text = format!(
                     "{} at {} port {} by {}",
                     self.settings.nqn,
@@ -615,16 +700,22 @@ impl BringUp<'_> {
     /// Whose it is, its file system, its place.
     fn use_device(&mut self, namespace: &Namespace, fabric: Fabric) -> Result<Volume, Failure> {
         self.begin(Step::Format);
-        let device = &namespace.name;
         let at = self.settings.mount_at.clone();
+        if let Some(gone) = gone_at(self.here, &at)? {
+            self.here.detach(&at)?;
+            let text = format!("the mount of {gone}, which is gone, was taken away");
+            self.end(StepState::Running, &text);
+        }
         let mounted = self.here.mounted_at(&at)?;
-        if let Some(other) = mounted.as_ref().filter(|source| *source != device) {
+        if let Some(other) = mounted.as_ref().filter(|name| **name != namespace.name) {
             let text = format!("{other} is mounted at {}", at.display());
             return Err(
                 Failure::new(text).with_remedy(format!("unmount it: umount '{}'", at.display()))
             );
         }
-        let mut claim = self.claim(namespace)?;
+        // From here on to the mount: nothing is done to what was not looked at.
+        let device = self.here.open(&self.settings.nqn, namespace)?;
+        let (mut claim, filesystem) = self.claim(&device, &namespace.name)?;
         let known = self.settings.generation;
         self.begin(Step::Mount);
         if mounted.is_some() {
@@ -637,20 +728,23 @@ impl BringUp<'_> {
         }
         // The number on the device goes up first: a crash in between leaves it one ahead of ours.
         let left = claim.generation;
-        claim.generation += 1;
-        self.here.write_claim(device, &claim)?;
+        claim.generation = left
+            .checked_add(1)
+            .ok_or_else(|| not_ours(&namespace.name, "it was mounted more often than can be"))?;
+        self.here.write_claim(&device, &claim)?;
         self.did.push(Step::Mount);
-        self.here.mount(&claim.filesystem, device, &at)?;
+        self.here.mount(filesystem, &device, &at)?;
         self.end(StepState::Done, &at.display().to_string());
         Ok(Volume {
             fabric,
             generation: claim.generation,
-            is_known: known.is_some_and(|known| left == known || left == known + 1),
+            is_known: known
+                .is_some_and(|known| left == known || Some(left) == known.checked_add(1)),
         })
     }
 
-    fn claim(&mut self, namespace: &Namespace) -> Result<Claim, Failure> {
-        let device = &namespace.name;
+    /// Whose it is, which must be us, and its file system; both are made where it is blank.
+    fn claim(&mut self, device: &BlockDevice, name: &str) -> Result<(Claim, Filesystem), Failure> {
         let filesystem = self.settings.filesystem;
         let mut claim = match self.here.content(device)? {
             Content::Claimed(claim) => {
@@ -658,7 +752,7 @@ impl BringUp<'_> {
                     claim.host_nqn == self.settings.host.nqn && claim.pool == self.settings.pool;
                 if !ours {
                     let text = format!(
-                        "{device} belongs to {} ({}), as its pool {}; nothing on it was changed",
+                        "{name} belongs to {} ({}), as its pool {}; nothing on it was changed",
                         printable(&claim.host_name),
                         printable(&claim.host_nqn),
                         printable(&claim.pool)
@@ -668,9 +762,10 @@ impl BringUp<'_> {
                     ));
                 }
                 if claim.formatted {
-                    let text = format!("{} of ours", printable(&claim.filesystem));
+                    let filesystem = filesystem_of(&claim, name)?;
+                    let text = format!("{} of ours", filesystem.word());
                     self.end(StepState::Found, &text);
-                    return Ok(claim);
+                    return Ok((claim, filesystem));
                 }
                 claim
             }
@@ -684,7 +779,7 @@ impl BringUp<'_> {
             },
             Content::Foreign => {
                 let text =
-                    format!("{device} holds something that is not ours; nothing on it was changed");
+                    format!("{name} holds something that is not ours; nothing on it was changed");
                 return Err(
                     Failure::new(text).with_remedy("if it may go, make the export anew there")
                 );
@@ -692,11 +787,11 @@ impl BringUp<'_> {
         };
         claim.filesystem = filesystem.word().to_owned();
         self.here.write_claim(device, &claim)?;
-        self.here.format(filesystem, namespace)?;
+        self.here.format(filesystem, device)?;
         claim.formatted = true;
         self.here.write_claim(device, &claim)?;
         self.end(StepState::Done, filesystem.word());
-        Ok(claim)
+        Ok((claim, filesystem))
     }
 
     /// Undoes what was done since, and including, a deed.
@@ -710,11 +805,15 @@ impl BringUp<'_> {
                 Step::Connect => self.here.disconnect(&self.settings.nqn),
                 Step::Export => {
                     let export = self.export(Fabric::Tcp);
-                    self.there.ask(&Request::Withdraw { export }).map(|_| ())
+                    self.there
+                        .ask(&Request::Withdraw { export }, &mut |_| ())
+                        .map(|_| ())
                 }
                 Step::MakeRam => {
                     let export = self.export(Fabric::Tcp);
-                    self.there.ask(&Request::FreeRam { export }).map(|_| ())
+                    self.there
+                        .ask(&Request::FreeRam { export }, &mut |_| ())
+                        .map(|_| ())
                 }
                 // They leave nothing, or what the others take away.
                 Step::Reach | Step::Format => Ok(()),
@@ -753,11 +852,13 @@ pub fn disconnect(
     let request = Request::Withdraw {
         export: export.clone(),
     };
-    there.ask(&request).map_err(Stopped::at(Step::Export))?;
+    there
+        .ask(&request, &mut |_| ())
+        .map_err(Stopped::at(Step::Export))?;
     report(Step::Export, StepState::Undone, "");
     report(Step::MakeRam, StepState::Running, "");
     there
-        .ask(&Request::FreeRam { export })
+        .ask(&Request::FreeRam { export }, &mut |_| ())
         .map_err(Stopped::at(Step::MakeRam))?;
     report(Step::MakeRam, StepState::Undone, "");
     Ok(())
@@ -775,9 +876,13 @@ pub fn leave(
     report: Report<'_>,
 ) -> Result<(), Stopped> {
     report(Step::Mount, StepState::Running, "");
+    let at = &settings.mount_at;
     let unmounted = match lost {
-        true => here.detach(&settings.mount_at),
-        false => here.unmount(&settings.mount_at),
+        true => here.detach(at),
+        false => gone_at(here, at).and_then(|gone| match gone {
+            Some(_) => here.detach(at),
+            None => here.unmount(at),
+        }),
     };
     unmounted.map_err(Stopped::at(Step::Mount))?;
     report(Step::Mount, StepState::Undone, "");

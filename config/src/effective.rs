@@ -111,7 +111,7 @@ section! {
         pub page_cache: bool = Value("false"), Live;
         /// Connect it at start, and again when it was lost; false: only on command.
         pub connect: bool = Value("true"), Remount;
-        /// How long one command on the other machine may take.
+        /// How long the other machine may be silent; it says how far it is with what takes longer.
         pub ssh_timeout: Duration = Value("30s"), Live, from "1s" to "1h";
         /// How long connecting may take.
         pub connect_timeout: Duration = Value("10s"), Live, from "1s" to "10m";

@@ -66,6 +66,11 @@ impl HandleTable {
         uid == 0 || self.virtual_bytes.load(Ordering::Relaxed) < VIRTUAL_BYTES_MAX
     }
 
+    /// Whether it is one.
+    pub fn has(&self, id: HandleId) -> bool {
+        self.handles.contains_key(&id)
+    }
+
     /// The open file of a handle.
     pub fn file(&self, id: HandleId) -> Option<Arc<OpenFile>> {
         match &*self.handles.get(&id)? {

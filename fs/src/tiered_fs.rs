@@ -221,6 +221,11 @@ impl TieredFs {
         self.handles.len()
     }
 
+    /// Whether a handle has not been closed yet.
+    pub fn has_handle(&self, handle: HandleId) -> bool {
+        self.handles.has(handle)
+    }
+
     /// Threads that may wait for a home.
     pub fn offload(&self, home: HomeId) -> &Offload {
         &self.offloads[usize::from(home.0).min(self.offloads.len() - 1)]

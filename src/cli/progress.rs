@@ -12,6 +12,7 @@ use crate::view::{StepState, StepView, TransferState, TransferView, View};
 /// A bar for every file of a model with hundreds of shards would fill the screen.
 const BARS_MAX: usize = 8;
 const BAR: &str = "{prefix:!40} {wide_bar} {percent:>3} % of {binary_total_bytes} {msg}";
+const STEP: &str = "{wide_msg}";
 /// Lines are printed when so many percent have been added.
 const LINE_STEP_PERCENT: u8 = 10;
 
@@ -32,6 +33,7 @@ impl Progress<'_> {
             (View::Transfers(view), Self::Bars(bars)) => bars.show(&view.transfers),
             (View::Transfers(view), Self::Lines(lines)) => lines.show(&view.transfers),
             (View::Steps(view), Self::Bars(bars)) => {
+                bars.show_step(&view.steps);
                 for line in bars.steps.news(view.steps) {
                     // Progress that cannot be written is not worth failing for.
                     let _ = bars.all.println(line);
@@ -107,6 +109,8 @@ pub(super) struct Bars {
     steps: Steps,
     said: Said,
     bars: BTreeMap<u64, ProgressBar>,
+    /// A line for the step that says how far it is.
+    step: Option<ProgressBar>,
 }
 
 impl Bars {
@@ -116,7 +120,23 @@ impl Bars {
             steps: Steps::default(),
             said: Said::default(),
             bars: BTreeMap::new(),
+            step: None,
         }
+    }
+
+    fn show_step(&mut self, steps: &[StepView]) {
+        let is_told = |step: &&StepView| step.state == StepState::Running && !step.text.is_empty();
+        let Some(step) = steps.iter().find(is_told) else {
+            if let Some(line) = self.step.take() {
+                line.finish_and_clear();
+            }
+            return;
+        };
+        let line = self.step.get_or_insert_with(|| {
+            let line = ProgressBar::no_length().with_style(style(STEP));
+            self.all.add(line)
+        });
+        line.set_message(printable(&format!("{}: {}", step.step, step.text)));
     }
 
     fn show(&mut self, transfers: &[TransferView]) {
@@ -127,7 +147,7 @@ impl Bars {
             {
                 let bar = self
                     .all
-                    .add(ProgressBar::new(transfer.total_bytes).with_style(bar_style()));
+                    .add(ProgressBar::new(transfer.total_bytes).with_style(style(BAR)));
                 self.bars.insert(transfer.id, bar);
             }
             let Some(bar) = self.bars.get(&transfer.id) else {
@@ -144,8 +164,8 @@ impl Bars {
     }
 }
 
-fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar())
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn remark(transfer: &TransferView) -> String {
@@ -256,6 +276,31 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_says_how_far_it_is_has_a_line_as_long_as_it_runs() {
+        assert!(
+            ProgressStyle::with_template(STEP).is_ok(),
+            "the template is one"
+        );
+        let mut bars = Bars::new();
+        bars.all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let mut show = |state, text: &str| {
+            bars.show_step(&[StepView {
+                step: "take its memory".to_owned(),
+                state,
+                text: text.to_owned(),
+                ..StepView::default()
+            }]);
+            bars.step.as_ref().map(ProgressBar::message)
+        };
+        assert_eq!(show(StepState::Running, ""), None);
+        assert_eq!(
+            show(StepState::Running, "1.00 GiB of 2.00 GiB\x1b[2J").as_deref(),
+            Some("take its memory: 1.00 GiB of 2.00 GiB\\u{1b}[2J")
+        );
+        assert_eq!(show(StepState::Done, "2.00 GiB on meadowlark"), None);
+    }
+
+    #[test]
     fn a_bar_is_drawn_for_each_copy_within_bounds() {
         assert!(
             ProgressStyle::with_template(BAR).is_ok(),
@@ -266,6 +311,7 @@ mod tests {
             said: Said::default(),
             all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             bars: BTreeMap::new(),
+            step: None,
         };
         let View::Transfers(view) = frame(&[50; 20]) else {
             panic!("as made above")

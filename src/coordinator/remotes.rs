@@ -1,8 +1,9 @@
 //! Remote pools: brought up and taken down on command, at start and after a loss; watched while they are there.
 //!
 //! Whoever brings one up or takes it down holds it alone (`is_busy`) and runs in a thread where waiting is
-//! allowed. One thread looks once a second whether connected ones answer. One that does not gets nothing new at
-//! once; one that is given up is forgotten with all its replicas, and tried again ever more rarely.
+//! allowed. One thread looks once a second whether connected ones answer, and leaves waiting for ssh to others. One
+//! that does not answer gets nothing new at once; one that is given up is forgotten with all its replicas, and tried
+//! again ever more rarely.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the other machine may take to answer when we are about to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether one that is being taken down is gone.
+const END_INTERVAL: Duration = Duration::from_millis(50);
 /// What is said of one that is gone.
 const GONE: &str = "disconnected, its memory is free";
 /// What comes after the steps of the remote room.
@@ -74,6 +77,13 @@ pub(super) struct Remotes(Mutex<BTreeMap<String, RemoteState>>);
 impl Remotes {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, RemoteState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one is being taken down.
+    fn is_one_going(&self) -> bool {
+        self.lock().values().any(|state| {
+            state.is_busy && state.pool.is_none() && state.state == TierState::Disconnected
+        })
     }
 
     /// Changes what is known of one, or looks at it; nothing that waits may be done by `deed`.
@@ -472,7 +482,9 @@ impl Coordinator {
     /// Waits until a remote pool that goes with its last reader has gone.
     fn wait_parted(&self, peer: &Peer, name: &str) -> Result<(), Message> {
         let mut pause = Pause::new(self, peer, None);
-        while self.remotes.change(name, |state| state.pool.is_some()) {
+        // Without a pool it is on its way down, which can fail.
+        let is_going = |state: &mut RemoteState| state.pool.is_some() || state.is_busy;
+        while self.remotes.change(name, is_going) {
             pause.next("")?;
         }
         let is_failed = |step: &&StepView| step.state == StepState::Failed;
@@ -702,13 +714,31 @@ impl Coordinator {
             .change(name, |state| state.retry = remote.connect.then_some(retry));
     }
 
-    fn part_when_free(&self, name: &str, remote: &RemoteConfig, pool: Arc<Pool>) {
+    /// In a thread of its own: its machine may not answer, and the others are looked at meanwhile.
+    fn part_when_free(self: &Arc<Self>, name: &str, remote: &RemoteConfig, pool: Arc<Pool>) {
         self.drainer.check_now();
         let drains = pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
+        // Its descriptors keep the mount busy.
+        drop(pool);
         if drains {
             return;
         }
+        let (coordinator, owned, remote) = (Arc::clone(self), name.to_owned(), remote.clone());
+        let started = std::thread::Builder::new()
+            .name("remote-part".to_owned())
+            .spawn(move || coordinator.part_now(&owned, &remote));
+        if let Err(error) = started {
+            tracing::warn!(pool = name, %error, "it is not taken down yet");
+        }
+    }
+
+    fn part_now(&self, name: &str, remote: &RemoteConfig) {
         let Ok(_held) = self.hold(name) else { return };
+        // Until now somebody else may have held it, and have done this.
+        let parting = self.remotes.change(name, |state| {
+            state.pool.clone().filter(|_| state.is_parting)
+        });
+        let Some(pool) = parting else { return };
         // Nothing serves any more.
         let _ = pool.disconnect();
         drop(pool);
@@ -753,6 +783,11 @@ impl Coordinator {
     /// its memory is given back.
     pub fn release_remotes(&self, keep: bool) {
         let config = self.config();
+        // What is on its way down is given the time that a machine has to answer now.
+        let until = Instant::now() + END_PATIENCE;
+        while self.remotes.is_one_going() && Instant::now() < until {
+            std::thread::sleep(END_INTERVAL);
+        }
         for (name, remote) in &config.remotes {
             let name = name.as_str();
             let Some(pool) = self.remotes.change(name, |state| state.pool.take()) else {
@@ -829,5 +864,129 @@ impl Coordinator {
             Some(format!("remote pool {name} {text}"))
         });
         warned.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use crossbeam_channel::bounded;
+    use speedloader_config::{File, Sources, load};
+    use speedloader_fs::replica::Drainer;
+    use speedloader_fs::settings::FsSettings;
+    use speedloader_fs::tiered_fs::TieredFs;
+    use speedloader_fs::virtual_file::NoVirtualFiles;
+
+    use super::super::{Journal, Parts};
+    use super::*;
+    use crate::control::Door;
+    use crate::engines::Engines;
+    use crate::pressure::MemoryWatch;
+
+    /// One that minds a pool on a machine.
+    fn coordinator(root: &Path, machine: &str) -> Arc<Coordinator> {
+        let [models, mountpoint, state] = ["models", "mnt", "state"].map(|name| {
+            let path = root.join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        });
+        let text = format!(
+            "models_dir = {models:?}\nmountpoint = {mountpoint:?}\nstate_dir = {state:?}\n[remote.far]\n\
+             ssh = \"root@{machine}\"\naddress = \"{machine}\"\ncapacity = \"64MiB\"\nssh_timeout = \"3s\"\n"
+        );
+        let sources = Sources {
+            file: Some(File {
+                path: root.join("config.toml"),
+                contents: text.into_bytes(),
+            }),
+            ..Sources::default()
+        };
+        let drainer = Arc::new(Drainer::start(|_| {}).unwrap());
+        let settings = FsSettings {
+            models_dir: models,
+            ..FsSettings::default()
+        };
+        let (events, _) = bounded(1);
+        let (fs, _) = TieredFs::new(
+            settings,
+            Arc::clone(&drainer),
+            events,
+            Arc::new(NoVirtualFiles),
+        )
+        .unwrap();
+        let parts = Parts {
+            config: load(&sources).unwrap(),
+            sources,
+            fs,
+            drainer,
+            mountpoint,
+            journal: Journal::open(&state).unwrap(),
+            watch: Arc::new(MemoryWatch::new().unwrap()),
+            engines: Engines::start(&[], Duration::ZERO),
+            remote_wakeup: bounded(1).0,
+            end: bounded(1).0,
+        };
+        Coordinator::new(parts).0
+    }
+
+    /// Minds a pool whose last reader has gone, on a machine where whoever connects waits: nobody accepts. `None`, and a
+    /// line that says why, where that cannot be had.
+    fn parting(root: &Path, machine: &str) -> Option<(TcpListener, Arc<Coordinator>)> {
+        let Ok(listener) = TcpListener::bind((machine, 22)) else {
+            eprintln!("SKIPPED: port 22 of {machine} cannot be had");
+            return None;
+        };
+        if Command::new("ssh").arg("-V").output().is_err() {
+            eprintln!("SKIPPED: there is no ssh");
+            return None;
+        }
+        let coordinator = coordinator(root, machine);
+        let pool = Pool::connect(PoolSettings {
+            id: coordinator.next_pool_id().unwrap(),
+            name: "far".to_owned(),
+            path: root.join("pool"),
+            kind: PoolKind::Directory {
+                capacity_bytes: u64::MAX,
+            },
+            speed_bytes_per_sec: Some(1 << 30),
+            seam: Arc::new(NoSeam),
+        })
+        .unwrap();
+        coordinator.remotes.change("far", |state| {
+            state.pool = Some(pool);
+            state.is_parting = true;
+        });
+        Some((listener, coordinator))
+    }
+
+    #[test]
+    fn a_pool_that_parts_from_a_machine_that_does_not_answer_holds_up_nobody_who_minds_the_others()
+    {
+        let root = tempfile::tempdir().unwrap();
+        let Some((_listener, coordinator)) = parting(root.path(), "127.77.0.1") else {
+            return;
+        };
+        let start = Instant::now();
+        coordinator.look_at_remotes();
+        assert!(start.elapsed() < Duration::from_secs(2));
+        let is_there = |state: &mut RemoteState| state.pool.is_some() || state.is_busy;
+        while coordinator.remotes.change("far", is_there) {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_pool_to_part_hears_that_it_could_not_be_taken_down() {
+        let root = tempfile::tempdir().unwrap();
+        let Some((_listener, coordinator)) = parting(root.path(), "127.77.0.2") else {
+            return;
+        };
+        coordinator.look_at_remotes();
+        let peer = Peer::new(Door::Socket);
+        let failed = coordinator.wait_parted(&peer, "far").unwrap_err();
+        assert!(failed.text.contains("did not answer"), "{failed:?}");
     }
 }

@@ -171,6 +171,29 @@ impl NvmeHost {
         })
     }
 
+    /// Sees to it that the block device with this number is the subsystem's namespace. Its name alone says nothing:
+    /// it may have gone to another device since it was found.
+    ///
+    /// # Errors
+    /// When it is another, or gone.
+    pub fn must_be(&self, number: u64, nqn: &str, namespace: &Namespace) -> Result<(), Failure> {
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        let block = self.sys.join(format!("dev/block/{major}:{minor}"));
+        let is = |attribute: &str, value: &str| {
+            read(&block.join(attribute)).is_some_and(|found| found == value)
+        };
+        if is("device/subsysnqn", nqn) && is("uuid", &namespace.uuid) {
+            return Ok(());
+        }
+        let text = format!("{} went away, and is another device now", namespace.name);
+        Err(Failure::new(text).with_remedy("try again; `dmesg` says more"))
+    }
+
+    /// Whether there is a block device of this name.
+    pub fn has_device(&self, name: &str) -> bool {
+        self.sys.join("block").join(name).exists()
+    }
+
     /// Whether this machine has an RDMA device.
     pub fn has_rdma(&self) -> bool {
         has_rdma(&self.sys)
@@ -428,6 +451,29 @@ mod tests {
                 .exists()
         };
         assert!(written("nvme1") && !written("nvme0"));
+    }
+
+    #[test]
+    fn a_device_that_was_opened_is_known_by_its_number_not_by_its_name() {
+        let sys = tempfile::tempdir().unwrap();
+        let sys = sys.path();
+        let host = NvmeHost::below(sys);
+        controller(sys, "nvme1", NQN, "live\n");
+        block(sys, "nvme1n1", NQN, "ours");
+        let namespace = host.find(NQN).unwrap().namespace.unwrap();
+        let number = rustix::fs::makedev(259, 3);
+        let ends = |nqn: &str, uuid: &str| {
+            put(sys, "dev/block/259:3/device/subsysnqn", nqn);
+            put(sys, "dev/block/259:3/uuid", uuid);
+            host.must_be(number, NQN, &namespace)
+        };
+        assert!(host.must_be(number, NQN, &namespace).is_err(), "it is gone");
+        assert_eq!(ends(NQN, "ours\n"), Ok(()));
+        for (nqn, uuid) in [("nqn.of.a.disk", "ours"), (NQN, "another")] {
+            let failure = ends(nqn, uuid).unwrap_err();
+            assert!(failure.what.starts_with("nvme1n1 went away"), "{failure}");
+        }
+        assert!(host.has_device("nvme1n1") && !host.has_device("nvme0n1"));
     }
 
     #[test]

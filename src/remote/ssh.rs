@@ -1,5 +1,5 @@
 //! The one place that starts ssh: by argument vector, with the user's keys and known hosts, never with a
-//! password, and never for longer than it may take.
+//! password, and never for longer than it may be silent: for what takes long the agent says how far it is.
 //!
 //! The other machine runs a fixed command: its own `speedloader remote-agent`, or where it has none of
 //! this version a copy of ours, which is sent over standard input and removes itself. What is wanted goes
@@ -8,11 +8,11 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::wire::{Greeting, LINE_BYTES_MAX, PROTOCOL, Reply, Request, TargetState};
+use super::wire::{Greeting, LINE_BYTES_MAX, PROTOCOL, Progress, Reply, Request, TargetState};
 use super::{Failure, There, printable};
 
 /// So much of what ssh says on standard error is kept.
@@ -192,6 +192,18 @@ impl Ssh {
         Refusal::Failed(Failure::new(text).with_remedy(remedy))
     }
 
+    fn silent(&self, silence: &Silence, said: Option<String>) -> Failure {
+        match silence {
+            Silence::Late => self.late(),
+            Silence::Ended => {
+                let said = said.filter(|said| !said.is_empty());
+                let why = said.map_or(String::new(), |said| format!(": {said}"));
+                let text = format!("the connection to {} ended{why}", self.destination);
+                Failure::new(text).with_remedy("is it up? try again")
+            }
+        }
+    }
+
     fn late(&self) -> Failure {
         let text = format!(
             "{} did not answer within {} s",
@@ -203,7 +215,11 @@ impl Ssh {
 }
 
 impl There for Ssh {
-    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        hear: &mut dyn FnMut(Progress),
+    ) -> Result<TargetState, Failure> {
         let mut line =
             serde_json::to_vec(request).map_err(|error| Failure::new(error.to_string()))?;
         line.push(b'\n');
@@ -211,38 +227,45 @@ impl There for Ssh {
         let agent = self.agent()?;
         // If it cannot be sent, nothing is heard either.
         let _ = agent.requests.send(line);
-        let heard = agent.line(patience);
-        let line = match heard {
-            Ok(line) => line,
-            Err(silence) => {
-                // What comes after is of another question.
-                let said = self.agent.take().map(|mut agent| {
-                    agent.end();
-                    agent.said()
-                });
-                return Err(match silence {
-                    Silence::Late => self.late(),
-                    Silence::Ended => {
-                        let said = said.filter(|said| !said.is_empty());
-                        let why = said.map_or(String::new(), |said| format!(": {said}"));
-                        let text = format!("the connection to {} ended{why}", self.destination);
-                        Failure::new(text).with_remedy("is it up? try again")
-                    }
-                });
-            }
-        };
-        match serde_json::from_slice(&line) {
-            Ok(Reply::Ok(state)) => Ok(state),
-            Ok(Reply::Refused { what, remedy }) => Err(Failure {
-                what: printable(&what),
-                remedy: remedy.map(|remedy| printable(&remedy)),
-            }),
-            Err(error) => {
-                self.agent = None;
-                let text = format!("{} answers nonsense: {error}", self.destination);
-                Err(Failure::new(text))
+        loop {
+            let line = match agent.line(patience) {
+                Ok(line) => line,
+                Err(silence) => {
+                    // What comes after is of another question.
+                    let said = self.agent.take().map(|mut agent| {
+                        agent.end();
+                        agent.said()
+                    });
+                    return Err(self.silent(&silence, said));
+                }
+            };
+            match serde_json::from_slice(&line) {
+                // It goes on: the next word is waited for as long.
+                Ok(Reply::Progress(progress)) => hear(progress),
+                Ok(Reply::Ok(state)) => return Ok(printable_state(state)),
+                Ok(Reply::Refused { what, remedy }) => {
+                    return Err(Failure {
+                        what: printable(&what),
+                        remedy: remedy.map(|remedy| printable(&remedy)),
+                    });
+                }
+                Err(error) => {
+                    self.agent = None;
+                    let text = format!("{} answers nonsense: {error}", self.destination);
+                    return Err(Failure::new(text));
+                }
             }
         }
+    }
+}
+
+/// The same, harmless on a terminal: people are shown what the other machine calls itself.
+fn printable_state(state: TargetState) -> TargetState {
+    TargetState {
+        machine: printable(&state.machine),
+        kernel: printable(&state.kernel),
+        owner: state.owner.map(|owner| printable(&owner)),
+        ..state
     }
 }
 
@@ -267,8 +290,8 @@ impl Agent {
 
     /// Ends ssh, which may have ended already; its exit status.
     fn end(&mut self) -> Option<i32> {
-        let until = std::time::Instant::now() + END_PATIENCE;
-        while std::time::Instant::now() < until {
+        let until = Instant::now() + END_PATIENCE;
+        while Instant::now() < until {
             match self.child.try_wait() {
                 Ok(Some(status)) => return status.code(),
                 Ok(None) => std::thread::sleep(Duration::from_millis(10)),
@@ -365,6 +388,91 @@ fn read_lines(output: impl Read + Send + 'static) -> io::Result<Receiver<io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::wire::{Export, Fabric};
+
+    /// An ssh that says what is put into the channel.
+    fn ssh(patience: Duration) -> (Ssh, Sender<io::Result<Vec<u8>>>) {
+        let (answers, lines) = crossbeam_channel::unbounded();
+        let (requests, _) = crossbeam_channel::unbounded();
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let agent = Agent {
+            child,
+            requests,
+            lines,
+            said: Arc::default(),
+        };
+        let ssh = Ssh {
+            destination: "meadowlark".to_owned(),
+            patience,
+            agent: Some(agent),
+        };
+        (ssh, answers)
+    }
+
+    #[test]
+    fn what_a_machine_calls_itself_is_harmless_on_a_terminal() {
+        let state = TargetState {
+            machine: "meadow\u{1b}[2Jlark".to_owned(),
+            owner: Some("nqn.\n\u{7}us".to_owned()),
+            available_bytes: 1,
+            ..TargetState::default()
+        };
+        let shown = printable_state(state);
+        assert_eq!(
+            (shown.machine.as_str(), shown.owner.as_deref()),
+            ("meadow[2Jlark", Some("nqn. us"))
+        );
+        assert_eq!(shown.available_bytes, 1);
+    }
+
+    #[test]
+    fn who_says_how_far_it_is_is_waited_for_and_who_falls_silent_is_not() {
+        let patience = Duration::from_millis(400);
+        let request = Request::MakeRam {
+            export: Export {
+                nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
+                host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
+                secret: None,
+                tls: false,
+                host_name: "here".to_owned(),
+                address: "10.9.0.1".parse().unwrap(),
+                port: 4420,
+                fabric: Fabric::Tcp,
+                capacity: "5B".to_owned(),
+            },
+        };
+        for ends in [true, false] {
+            let (mut ssh, answers) = ssh(patience);
+            let start = Instant::now();
+            let speaker = std::thread::spawn(move || {
+                let say = |reply: Reply| {
+                    let line = serde_json::to_vec(&reply).unwrap();
+                    // Nobody may be there to hear it any more.
+                    let _ = answers.send(Ok(line));
+                };
+                for done_bytes in 0..5 {
+                    say(Reply::Progress(Progress {
+                        done_bytes,
+                        total_bytes: 5,
+                    }));
+                    std::thread::sleep(patience / 2);
+                }
+                match ends {
+                    true => say(Reply::Ok(TargetState::default())),
+                    false => std::thread::sleep(4 * patience),
+                }
+            });
+            let mut heard = Vec::new();
+            let asked = ssh.ask(&request, &mut |progress| heard.push(progress.done_bytes));
+            assert_eq!(heard, [0, 1, 2, 3, 4]);
+            assert!(start.elapsed() > 2 * patience);
+            match ends {
+                true => assert_eq!(asked, Ok(TargetState::default())),
+                false => assert!(asked.unwrap_err().what.contains("did not answer")),
+            }
+            speaker.join().unwrap();
+        }
+    }
 
     #[test]
     fn a_host_key_that_has_changed_is_told_without_its_frame() {

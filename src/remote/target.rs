@@ -1,14 +1,14 @@
 //! What happens on the other machine: memory is taken and offered by the kernel's NVMe target, and both are
 //! taken back. Runs there, as `speedloader remote-agent`.
 //!
-//! The memory is one file, allocated at once, in a tmpfs of its own beside a record of whose it is and
+//! The memory is one file, allocated before it is offered, in a tmpfs of its own beside a record of whose it is and
 //! what else was made for it. Only what that record names is ever removed. Everything else is looked up in
 //! configfs, so that whatever was done by half is seen, and is completed or removed.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -19,9 +19,10 @@ use speedloader_fs::tmpfs::{self, HugePages, TmpfsSettings};
 use super::kernel::{has_rdma, names_in, provide_module, read};
 use super::keyring::{Keyring, NO_TLS, has_handshaker, is_key};
 use super::wire::{
-    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Reply, Request, Secret, TargetState,
-    TlsKey,
+    Export, Fabric, Greeting, LINE_BYTES_MAX, Offer, PROTOCOL, Progress, Reply, Request, Secret,
+    TargetState, TlsKey,
 };
+use crate::machine::Memory;
 use crate::view::human::{chain, size};
 use crate::{machine, whole_file};
 
@@ -29,6 +30,10 @@ use crate::{machine, whole_file};
 const RECORD_BYTES: u64 = 8 << 20;
 /// Sizes are whole ones of these.
 const ROUND_BYTES: u64 = 1 << 20;
+/// So much is taken at once: on a slow machine a matter of seconds, which is less than who asked waits for a word.
+const STEP_BYTES: u64 = 256 << 20;
+/// What the kernel counts a file's memory in.
+const BLOCK_BYTES: u64 = 512;
 /// What must be left to the machine beside an export: this share of its memory, and at least so much.
 const LEFT_SHARE: u64 = 20;
 const LEFT_BYTES_MIN: u64 = 128 << 20;
@@ -45,6 +50,9 @@ pub struct Refused {
 }
 
 type Done<T> = Result<T, Refused>;
+
+/// Tells who asked how far it is; an error: nobody hears it.
+type Tell<'a> = &'a mut dyn FnMut(Progress) -> io::Result<()>;
 
 fn refused(what: impl Into<String>) -> Refused {
     Refused {
@@ -83,6 +91,7 @@ pub struct Target {
     configfs: PathBuf,
     exports: PathBuf,
     keyring: Keyring,
+    memory: Box<dyn Fn() -> Memory + Send + Sync>,
     /// Whether there is a kernel behind `configfs`, whose modules root can load: not in tests.
     is_kernel: bool,
 }
@@ -93,6 +102,7 @@ impl Default for Target {
             configfs: PathBuf::from("/sys/kernel/config/nvmet"),
             exports: PathBuf::from("/run/speedloader/exports"),
             keyring: Keyring::default(),
+            memory: Box::new(machine::memory),
             is_kernel: true,
         }
     }
@@ -103,8 +113,8 @@ impl Default for Target {
 /// # Errors
 /// Io of the streams.
 pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::Result<()> {
-    let mut say = |line: String| {
-        output.write_all(line.as_bytes())?;
+    let mut say = |line: Vec<u8>| {
+        output.write_all(&line)?;
         output.write_all(b"\n")?;
         output.flush()
     };
@@ -112,7 +122,7 @@ pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::R
         agent: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    say(serde_json::to_string(&greeting)?)?;
+    say(serde_json::to_vec(&greeting)?)?;
     let mut input = io::BufReader::new(input);
     loop {
         let mut line = Vec::new();
@@ -121,25 +131,28 @@ pub fn serve(target: &Target, input: impl Read, mut output: impl Write) -> io::R
             return Ok(());
         }
         let reply = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => target.carry_out(&request),
+            Ok(request) => target.carry_out(&request, &mut |progress| {
+                say(serde_json::to_vec(&Reply::Progress(progress))?)
+            }),
             Err(error) => Err(refused(format!("this is no request: {error}"))),
         };
         let reply = match reply {
             Ok(state) => Reply::Ok(state),
             Err(Refused { what, remedy }) => Reply::Refused { what, remedy },
         };
-        say(serde_json::to_string(&reply)?)?;
+        say(serde_json::to_vec(&reply)?)?;
     }
 }
 
 impl Target {
-    fn carry_out(&self, request: &Request) -> Done<TargetState> {
+    fn carry_out(&self, request: &Request, tell: Tell<'_>) -> Done<TargetState> {
         let (Request::Look { export }
         | Request::MakeRam { export }
         | Request::Export { export, .. }
         | Request::Withdraw { export }
         | Request::FreeRam { export }) = request;
         check(export)?;
+        self.refuse_if_foreign(export)?;
         if matches!(request, Request::Look { .. }) {
             return self.look(export);
         }
@@ -150,13 +163,25 @@ impl Target {
                 ),
             );
         }
-        let _alone = self.lock()?;
+        let alone = self.lock()?;
+        let done = self.carry_out_alone(request, export, tell);
+        self.remove_empty();
+        drop(alone);
+        done
+    }
+
+    fn carry_out_alone(
+        &self,
+        request: &Request,
+        export: &Export,
+        tell: Tell<'_>,
+    ) -> Done<TargetState> {
         self.refuse_if_owned_by_another(export)?;
         match request {
             Request::Look { .. } => {}
             Request::MakeRam { .. } => {
                 self.need_tls(export)?;
-                self.make_ram(export)?;
+                self.make_ram(export, tell)?;
             }
             Request::Export { key, .. } => {
                 if let Err(error) = self.offer(export, key.as_ref()) {
@@ -174,17 +199,78 @@ impl Target {
         self.look(export)
     }
 
-    /// Two agents at once would each see what the other has made by half.
+    /// Two agents at once would each see what the other has made by half. The directory that is locked goes when
+    /// nothing is left in it: who has waited for one that is gone has locked nothing.
     fn lock(&self) -> Done<File> {
-        let parent = self.exports.parent().unwrap_or(Path::new("/"));
         let attempt = || -> io::Result<File> {
-            let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o755).create(parent)?;
-            let file = File::open(parent)?;
-            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
+            loop {
+                self.make_directories()?;
+                let file = match File::open(&self.exports) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                };
+                rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+                if is_at(&file, &self.exports)? {
+                    return Ok(file);
+                }
+            }
         };
-        attempt().map_err(|error| failed("lock", parent, &error))
+        attempt().map_err(|error| failed("lock", &self.exports, &error))
+    }
+
+    fn make_directories(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        if let Some(parent) = self.exports.parent() {
+            builder.mode(0o755).create(parent)?;
+        }
+        let made = fs::DirBuilder::new().mode(0o700).create(&self.exports);
+        // It is there; or another agent has just taken its parent away, and we come again.
+        let is_no_fault = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+            )
+        };
+        made.or_else(|error| match is_no_fault(&error) {
+            true => Ok(()),
+            false => Err(error),
+        })
+    }
+
+    /// The last that is done under the lock, which ends with its directory for whoever comes after. Other exports,
+    /// and whatever else lies beside them, stay.
+    fn remove_empty(&self) {
+        let parent = self.exports.parent();
+        for empty in [Some(self.exports.as_path()), parent].into_iter().flatten() {
+            if fs::remove_dir(empty).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A subsystem of this name that is not of our making is neither looked into nor changed. Ours have a record or,
+    /// where that was lost, our serial number.
+    fn refuse_if_foreign(&self, export: &Export) -> Done<()> {
+        let subsystem = self.subsystem(export);
+        // Kernels before 5.14 keep it as a number.
+        let has_serial = |serial: String| {
+            serial.trim_start_matches('0') == key(&export.nqn).trim_start_matches('0')
+        };
+        let is_ours = || {
+            self.record(export).is_some()
+                || read(&subsystem.join("attr_serial")).is_some_and(has_serial)
+        };
+        if !subsystem.exists() || is_ours() {
+            return Ok(());
+        }
+        let text = format!(
+            "{} has a subsystem {} already, which speedloader did not make",
+            machine::name(),
+            export.nqn
+        );
+        Err(refused(text)
+            .with_remedy("remove it there, or give this pool another name or nqn_prefix"))
     }
 
     fn refuse_if_owned_by_another(&self, export: &Export) -> Done<()> {
@@ -202,7 +288,7 @@ impl Target {
     }
 
     fn look(&self, export: &Export) -> Done<TargetState> {
-        let memory = machine::memory();
+        let memory = (self.memory)();
         Ok(TargetState {
             machine: machine::name(),
             kernel: machine::kernel_release(),
@@ -261,8 +347,16 @@ impl Target {
         Some(fs::metadata(self.ram(export)).ok()?.len())
     }
 
-    fn make_ram(&self, export: &Export) -> Done<()> {
-        let memory = machine::memory();
+    /// What the export has of the machine's memory, completed or not.
+    fn taken_bytes(&self, export: &Export) -> u64 {
+        let ram = self.ram(export);
+        let files = [unfinished(&ram), ram].map(fs::metadata);
+        let blocks = files.into_iter().flatten().map(|found| found.blocks());
+        blocks.sum::<u64>() * BLOCK_BYTES
+    }
+
+    fn make_ram(&self, export: &Export, tell: Tell<'_>) -> Done<()> {
+        let memory = (self.memory)();
         let wanted = wanted_bytes(&export.capacity, memory.total_bytes)?;
         if self.ram_bytes(export) == Some(wanted) {
             return Ok(());
@@ -271,21 +365,22 @@ impl Target {
             return Err(refused("its size changed while it is exported")
                 .with_remedy("`speedloader tiers disconnect` it first"));
         }
-        // Of another size, or never completed.
-        self.free_ram(export)?;
+        // What there is of another size, or was never completed, makes room for the new.
+        let spare = memory.available_bytes + self.taken_bytes(export);
         let left = (memory.total_bytes / LEFT_SHARE).max(LEFT_BYTES_MIN);
-        let most = memory.available_bytes.saturating_sub(left);
+        let most = spare.saturating_sub(left);
         if wanted.saturating_add(RECORD_BYTES) > most {
             let text = format!(
                 "{} has {} of memory to spare, {} are wanted and {} are left to itself",
                 machine::name(),
-                size(memory.available_bytes),
+                size(spare),
                 size(wanted),
                 size(left)
             );
             return Err(refused(text).with_remedy("lower the pool's `capacity`"));
         }
-        let made = self.make_ram_of(export, wanted);
+        self.free_ram(export)?;
+        let made = self.make_ram_of(export, wanted, tell);
         if made.is_err() {
             // The first error counts.
             let _ = self.free_ram(export);
@@ -293,14 +388,8 @@ impl Target {
         made
     }
 
-    fn make_ram_of(&self, export: &Export, bytes: u64) -> Done<()> {
+    fn make_ram_of(&self, export: &Export, bytes: u64, tell: Tell<'_>) -> Done<()> {
         let directory = self.directory(export);
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        let parent = &self.exports;
-        builder
-            .create(parent)
-            .map_err(|error| failed("make", parent, &error))?;
         let settings = TmpfsSettings {
             capacity_bytes: bytes + RECORD_BYTES,
             huge_pages: HugePages::Always,
@@ -318,18 +407,17 @@ impl Target {
             },
         )?;
         let ram = self.ram(export);
-        let unfinished = ram.with_extension("new");
-        let allocate = || -> io::Result<()> {
+        let unfinished = unfinished(&ram);
+        let made = (|| -> io::Result<()> {
             let file = File::options()
                 .read(true)
                 .write(true)
                 .create_new(true)
                 .open(&unfinished)?;
-            // All at once: too little memory shows here, not when a model is written.
-            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+            allocate(&file, bytes, STEP_BYTES, tell)?;
             fs::rename(&unfinished, &ram)
-        };
-        allocate().map_err(|error| {
+        })();
+        made.map_err(|error| {
             failed("allocate", &ram, &error).with_remedy("lower the pool's `capacity`")
         })
     }
@@ -340,14 +428,8 @@ impl Target {
         if found.is_some() {
             tmpfs::unmount(&directory).map_err(|error| refused(chain(&error)))?;
         }
-        // Others may have exports beside it: only what is empty goes.
-        for empty in [
-            Some(directory.as_path()),
-            Some(&self.exports),
-            self.exports.parent(),
-        ] {
-            let _ = empty.map(fs::remove_dir);
-        }
+        // What it was mounted on; there may be none.
+        let _ = fs::remove_dir(&directory);
         Ok(())
     }
 
@@ -464,7 +546,7 @@ impl Target {
             .ok_or_else(|| refused("the record of the export is gone"))?;
         let subsystem = self.subsystem(export);
         make(&subsystem)?;
-        // For people who look at `nvme list`.
+        // For people who look at `nvme list`, and to know it again.
         put(&subsystem.join("attr_serial"), &key(&export.nqn))?;
         put(&subsystem.join("attr_allow_any_host"), "0")?;
         let host = self.host(export);
@@ -702,7 +784,8 @@ fn check(export: &Export) -> Done<()> {
     Ok(())
 }
 
-/// What the memory is called, and the subsystem's serial number: at most 20 characters.
+/// What the memory is called, and the subsystem's serial number: at most 20 characters, and for old kernels
+/// hexadecimal digits.
 fn key(nqn: &str) -> String {
     let digest = <sha2::Sha256 as sha2::Digest>::digest(nqn.as_bytes());
     digest
@@ -712,6 +795,27 @@ fn key(nqn: &str) -> String {
         .collect()
 }
 
+/// Takes all memory of a file now: too little of it shows here, not when a model is written. Only as long as somebody
+/// hears of it: what nobody waits for any more is in the way of who comes next.
+fn allocate(file: &File, bytes: u64, step_bytes: u64, tell: Tell<'_>) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes {
+        tell(Progress {
+            done_bytes: done,
+            total_bytes: bytes,
+        })?;
+        let step = step_bytes.min(bytes - done);
+        rustix::fs::fallocate(file, FallocateFlags::empty(), done, step)?;
+        done += step;
+    }
+    Ok(())
+}
+
+/// What the memory is called until all of it is there.
+fn unfinished(ram: &Path) -> PathBuf {
+    ram.with_extension("new")
+}
+
 fn wanted_bytes(capacity: &str, total_bytes: u64) -> Done<u64> {
     let capacity = Capacity::parse(capacity)
         .map_err(|wanted| refused(format!("`{capacity}` is no size; wanted {wanted}")))?;
@@ -719,6 +823,16 @@ fn wanted_bytes(capacity: &str, total_bytes: u64) -> Done<u64> {
     match bytes {
         0 => Err(refused("a size of less than 1 MiB is of no use")),
         bytes => Ok(bytes),
+    }
+}
+
+/// Whether what is open is what is at the path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let opened = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use speedloader_config::{Filesystem, Transport};
 
 use super::connect::{Connection, HostIdentity, Namespace};
-use super::volume::{Claim, Content};
-use super::wire::{Offer, Request, TargetState, TlsKey};
+use super::volume::{BlockDevice, Claim, Content};
+use super::wire::{Offer, Progress, Request, TargetState, TlsKey};
 use super::*;
 
 /// When a call fails.
@@ -38,7 +38,14 @@ struct Pair {
     can_encrypt: bool,
     content: Content,
     formatted: bool,
-    mounted: Option<PathBuf>,
+    /// The name of the device that is mounted.
+    mounted: Option<String>,
+    /// Somebody uses what is mounted: it can be taken away, and not unmounted.
+    in_use: bool,
+    /// The name that the device of the next connection gets.
+    device: String,
+    /// It answers with an offer at another port.
+    offers_elsewhere: bool,
 }
 
 impl Default for Pair {
@@ -56,6 +63,9 @@ impl Default for Pair {
             content: Content::Blank,
             formatted: false,
             mounted: None,
+            in_use: false,
+            device: "nvme7n1".to_owned(),
+            offers_elsewhere: false,
         }
     }
 }
@@ -72,6 +82,8 @@ struct Both(Rc<RefCell<World>>);
 
 const US: &str = "nqn.2014-08.org.nvmexpress:uuid:us";
 const RAM_BYTES: u64 = 64 << 20;
+/// A device of this machine's own.
+const DISK: &str = "nvme0n1";
 
 impl Both {
     fn new(pair: Pair) -> Self {
@@ -137,7 +149,11 @@ impl Both {
 }
 
 impl There for Both {
-    fn ask(&mut self, request: &Request) -> Result<TargetState, Failure> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        hear: &mut dyn FnMut(Progress),
+    ) -> Result<TargetState, Failure> {
         self.change(|pair, uuid| {
             let (Request::Look { export }
             | Request::MakeRam { export }
@@ -147,6 +163,10 @@ impl There for Both {
             match request {
                 Request::Look { .. } => {}
                 Request::MakeRam { .. } => {
+                    hear(Progress {
+                        done_bytes: RAM_BYTES / 4,
+                        total_bytes: RAM_BYTES,
+                    });
                     if pair.ram.is_none() {
                         pair.content = Content::Blank;
                         pair.formatted = false;
@@ -169,7 +189,7 @@ impl There for Both {
                         pair.offer = Some(Offer {
                             uuid: format!("{uuid}"),
                             address: export.address,
-                            port: export.port,
+                            port: export.port + u16::from(pair.offers_elsewhere),
                             fabric: export.fabric,
                         });
                     }
@@ -202,9 +222,9 @@ impl There for Both {
     }
 }
 
-fn namespace(offer: &Offer) -> Namespace {
+fn namespace(pair: &Pair, offer: &Offer) -> Namespace {
     Namespace {
-        name: "nvme7n1".to_owned(),
+        name: pair.device.clone(),
         uuid: offer.uuid.clone(),
         size_bytes: RAM_BYTES,
     }
@@ -217,11 +237,11 @@ impl Here for Both {
 
     fn find(&self, _: &str) -> Option<Connection> {
         let pair = self.pair();
-        pair.connected.map(|offer| Connection {
+        pair.connected.as_ref().map(|offer| Connection {
             controllers: vec!["nvme7".to_owned()],
-            is_live: pair.offer.as_ref() == Some(&offer),
+            is_live: pair.offer.as_ref() == Some(offer),
             is_encrypted: pair.key_here.is_some(),
-            namespace: Some(namespace(&offer)),
+            namespace: Some(namespace(&pair, offer)),
         })
     }
 
@@ -252,7 +272,7 @@ impl Here for Both {
             );
             pair.key_here = key.cloned();
             pair.connected = Some(offer.clone());
-            Ok(namespace(offer))
+            Ok(namespace(pair, offer))
         })
     }
 
@@ -264,11 +284,18 @@ impl Here for Both {
         })
     }
 
-    fn content(&self, _: &str) -> Result<Content, Failure> {
+    fn open(&self, _: &str, namespace: &Namespace) -> Result<BlockDevice, Failure> {
+        self.change(|pair, _| {
+            assert_eq!(namespace.name, pair.device);
+            BlockDevice::open(Path::new("/dev/null"))
+        })
+    }
+
+    fn content(&self, _: &BlockDevice) -> Result<Content, Failure> {
         self.change(|pair, _| Ok(pair.content.clone()))
     }
 
-    fn write_claim(&mut self, _: &str, claim: &Claim) -> Result<(), Failure> {
+    fn write_claim(&mut self, _: &BlockDevice, claim: &Claim) -> Result<(), Failure> {
         self.change(|pair, _| {
             assert!(
                 pair.mounted.is_none(),
@@ -280,7 +307,7 @@ impl Here for Both {
         })
     }
 
-    fn format(&mut self, _: Filesystem, _: &Namespace) -> Result<(), Failure> {
+    fn format(&mut self, _: Filesystem, _: &BlockDevice) -> Result<(), Failure> {
         self.change(|pair, _| {
             let Content::Claimed(claim) = &pair.content else {
                 panic!("formatted without a record")
@@ -294,27 +321,40 @@ impl Here for Both {
         })
     }
 
-    fn mounted_at(&self, _: &Path) -> Result<Option<String>, Failure> {
-        self.change(|pair, _| Ok(pair.mounted.as_ref().map(|_| "nvme7n1".to_owned())))
+    fn has_device(&self, name: &str) -> bool {
+        let pair = self.pair();
+        name == DISK || (pair.connected.is_some() && name == pair.device)
     }
 
-    fn mount(&mut self, _: &str, _: &str, at: &Path) -> Result<(), Failure> {
+    fn mounted_at(&self, _: &Path) -> Result<Option<String>, Failure> {
+        self.change(|pair, _| Ok(pair.mounted.clone()))
+    }
+
+    fn mount(&mut self, _: Filesystem, _: &BlockDevice, _: &Path) -> Result<(), Failure> {
         self.change(|pair, _| {
             assert!(pair.formatted && pair.connected.is_some());
-            pair.mounted = Some(at.to_owned());
+            assert_eq!(pair.mounted, None, "mounted over something else");
+            pair.mounted = Some(pair.device.clone());
             Ok(())
         })
     }
 
     fn unmount(&mut self, _: &Path) -> Result<(), Failure> {
         self.change(|pair, _| {
+            if pair.in_use {
+                return Err(Failure::new("EBUSY"));
+            }
             pair.mounted = None;
             Ok(())
         })
     }
 
-    fn detach(&mut self, at: &Path) -> Result<(), Failure> {
-        self.unmount(at)
+    fn detach(&mut self, _: &Path) -> Result<(), Failure> {
+        self.change(|pair, _| {
+            pair.mounted = None;
+            pair.in_use = false;
+            Ok(())
+        })
     }
 }
 
@@ -583,6 +623,24 @@ fn rdma_that_does_not_connect_is_left_for_tcp_only_where_that_was_left_open() {
 }
 
 #[test]
+fn how_far_it_is_with_its_memory_is_told() {
+    let both = Both::new(Pair::default());
+    let mut told = Vec::new();
+    super::connect(
+        &settings(Transport::Tcp),
+        &mut both.clone(),
+        &mut both.clone(),
+        &mut |step, state, text| told.push((step, state, text.to_owned())),
+    )
+    .unwrap();
+    let text = "16.0 MiB of 64.0 MiB".to_owned();
+    assert!(
+        told.contains(&(Step::MakeRam, StepState::Running, text)),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_stale_connection_is_replaced() {
     let settings = settings(Transport::Tcp);
     let both = Both::new(Pair::default());
@@ -598,6 +656,97 @@ fn a_stale_connection_is_replaced() {
     assert!(!volume.is_known);
     both.disconnect(&settings).unwrap();
     assert_eq!(both.pair(), Pair::default());
+}
+
+#[test]
+fn the_mount_of_a_device_that_is_gone_is_in_nobodys_way() {
+    let settings = settings(Transport::Tcp);
+    let both = Both::new(Pair::default());
+    both.connect(&settings).unwrap();
+    // An engine had a model mapped, so our mount stayed when we ended. The other machine was restarted, the kernel has
+    // given it up, and what is connected next has another name.
+    let nothing_but_the_mount = Pair {
+        mounted: both.pair().mounted,
+        in_use: true,
+        device: "nvme7n2".to_owned(),
+        ..Pair::default()
+    };
+    both.0.borrow_mut().pair = nothing_but_the_mount.clone();
+    both.connect(&settings).unwrap();
+    assert_eq!(both.pair().mounted.as_deref(), Some("nvme7n2"));
+    let both = Both::new(nothing_but_the_mount);
+    both.disconnect(&settings).unwrap();
+    assert_eq!(both.pair().mounted, None);
+
+    // Whatever is there else is not taken away.
+    for other in [DISK, "sda1", "tmpfs"] {
+        let found = Pair {
+            mounted: Some(other.to_owned()),
+            ..Pair::default()
+        };
+        let both = Both::new(found.clone());
+        let stopped = both.connect(&settings).unwrap_err();
+        assert_eq!(stopped.step, Step::Format);
+        assert!(stopped.failure.to_string().contains("umount"));
+        assert_eq!(both.pair(), found);
+    }
+}
+
+#[test]
+fn what_the_other_machine_writes_into_our_record_chooses_nothing() {
+    let settings = settings(Transport::Tcp);
+    let claim = Claim {
+        host_nqn: US.to_owned(),
+        host_name: "here".to_owned(),
+        pool: "meadowlark".to_owned(),
+        formatted: true,
+        filesystem: "ext4".to_owned(),
+        generation: 4,
+    };
+    let of = |claim: Claim| Pair {
+        owner: Some(US.to_owned()),
+        ram: Some(RAM_BYTES),
+        content: Content::Claimed(claim),
+        formatted: true,
+        ..Pair::default()
+    };
+    // What we make, though we are told to make another now.
+    Both::new(of(claim.clone())).connect(&settings).unwrap();
+    for (filesystem, generation) in [
+        ("tmpfs", 4),
+        ("ramfs", 4),
+        ("fuse.x\u{1b}[2J", 4),
+        ("", 4),
+        ("XFS", 4),
+        ("xfs", u64::MAX),
+    ] {
+        let found = of(Claim {
+            filesystem: filesystem.to_owned(),
+            generation,
+            ..claim.clone()
+        });
+        let both = Both::new(found.clone());
+        let stopped = both.connect(&settings).unwrap_err();
+        let text = stopped.failure.to_string();
+        assert!(
+            text.contains("none of ours") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+        assert_eq!(both.pair(), found);
+    }
+}
+
+#[test]
+fn nobody_is_connected_to_at_another_place_than_was_asked_for() {
+    let pair = Pair {
+        offers_elsewhere: true,
+        ..Pair::default()
+    };
+    let both = Both::new(pair.clone());
+    let stopped = both.connect(&settings(Transport::Tcp)).unwrap_err();
+    assert_eq!(stopped.step, Step::Export);
+    assert!(stopped.failure.what.contains("port 4421"), "{stopped:?}");
+    assert_eq!(both.pair(), pair);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //!
 //! The last mebibyte of the device is kept for that record: owner, pool, generation, checksum. It is read
 //! before anything is mounted or made. A device without one is made ours only if its beginning and end
-//! hold nothing but zeros; a record of somebody else, or anything else at all, is left as it is.
+//! hold nothing but zeros; a record of somebody else, or anything else at all, is left as it is. From that look on the
+//! device is held open: whatever is at its path later is another one, and not touched.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,8 @@ const RECORD_BYTES_MAX: usize = 4096;
 /// What the file system is called.
 const LABEL: &str = "speedloader";
 const MAGIC: &[u8; 16] = b"SPEEDLOADER-OWN1";
+/// Where a program has what it was given as its standard input.
+const STANDARD_INPUT: &str = "/proc/self/fd/0";
 /// How often it is tried again to unmount what is still in use for a moment.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -61,24 +65,81 @@ pub enum Content {
     Foreign,
 }
 
+/// A block device that is held open. As long as it is, the kernel gives its number to no other, and who opens it by
+/// the descriptor gets this one or, when it is gone, an error.
+#[derive(Debug)]
+pub struct BlockDevice {
+    path: PathBuf,
+    file: File,
+}
+
+impl BlockDevice {
+    /// Takes hold of what is at the path now.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        // Not for writing: who mounts it could be refused.
+        let file = File::open(path).map_err(|error| Failure::io("open", path, &error))?;
+        Ok(BlockDevice {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Its number.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn number(&self) -> Result<u64, Failure> {
+        let found = self.file.metadata();
+        found
+            .map(|found| found.rdev())
+            .map_err(|error| self.failed("look at", &error))
+    }
+
+    /// Where it was when it was opened: what people know it by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where this process has it, whatever is at its path by now.
+    fn held_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Failure {
+        Failure::io(what, &self.path, error)
+    }
+
+    fn gone(&self) -> Failure {
+        let text = format!(
+            "{} went away, and is another device now",
+            self.path.display()
+        );
+        Failure::new(text).with_remedy("try again; `dmesg` says more")
+    }
+}
+
 /// Looks what is on a device.
 ///
 /// # Errors
 /// Io.
-pub fn content(device: &Path) -> Result<Content, Failure> {
-    let failed = |error: io::Error| Failure::io("read", device, &error);
-    let file = File::open(device).map_err(failed)?;
-    let size_bytes = size(&file).map_err(failed)?;
+pub fn content(device: &BlockDevice) -> Result<Content, Failure> {
+    let failed = |error: io::Error| device.failed("read", &error);
+    let file = &device.file;
+    let size_bytes = size(file).map_err(failed)?;
     if size_bytes < 2 * BLANK_BYTES {
-        return Err(Failure::new(format!("{} is too small", device.display())));
+        let text = format!("{} is too small", device.path.display());
+        return Err(Failure::new(text));
     }
     // What an earlier look has left in the page cache may be old.
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    if let Some(claim) = read_claim(&file, size_bytes).map_err(failed)? {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    if let Some(claim) = read_claim(file, size_bytes).map_err(failed)? {
         return Ok(Content::Claimed(claim));
     }
-    let blank = is_zero(&file, 0, BLANK_BYTES)
-        .and_then(|start| Ok(start && is_zero(&file, size_bytes - BLANK_BYTES, BLANK_BYTES)?));
+    let blank = is_zero(file, 0, BLANK_BYTES)
+        .and_then(|start| Ok(start && is_zero(file, size_bytes - BLANK_BYTES, BLANK_BYTES)?));
     Ok(match blank.map_err(failed)? {
         true => Content::Blank,
         false => Content::Foreign,
@@ -131,8 +192,8 @@ fn is_zero(file: &File, start: u64, len: u64) -> io::Result<bool> {
 ///
 /// # Errors
 /// Io.
-pub fn write_claim(device: &Path, claim: &Claim) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::io("write the owner's record to", device, &error);
+pub fn write_claim(device: &BlockDevice, claim: &Claim) -> Result<(), Failure> {
+    let failed = |error: io::Error| device.failed("write the owner's record to", &error);
     let json = serde_json::to_vec(claim).map_err(|error| Failure::new(error.to_string()))?;
     let mut record = Vec::with_capacity(RECORD_BYTES_MAX);
     record.extend_from_slice(MAGIC);
@@ -147,7 +208,7 @@ pub fn write_claim(device: &Path, claim: &Claim) -> Result<(), Failure> {
     options.read(true).write(true);
     let file = options
         .custom_flags(rustix::fs::OFlags::EXCL.bits().cast_signed())
-        .open(device)
+        .open(device.held_path())
         .map_err(failed)?;
     let size_bytes = size(&file).map_err(failed)?;
     file.write_all_at(&record, size_bytes - TAIL_BYTES)
@@ -203,12 +264,16 @@ pub fn format_command(
 ///
 /// # Errors
 /// What its program says.
-pub fn format(filesystem: Filesystem, device: &Path, size_bytes: u64) -> Result<(), Failure> {
-    let words = format_command(filesystem, device, Some(size_bytes));
+pub fn format(filesystem: Filesystem, device: &BlockDevice) -> Result<(), Failure> {
+    let failed = |error: io::Error| device.failed("format", &error);
+    let size_bytes = size(&device.file).map_err(failed)?;
+    // The program has the device as its standard input, which it does not read.
+    let held = device.file.try_clone().map_err(failed)?;
+    let words = format_command(filesystem, Path::new(STANDARD_INPUT), Some(size_bytes));
     let output = Command::new(&words[0])
         .args(&words[1..])
         .env("PATH", SYSTEM_PATH)
-        .stdin(Stdio::null())
+        .stdin(Stdio::from(held))
         .output();
     let output = output.map_err(|error| {
         let package = match filesystem {
@@ -222,6 +287,7 @@ pub fn format(filesystem: Filesystem, device: &Path, size_bytes: u64) -> Result<
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.replace(STANDARD_INPUT, &device.path.display().to_string());
     let text = format!("{} failed: {}", words[0], super::printable(&said));
     let failure = Failure::new(text);
     Err(match filesystem {
@@ -235,8 +301,9 @@ pub fn format(filesystem: Filesystem, device: &Path, size_bytes: u64) -> Result<
 /// Mounts the device where only we may enter.
 ///
 /// # Errors
-/// Io; when something else is mounted there.
-pub fn mount(filesystem: &str, device: &Path, at: &Path) -> Result<(), Failure> {
+/// Io; when something else is mounted there; when the device is no longer at its path, by whose name the kernel lists
+/// the mount.
+pub fn mount(filesystem: Filesystem, device: &BlockDevice, at: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::io("mount at", at, &error);
     if let Some(parent) = at.parent() {
         let mut builder = fs::DirBuilder::new();
@@ -250,9 +317,17 @@ pub fn mount(filesystem: &str, device: &Path, at: &Path) -> Result<(), Failure> 
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
+    let number = device.number()?;
+    if !fs::metadata(&device.path).is_ok_and(|found| found.rdev() == number) {
+        return Err(device.gone());
+    }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-    rustix::mount::mount(device, at, filesystem, flags, None)
+    rustix::mount::mount(&device.path, at, filesystem.word(), flags, None)
         .map_err(|error| failed(error.into()))?;
+    if !fs::metadata(at).is_ok_and(|found| found.dev() == number) {
+        detach(at)?;
+        return Err(device.gone());
+    }
     fs::set_permissions(at, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
@@ -311,10 +386,12 @@ pub fn detach(at: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn device(bytes: u64) -> tempfile::NamedTempFile {
+    /// A file in the place of a device.
+    fn device(bytes: u64) -> (tempfile::NamedTempFile, BlockDevice) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(bytes).unwrap();
-        file
+        let device = BlockDevice::open(file.path()).unwrap();
+        (file, device)
     }
 
     fn claim() -> Claim {
@@ -330,24 +407,20 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written_and_a_damaged_one_is_foreign() {
-        let device = device(64 << 20);
-        assert_eq!(content(device.path()).unwrap(), Content::Blank);
-        write_claim(device.path(), &claim()).unwrap();
-        assert_eq!(content(device.path()).unwrap(), Content::Claimed(claim()));
-        let file = device.as_file();
+        let (file, device) = device(64 << 20);
+        assert_eq!(content(&device).unwrap(), Content::Blank);
+        write_claim(&device, &claim()).unwrap();
+        assert_eq!(content(&device).unwrap(), Content::Claimed(claim()));
+        let file = file.as_file();
         let at = (64 << 20) - TAIL_BYTES;
         for offset in [0, 20, 50, 60] {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at + offset).unwrap();
             file.write_all_at(&[byte[0] ^ 1], at + offset).unwrap();
-            assert_eq!(
-                content(device.path()).unwrap(),
-                Content::Foreign,
-                "byte {offset}"
-            );
+            assert_eq!(content(&device).unwrap(), Content::Foreign, "byte {offset}");
             file.write_all_at(&byte, at + offset).unwrap();
         }
-        assert_eq!(content(device.path()).unwrap(), Content::Claimed(claim()));
+        assert_eq!(content(&device).unwrap(), Content::Claimed(claim()));
     }
 
     #[test]
@@ -364,32 +437,53 @@ mod tests {
             size - 65536,
             size - 1,
         ] {
-            let device = device(size);
-            device.as_file().write_all_at(&[1], at).unwrap();
-            assert_eq!(content(device.path()).unwrap(), Content::Foreign, "at {at}");
+            let (file, device) = device(size);
+            file.as_file().write_all_at(&[1], at).unwrap();
+            assert_eq!(content(&device).unwrap(), Content::Foreign, "at {at}");
         }
     }
 
     #[test]
     fn what_is_too_small_is_refused() {
-        assert!(content(device(1 << 20).path()).is_err());
+        assert!(content(&device(1 << 20).1).is_err());
     }
 
     #[test]
     fn a_file_system_leaves_the_record_alone() {
         // Real mkfs on a file: its size is what the command says, not what the file has.
-        let device = device(64 << 20);
-        write_claim(device.path(), &claim()).unwrap();
-        match format(Filesystem::Ext4, device.path(), 64 << 20) {
+        let (file, device) = device(64 << 20);
+        write_claim(&device, &claim()).unwrap();
+        match format(Filesystem::Ext4, &device) {
             Err(failure) if failure.what.starts_with("cannot run") => {
                 eprintln!("SKIPPED a_file_system_leaves_the_record_alone: {failure}");
                 return;
             }
             done => done.unwrap(),
         }
-        assert_eq!(content(device.path()).unwrap(), Content::Claimed(claim()));
+        assert_eq!(content(&device).unwrap(), Content::Claimed(claim()));
         let mut magic = [0; 2];
-        device.as_file().read_exact_at(&mut magic, 1080).unwrap();
+        file.as_file().read_exact_at(&mut magic, 1080).unwrap();
         assert_eq!(magic, [0x53, 0xef]);
+    }
+
+    #[test]
+    fn what_comes_to_be_at_the_path_of_a_device_is_not_touched() {
+        let (file, device) = device(64 << 20);
+        assert_eq!(content(&device).unwrap(), Content::Blank);
+        // The device goes, and another has its name.
+        let kept = file.path().with_extension("kept");
+        fs::rename(file.path(), &kept).unwrap();
+        fs::write(file.path(), b"somebody else's").unwrap();
+        write_claim(&device, &claim()).unwrap();
+        let formatted = format(Filesystem::Ext4, &device);
+        assert_eq!(fs::read(file.path()).unwrap(), b"somebody else's");
+        assert_eq!(content(&device).unwrap(), Content::Claimed(claim()));
+        fs::remove_file(kept).unwrap();
+        match formatted {
+            Err(failure) if failure.what.starts_with("cannot run") => {
+                eprintln!("SKIPPED: {failure}");
+            }
+            done => done.unwrap(),
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! What goes over SSH between this machine and the agent on the other: one line of JSON a request, one a
-//! reply. Both ends are of one version, or say so; neither trusts what it reads.
+//! reply, and before that a line now and then that says how far it is. Both ends are of one version, or say so; neither trusts what it reads.
 
 use serde::{Deserialize, Serialize};
 
 /// The version of these lines. An agent of another one is not talked to.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A line is no longer than this, whoever wrote it.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
@@ -163,10 +163,21 @@ pub struct Offer {
     pub fabric: Fabric,
 }
 
+/// How far the agent is with what takes long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// So many bytes of the memory are taken.
+    pub done_bytes: u64,
+    /// Of so many.
+    pub total_bytes: u64,
+}
+
 /// What the agent replies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
+    /// It is being done; another reply follows.
+    Progress(Progress),
     /// It was done; this is how things are.
     Ok(TargetState),
     /// It was not; what was changed for it was changed back.

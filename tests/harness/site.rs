@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::content;
 use super::mount::Mount;
 use super::skip;
+use super::store::{Speed, Store};
 
 /// How long a test may take unless it asks for more.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -195,6 +196,16 @@ impl Site {
             }
             None => Some(Mount::start(self.prepared())),
         }
+    }
+
+    /// A far store in the place of the first cold directory. `None`, and a line that says why, where nothing can be
+    /// mounted.
+    pub fn far_store(&self, directory: &Path, speed: Speed) -> Option<Store> {
+        if let Some(why) = skip::why_no_mount() {
+            skip::skip(why);
+            return None;
+        }
+        Some(Store::start(directory, &self.cold(0, ""), speed).expect("a far store"))
     }
 
     /// Gives everything to the user whom the daemon runs as.

@@ -33,7 +33,7 @@ fn scene() -> Option<Scene> {
     for (name, seed) in [("moved.gguf", 1), ("read.gguf", 2)] {
         write_gguf(&backing.join(name), LEN, 1, seed).unwrap();
     }
-    let store = Store::start(&backing, &site.cold(0, ""), SPEED).ok()?;
+    let store = site.far_store(&backing, SPEED)?;
     let mount = site.start()?;
     mount.call(Command::Models { filter: None });
     Some(Scene {

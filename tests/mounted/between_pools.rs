@@ -27,7 +27,7 @@ fn scene() -> Option<Scene> {
     let backing = site.root().join("backing");
     fs::create_dir(&backing).unwrap();
     content::write_file(&backing.join("f"), 3, LEN);
-    let store = Store::start(&backing, &site.cold(0, ""), Speed::default()).ok()?;
+    let store = site.far_store(&backing, Speed::default())?;
     let mount = site.start()?;
     Some(Scene { mount, store })
 }

@@ -48,7 +48,7 @@ fn far(names: &[&str], speed: Speed, settle: impl Fn(Site) -> Site) -> Option<Fa
         let file = File::options().write(true).open(path).unwrap();
         file.set_len(LEN).unwrap();
     }
-    let store = Store::start(&backing, &site.cold(0, ""), speed).ok()?;
+    let store = site.far_store(&backing, speed)?;
     let mount = site.start()?;
     // The catalog is made, and headers are read for it.
     mount.call(Command::Models { filter: None });
@@ -445,7 +445,7 @@ fn the_other_files_of_a_model_follow_in_order() {
     let backing = site.root().join("backing");
     fs::create_dir(&backing).unwrap();
     let written = write_gguf(&backing.join("set.gguf"), 2 * LEN, 3, 5).unwrap();
-    let Ok(store) = Store::start(&backing, &site.cold(0, ""), SLOW) else {
+    let Some(store) = site.far_store(&backing, SLOW) else {
         return;
     };
     let Some(mount) = site.start() else { return };
@@ -484,7 +484,7 @@ fn far_storage_is_read_further_ahead_until_the_end() {
     let site = Site::new().unguarded();
     let backing = site.root().join("backing");
     fs::create_dir(&backing).unwrap();
-    let Ok(_store) = Store::start(&backing, &site.cold(0, ""), FAST) else {
+    let Some(_store) = site.far_store(&backing, FAST) else {
         return;
     };
     let dev = fs::metadata(site.cold(0, "")).unwrap().dev();

@@ -10,6 +10,7 @@ fn nowhere() -> (tempfile::TempDir, Target) {
         configfs: directory.path().join("nvmet"),
         exports: directory.path().join("run/exports"),
         keyring: Keyring::of_listing(&directory.path().join("keys")),
+        memory: Box::new(machine::memory),
         is_kernel: false,
     };
     (directory, target)
@@ -27,6 +28,11 @@ fn export() -> Export {
         fabric: Fabric::Tcp,
         capacity: "64MiB".to_owned(),
     }
+}
+
+/// Nobody looks how far it is.
+fn unheard(_: Progress) -> io::Result<()> {
+    Ok(())
 }
 
 fn say(target: &Target, input: &[u8]) -> Vec<String> {
@@ -198,9 +204,202 @@ fn more_memory_than_there_is_is_refused() {
         capacity: "100TiB".to_owned(),
         ..export()
     };
-    let refused = target.make_ram(&export).unwrap_err();
+    let refused = target.make_ram(&export, &mut unheard).unwrap_err();
     assert!(refused.what.contains("to spare"), "{refused:?}");
     assert!(refused.remedy.is_some());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn who_waited_for_a_lock_whose_directory_is_gone_locks_what_is_there_now() {
+    let (_directory, target) = nowhere();
+    let first = target.lock().unwrap();
+    // Memory of another size is given back before more is taken: that is not the end.
+    target.free_ram(&export()).unwrap();
+    assert!(is_at(&first, &target.exports).unwrap());
+    let inode = first.metadata().unwrap().ino();
+    let second = std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| target.lock().unwrap());
+        // A line of who waits is marked by an arrow.
+        let waits = |line: &str| line.contains("->") && line.contains(&format!(":{inode} "));
+        while !fs::read_to_string("/proc/locks")
+            .unwrap()
+            .lines()
+            .any(waits)
+        {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        target.remove_empty();
+        drop(first);
+        waiter.join().unwrap()
+    });
+    assert!(is_at(&second, &target.exports).unwrap());
+    // So nobody else has it.
+    let third = File::open(&target.exports).unwrap();
+    let taken = rustix::fs::flock(&third, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(taken, Err(rustix::io::Errno::WOULDBLOCK));
+}
+
+#[test]
+fn nothing_is_left_where_nothing_was_done() {
+    let (directory, target) = nowhere();
+    let export = Export {
+        capacity: "100TiB".to_owned(),
+        ..export()
+    };
+    for request in [
+        Request::MakeRam {
+            export: export.clone(),
+        },
+        Request::FreeRam { export },
+    ] {
+        let _ = target.carry_out(&request, &mut unheard);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_subsystem_of_our_name_that_we_did_not_make_is_left_alone() {
+    let (_directory, target) = nowhere();
+    let export = export();
+    let subsystem = target.subsystem(&export);
+    let all = || {
+        let (export, key) = (export.clone(), None);
+        [
+            Request::Look {
+                export: export.clone(),
+            },
+            Request::MakeRam {
+                export: export.clone(),
+            },
+            Request::Export {
+                export: export.clone(),
+                key,
+            },
+            Request::Withdraw {
+                export: export.clone(),
+            },
+            Request::FreeRam { export },
+        ]
+    };
+    // It lets our host in, as somebody may have set up by hand.
+    fs::create_dir_all(subsystem.join("allowed_hosts")).unwrap();
+    fs::write(subsystem.join("allowed_hosts").join(&export.host_nqn), "").unwrap();
+    fs::write(subsystem.join("attr_serial"), "fedcba9876543210\n").unwrap();
+    for request in all() {
+        let refused = target.carry_out(&request, &mut unheard).unwrap_err();
+        assert!(
+            refused.what.contains("did not make"),
+            "{request:?}: {refused:?}"
+        );
+        assert!(target.owner(&export).is_some(), "{request:?}");
+    }
+    // Ours, whose record was lost, is known by its number.
+    fs::write(subsystem.join("attr_serial"), key(&export.nqn)).unwrap();
+    assert_eq!(
+        target
+            .carry_out(&all()[0], &mut unheard)
+            .map(|state| state.owner.is_some()),
+        Ok(true)
+    );
+}
+
+#[test]
+fn an_export_of_another_size_takes_the_place_of_the_first_and_stays_if_that_cannot_be() {
+    let (_directory, mut target) = nowhere();
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: mounting a tmpfs needs root");
+    }
+    let _alone = target.lock().unwrap();
+    // As long as the first is there, it has less to spare than the second takes.
+    target.memory = Box::new(|| Memory {
+        total_bytes: 1 << 30,
+        available_bytes: LEFT_BYTES_MIN + RECORD_BYTES + (8 << 20),
+    });
+    let of = |mib: u64| Export {
+        capacity: format!("{mib}MiB"),
+        ..export()
+    };
+    for (mib, found) in [(8, 8), (12, 12), (100, 12)] {
+        let made = target.make_ram(&of(mib), &mut unheard);
+        assert_eq!(made.is_ok(), mib == found, "{made:?}");
+        assert_eq!(target.ram_bytes(&of(mib)), Some(found << 20));
+    }
+    target.free_ram(&export()).unwrap();
+    assert_eq!(target.ram_bytes(&export()), None);
+}
+
+#[test]
+fn memory_is_taken_in_steps_as_long_as_somebody_hears_of_it() {
+    let step = 4 << 20;
+    let bytes = 10 << 20;
+    let told_of = |last: u64| {
+        let file = tempfile::tempfile().unwrap();
+        let mut told = Vec::new();
+        let taken = allocate(&file, bytes, step, &mut |progress| {
+            assert_eq!(progress.total_bytes, bytes);
+            told.push(progress.done_bytes);
+            match progress.done_bytes < last {
+                true => Ok(()),
+                false => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        });
+        (taken.is_ok(), file.metadata().unwrap().len(), told)
+    };
+    assert_eq!(told_of(u64::MAX), (true, bytes, vec![0, step, 2 * step]));
+    assert_eq!(told_of(step), (false, step, vec![0, step]));
+}
+
+/// Where lines go until the other side is gone.
+struct Line {
+    said: Vec<u8>,
+    lines_left: usize,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.lines_left == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.lines_left -= bytes.iter().filter(|byte| **byte == b'\n').count();
+        self.said.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_agent_whose_ssh_is_gone_takes_no_memory_and_leaves_none() {
+    let (directory, target) = nowhere();
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: mounting a tmpfs needs root");
+    }
+    let request = serde_json::to_string(&Request::MakeRam { export: export() }).unwrap() + "\n";
+    let serve_for = |lines_left: usize| {
+        let mut line = Line {
+            said: Vec::new(),
+            lines_left,
+        };
+        let served = serve(&target, request.as_bytes(), &mut line);
+        (served.is_ok(), String::from_utf8(line.said).unwrap())
+    };
+    // The greeting is still heard.
+    assert!(!serve_for(1).0);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+
+    let (is_served, said) = serve_for(usize::MAX);
+    let last = said.lines().next_back().unwrap();
+    assert!(is_served && target.ram_bytes(&export()) == Some(64 << 20));
+    assert!(
+        said.contains("progress") && !last.contains("progress"),
+        "{said}"
+    );
+    target
+        .carry_out(&Request::FreeRam { export: export() }, &mut unheard)
+        .unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
