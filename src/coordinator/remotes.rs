@@ -944,7 +944,7 @@ mod tests {
         }
         let coordinator = coordinator(root, machine);
         let pool = Pool::connect(PoolSettings {
-            id: coordinator.next_pool_id().unwrap(),
+            id: coordinator.pool_id("far").unwrap(),
             name: "far".to_owned(),
             path: root.join("pool"),
             kind: PoolKind::Directory {

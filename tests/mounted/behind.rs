@@ -443,8 +443,8 @@ fn a_file_that_a_writer_keeps_open_has_its_size() {
 fn a_directory_that_vanishes_while_it_is_read_says_nothing_of_its_home() {
     in_both_modes(site, |mount| {
         for number in 0..300 {
-            let made = mount.models(&format!("made-{number}"));
-            let moved = mount.models(&format!("moved-{number}"));
+            let made = mount.models(format!("made-{number}"));
+            let moved = mount.models(format!("moved-{number}"));
             fs::create_dir(&made).unwrap();
             fs::rename(&made, &moved).unwrap();
             fs::remove_dir(&moved).unwrap();
