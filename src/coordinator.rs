@@ -543,7 +543,9 @@ impl Coordinator {
                 let who = machine::command_of(pid).unwrap_or_else(|| "a process".to_owned());
                 let text =
                     format!("{who} ({pid}): {operation} refused, cold storage is never written");
-                self.events.add(Level::Warning, "refused", &path, text);
+                let alike = format!("{operation} by {who}");
+                self.events
+                    .add_rarely(Level::Warning, "refused", &path, &text, &alike);
             }
             FsEvent::SameFileRefused {
                 operation,
@@ -553,7 +555,8 @@ impl Coordinator {
                 let text = format!(
                     "process {pid}: {operation} refused, source and target are the same file"
                 );
-                self.events.add(Level::Warning, "refused", &path, text);
+                self.events
+                    .add_rarely(Level::Warning, "refused", &path, &text, operation);
             }
             FsEvent::Promoted { file, pool } => {
                 let why = self.residency_changed(&file);

@@ -1,19 +1,25 @@
 //! The log of events that people and programs follow: a bounded ring in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::view::human::escape;
 use crate::view::{EventView, EventsView, Level};
 
 /// Events that are remembered.
 const EVENTS_MAX: usize = 2000;
+/// Events that are alike and that anybody can cause are told so far apart.
+const RARELY: Duration = Duration::from_secs(10);
+/// So many kinds of them are told apart.
+const RARE_MAX: usize = 32;
 
 /// The log. Numbers begin at the milliseconds of its start, so that those of an earlier daemon, which did not log one
 /// event a millisecond, are smaller: who followed that one is told all that happened since.
 pub struct EventLog {
     ring: Mutex<Ring>,
+    /// By whom events of others were told lately, when, and how many were left out since.
+    rare: Mutex<HashMap<String, (Instant, u64)>>,
     changed: Condvar,
 }
 
@@ -56,6 +62,7 @@ impl EventLog {
                 last: start,
                 events: VecDeque::new(),
             }),
+            rare: Mutex::default(),
             changed: Condvar::new(),
         }
     }
@@ -103,6 +110,39 @@ impl EventLog {
         self.changed.notify_all();
     }
 
+    /// Adds an event that anybody can cause as often as he likes: of those that are `alike`, one in [`RARELY`], with how
+    /// many were left out before it.
+    pub fn add_rarely(&self, level: Level, kind: &str, subject: &str, text: &str, alike: &str) {
+        let left_out = {
+            let now = Instant::now();
+            let mut rare = self.rare.lock().unwrap_or_else(PoisonError::into_inner);
+            if rare.len() >= RARE_MAX && !rare.contains_key(alike) {
+                rare.retain(|_, (told, _)| now.saturating_duration_since(*told) < RARELY);
+            }
+            // Whoever calls himself ever anew is one of many.
+            let key = match rare.len() >= RARE_MAX && !rare.contains_key(alike) {
+                true => "",
+                false => alike,
+            };
+            match rare.get_mut(key) {
+                Some((told, left_out)) if now.saturating_duration_since(*told) < RARELY => {
+                    *left_out += 1;
+                    return;
+                }
+                Some(known) => std::mem::replace(known, (now, 0)).1,
+                None => {
+                    rare.insert(key.to_owned(), (now, 0));
+                    0
+                }
+            }
+        };
+        let text = match left_out {
+            0 => text.to_owned(),
+            number => format!("{text}; {number} more like it before"),
+        };
+        self.add(level, kind, subject, text);
+    }
+
     /// Events after `since` that are still remembered.
     pub fn since(&self, since: u64) -> EventsView {
         let ring = self.lock();
@@ -145,6 +185,29 @@ mod tests {
     use speedloader_fs::rel_path::RelPath;
 
     use super::*;
+
+    /// Whoever removed many cold files filled the log, and pushed everything else out of it.
+    #[test]
+    fn what_anybody_can_cause_is_told_now_and_then() {
+        let log = EventLog::default();
+        for number in 0..10_000 {
+            let who = format!("unlink by {}", number % 3);
+            log.add_rarely(Level::Warning, "refused", "f", "refused", &who);
+        }
+        assert_eq!(log.since(0).events.len(), 3);
+        for number in 0..10_000 {
+            let who = format!("unlink by {number}");
+            log.add_rarely(Level::Warning, "refused", "f", "refused", &who);
+        }
+        assert_eq!(log.since(0).events.len(), RARE_MAX + 1);
+        for (told, _) in log.rare.lock().expect("whole").values_mut() {
+            *told -= RARELY;
+        }
+        log.add_rarely(Level::Warning, "refused", "f", "refused", "unlink by 1");
+        let events = log.since(0).events;
+        let last = events.last().expect("told");
+        assert!(last.text.ends_with("more like it before"), "{last:?}");
+    }
 
     #[test]
     fn what_is_forgotten_is_counted() {

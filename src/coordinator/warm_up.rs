@@ -40,7 +40,7 @@ enum Stage {
 }
 
 /// What was resident, and is not yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Awaited {
     was: Resident,
     stage: Stage,
@@ -252,7 +252,8 @@ impl Coordinator {
     /// Finds what is awaited, and forgets what is here, gone or changed.
     fn look_for_awaited(&self, known: &Known) {
         let is_read = self.fs.home_states().iter().all(|home| home.scanned);
-        let mut awaited = std::mem::take(&mut self.lock_moves().warm_up.awaited);
+        // A copy: whoever ends the daemon meanwhile writes down what is still awaited.
+        let mut awaited = self.lock_moves().warm_up.awaited.clone();
         let mut by_name: HashMap<&str, ModelIndex> = HashMap::new();
         if awaited.iter().any(|awaited| awaited.subject.is_none()) {
             let named = |index| (known.catalog.name(index), index);

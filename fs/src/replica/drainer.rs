@@ -4,6 +4,7 @@
 //! Each replica is asked about again after a pause that doubles from 10 ms to 2 s; releases that
 //! the owner hears of make it ask at once. The threads hold no lock while they report.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,6 +53,8 @@ pub struct Drainer {
 /// One of the threads, and the way to it.
 struct Lane {
     sender: Option<Sender<Message>>,
+    /// Whether it was asked to check and has not begun to: one that hangs collects no more of them.
+    is_asked: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,11 +68,14 @@ impl Drainer {
         let lane = |name: &str| {
             let (sender, receiver) = unbounded();
             let (shared, on_gone) = (Arc::clone(&states), on_gone.clone());
+            let is_asked = Arc::new(AtomicBool::new(false));
+            let asked = Arc::clone(&is_asked);
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || run(&receiver, &shared, &on_gone))?;
+                .spawn(move || run(&receiver, &asked, &shared, &on_gone))?;
             std::io::Result::Ok(Lane {
                 sender: Some(sender),
+                is_asked,
                 thread: Some(thread),
             })
         };
@@ -103,8 +109,8 @@ impl Drainer {
     pub fn check_now(&self) {
         // Somebody closes something all the time; mostly nothing drains, and the thread sleeps on.
         if !lock(&self.states).is_empty() {
-            self.memory.send(Message::Check);
-            self.other.send(Message::Check);
+            self.memory.check();
+            self.other.check();
         }
     }
 
@@ -119,6 +125,12 @@ impl Lane {
         if let Some(sender) = &self.sender {
             // The thread ends only after the sender is gone.
             let _ = sender.send(message);
+        }
+    }
+
+    fn check(&self) {
+        if !self.is_asked.swap(true, Ordering::AcqRel) {
+            self.send(Message::Check);
         }
     }
 }
@@ -139,7 +151,12 @@ struct Waiting {
     next: Instant,
 }
 
-fn run(receiver: &Receiver<Message>, states: &Mutex<Vec<DrainingState>>, on_gone: &dyn Fn(&Gone)) {
+fn run(
+    receiver: &Receiver<Message>,
+    is_asked: &AtomicBool,
+    states: &Mutex<Vec<DrainingState>>,
+    on_gone: &dyn Fn(&Gone),
+) {
     let mut waiting: Vec<Waiting> = Vec::new();
     loop {
         let now = Instant::now();
@@ -161,10 +178,14 @@ fn run(receiver: &Receiver<Message>, states: &Mutex<Vec<DrainingState>>, on_gone
                     next: now,
                 });
             }
-            Ok(Message::Check) => waiting.iter_mut().for_each(|one| {
-                one.next = now;
-                one.pause = PAUSE_MIN;
-            }),
+            Ok(Message::Check) => {
+                // Before they are asked: what is closed from now on is asked about once more.
+                is_asked.store(false, Ordering::Release);
+                for one in &mut waiting {
+                    one.next = now;
+                    one.pause = PAUSE_MIN;
+                }
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
