@@ -15,6 +15,11 @@ const TENSORS_MAX: u64 = 1 << 20;
 const KEY_BYTES_MAX: u64 = 1_024;
 const DIMENSIONS_MAX: u32 = 8;
 const ARRAY_DEPTH_MAX: u32 = 4;
+/// Texts and arrays in arrays, each of which is looked at to find the next: vocabularies with their merges have less
+/// than a million.
+const ELEMENTS_MAX: u64 = 2 << 20;
+/// The same before the vocabulary.
+const QUICK_ELEMENTS_MAX: u64 = 4096;
 
 /// How much of a header is worth reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +78,25 @@ pub fn read(source: &mut Source<'_>, depth: Depth) -> Result<GgufFacts, ReadErro
         return Err(window.error(problem).into());
     }
     let mut header = Header::default();
+    let elements_max = match depth {
+        Depth::Quick => QUICK_ELEMENTS_MAX,
+        Depth::Full => ELEMENTS_MAX,
+    };
+    let mut elements_left = elements_max;
     for _ in 0..pairs {
         let key = read_text(&mut window, KEY_BYTES_MAX)?;
         // The vocabulary comes after everything that we want to know, and is long.
         if key.starts_with("tokenizer.") && header.is_enough(depth) {
             return Ok(header.facts);
         }
-        let value = read_value(&mut window)?;
+        let value = read_value(&mut window, &mut elements_left)?;
+        if value == Value::TooMany {
+            if depth == Depth::Quick {
+                return Ok(header.facts);
+            }
+            let problem = format!("more than {elements_max} texts in arrays");
+            return Err(window.error(problem).into());
+        }
         if value == Value::Other
             && depth == Depth::Quick
             && window.position() > WINDOW_BYTES as u64 / 2
@@ -167,9 +184,11 @@ enum Value {
     Text(Box<str>),
     Number(u64),
     Other,
+    /// An array of more elements than are looked at.
+    TooMany,
 }
 
-fn read_value(window: &mut Window<'_, '_>) -> Result<Value, ReadError> {
+fn read_value(window: &mut Window<'_, '_>, elements_left: &mut u64) -> Result<Value, ReadError> {
     let kind = window.u32()?;
     match kind {
         0 => Ok(Value::Number(u64::from(window.take(1)?[0]))),
@@ -194,12 +213,20 @@ fn read_value(window: &mut Window<'_, '_>) -> Result<Value, ReadError> {
             }
             Ok(Value::Text(short_text(&text_of_len(window, len)?)))
         }
-        9 => skip_array(window, 0).map(|()| Value::Other),
+        9 => skip_array(window, 0, elements_left).map(|is_skipped| match is_skipped {
+            true => Value::Other,
+            false => Value::TooMany,
+        }),
         _ => skip_fixed(window, kind, 1).map(|()| Value::Other),
     }
 }
 
-fn skip_array(window: &mut Window<'_, '_>, depth: u32) -> Result<(), ReadError> {
+/// Skips an array, unless it has more elements to be looked at than are left; whether it did.
+fn skip_array(
+    window: &mut Window<'_, '_>,
+    depth: u32,
+    elements_left: &mut u64,
+) -> Result<bool, ReadError> {
     if depth >= ARRAY_DEPTH_MAX {
         let problem = format!("arrays nested more than {ARRAY_DEPTH_MAX} deep");
         return Err(window.error(problem).into());
@@ -212,17 +239,21 @@ fn skip_array(window: &mut Window<'_, '_>, depth: u32) -> Result<(), ReadError> 
             if count > window.left() / 8 {
                 return Err(window.error(array_too_long(count)).into());
             }
+            let Some(left) = elements_left.checked_sub(count) else {
+                return Ok(false);
+            };
+            *elements_left = left;
             for _ in 0..count {
                 if kind == 8 {
-                    skip_text(window)?
-                } else {
-                    skip_array(window, depth + 1)?
+                    skip_text(window)?;
+                } else if !skip_array(window, depth + 1, elements_left)? {
+                    return Ok(false);
                 }
             }
-            Ok(())
         }
-        _ => skip_fixed(window, kind, count),
+        _ => skip_fixed(window, kind, count)?,
     }
+    Ok(true)
 }
 
 fn skip_fixed(window: &mut Window<'_, '_>, kind: u32, count: u64) -> Result<(), ReadError> {
@@ -593,26 +624,42 @@ pub(crate) mod tests {
         bytes.text("a").u32(9).u32(8).u64(1 << 36);
         let mut read_bytes = 0;
         let mut read = |offset: u64, len: usize| {
-            read_bytes += len as u64;
+            read_bytes += len;
             let from = usize::try_from(offset).unwrap().min(bytes.0.len());
             let mut piece = bytes.0[from..].to_vec();
             piece.resize(len, 0);
             Ok(piece)
         };
-        let error = super::read(
-            &mut Source {
-                size: 1 << 40,
-                read: &mut read,
-            },
-            Depth::Full,
-        );
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("longer than any real one")
-        );
-        assert!(read_bytes <= HEADER_BYTES_MAX);
+        let mut source = Source {
+            size: 1 << 40,
+            read: &mut read,
+        };
+        let error = super::read(&mut source, Depth::Full).unwrap_err();
+        assert!(error.to_string().contains("texts in arrays"), "{error}");
+        assert!(read_bytes <= WINDOW_BYTES, "{read_bytes}");
+    }
+
+    /// Many of them cost seconds, at each look at what models there are.
+    #[test]
+    fn of_a_cold_file_one_window_is_read_whatever_it_claims() {
+        let mut bytes = Bytes::header(0, 2);
+        bytes.pair("general.architecture", "llama");
+        bytes.text("a").u32(9).u32(8).u64(1 << 20);
+        let mut read_bytes = 0;
+        let mut read = |offset: u64, len: usize| {
+            read_bytes += len;
+            let from = usize::try_from(offset).unwrap().min(bytes.0.len());
+            let mut piece = bytes.0[from..].to_vec();
+            piece.resize(len, 0);
+            Ok(piece)
+        };
+        let mut source = Source {
+            size: 1 << 40,
+            read: &mut read,
+        };
+        let facts = super::read(&mut source, Depth::Quick).unwrap();
+        assert_eq!(facts.architecture.as_deref(), Some("llama"));
+        assert!(read_bytes <= WINDOW_BYTES, "{read_bytes}");
     }
 
     #[test]
