@@ -3,7 +3,8 @@
 //! allocator.
 //!
 //! Everything else that talks to the kernel does so through rustix. What is exported is safe to
-//! call with any argument.
+//! call with any argument, but for mappings: each says which files it may be of, and its callers see to
+//! that. They map replicas and copies on their way alone, in directories that no one else enters.
 #![allow(unsafe_code)]
 
 pub mod caller;
