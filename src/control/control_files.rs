@@ -183,7 +183,7 @@ fn internal() -> Peer {
     Peer::new(super::Door::ControlFile)
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
