@@ -76,7 +76,7 @@ flow("a wrong setting is refused as it is typed, a right one is saved", async ({
   await shown(page, "dialog .add", "half_life = 20");
   await press(page, "Save");
   await shown(page, "#toast", "Saved");
-  const { settings } = await site.get("/config");
+  const { settings } = await site.get("/config", site.token());
   assert.equal(settings.find((one) => one.key === "policy.half_life").value, "20");
 });
 
