@@ -555,11 +555,8 @@ impl VirtualFiles for Files {
     }
 
     fn size_bytes(&self, name: &str) -> u64 {
-        if name.starts_with("events") {
-            self.read(name).len() as u64
-        } else {
-            0
-        }
+        let contents = self.contents.get();
+        contents.map_or(0, |contents| contents.size_bytes(name) as u64)
     }
 
     fn read(&self, name: &str) -> Vec<u8> {

@@ -290,6 +290,19 @@ flow("a question that fails at the start is asked again, and a person may ask at
   await context.close();
 });
 
+flow("a page for which there is no stream asks now and then", async ({ instance, site }) => {
+  const context = await instance.newContext();
+  const page = await context.newPage();
+  await page.route("**/api/v1/stream", (route) => route.fulfill({ status: 503, body: "{}" }));
+  await page.goto(`${site.base}/`);
+  await row(page, "small").waitFor();
+  site.cli("pin", "small", "local");
+  await row(page, "small").locator(".tag", { hasText: "pinned" }).waitFor();
+  assert.ok((await page.locator("#live").textContent()).includes("Live"));
+  site.cli("unpin", "small");
+  await context.close();
+});
+
 flow("many tabs do not hold each other up", async ({ instance, site }) => {
   const context = await instance.newContext();
   const tabs = [];

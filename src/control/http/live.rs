@@ -302,19 +302,24 @@ mod tests {
     }
 
     /// It ended all streams until the daemon was started again.
-    #[tokio::test]
-    async fn a_look_that_ends_in_a_fault_is_followed_by_another() {
-        let live = Live::start(Arc::new(Stumbling::default()));
-        let mut receiver = live.subscribe().await;
-        let heard = timeout(Duration::from_secs(20), async {
-            let mut all = String::new();
-            while !(all.contains("event: status") && all.contains("event: beat")) {
-                let sent = receiver.recv().await.expect("a message");
-                all.push_str(std::str::from_utf8(&sent.bytes).expect("UTF-8"));
-            }
-            all
+    #[test]
+    fn a_look_that_ends_in_a_fault_is_followed_by_another() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        let heard = runtime.block_on(async {
+            let live = Live::start(Arc::new(Stumbling::default()));
+            let mut receiver = live.subscribe().await;
+            let heard = async {
+                let mut all = String::new();
+                while !(all.contains("event: status") && all.contains("event: beat")) {
+                    let sent = receiver.recv().await.expect("a message");
+                    all.push_str(std::str::from_utf8(&sent.bytes).expect("UTF-8"));
+                }
+                all
+            };
+            timeout(Duration::from_secs(20), heard).await
         });
-        let heard = heard.await.expect("in time");
+        let heard = heard.expect("in time");
         assert!(heard.starts_with("event: hello\n"), "{heard}");
     }
 

@@ -9,6 +9,8 @@ const CHANGE_MS = 600000;
 // The daemon says something every two seconds, if only that it is there.
 const SILENCE_MS = 15000;
 const REOPEN_MS = 2000;
+// How often all is asked for where there is no stream for this page.
+const POLL_MS = 10000;
 
 /** An answer that is a refusal: the daemon's own words. */
 export class Refusal extends Error {
@@ -128,7 +130,16 @@ export function listen(heard, lost) {
         heard[kind]?.(JSON.parse(message.data));
       });
     }
-    source.addEventListener("error", miss);
+    source.addEventListener("error", () => (source.readyState === EventSource.CLOSED ? refused() : miss()));
+  };
+  // A daemon that answers may have no stream to spare: then it is asked now and then.
+  const refused = async () => {
+    end();
+    const answers = await send("GET", "/version").then(() => true, () => false);
+    if (source) return;
+    if (answers) heard.hello();
+    else lost();
+    reopening = setTimeout(open, answers ? POLL_MS : REOPEN_MS);
   };
   const miss = () => {
     end();
