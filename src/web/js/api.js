@@ -58,9 +58,12 @@ async function send(method, path, body, token) {
   if (token) headers.authorization = `Bearer ${token}`;
   const patience = AbortSignal.timeout(method === "GET" ? LOOK_MS : CHANGE_MS);
   const signal = AbortSignal.any([patience, broken.signal]);
-  const response = await fetch(API + path, { method, headers, body: body && JSON.stringify(body), signal });
+  const response = await fetch(API + path, { method, headers, body: body && JSON.stringify(body), signal }).catch(() => {
+    throw new Error("the daemon does not answer");
+  });
   const answer = await response.json().catch(() => null);
   if (response.ok && answer) return answer;
+  if (response.ok) throw new Error("the daemon’s answer was cut short");
   const error = answer?.error || { code: "failed", message: `the daemon answered ${response.status}` };
   throw new Refusal(response.status, error);
 }

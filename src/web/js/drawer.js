@@ -5,7 +5,7 @@ import { absolute, duration, engine, plural, size, when } from "./text.js";
 import { db, emit, isResident, on, transfersOf } from "./state.js";
 import { place, progress } from "./bars.js";
 import { demote, pin, promote, stop } from "./actions.js";
-import { get, getGuarded, hasToken } from "./api.js";
+import { forgetToken, get, getGuarded, hasToken } from "./api.js";
 import { change } from "./dialogs.js";
 
 const ASK_AFTER_MS = 700;
@@ -119,7 +119,11 @@ async function ask(model, why, files) {
       const [first, ...rest] = answer.reasons;
       fill(why, h("p", { class: "sentence" }, first), rest.length > 0 && h("ul", { class: "reasons" }, rest.map((reason) => li(reason))));
     }).catch(failed(why)),
-    hasToken() ? listFiles(model, files).catch(failed(files)) : offerFiles(model, files),
+    hasToken() ? listFiles(model, files).catch((error) => {
+      if (error.status !== 401) return failed(files)(error);
+      forgetToken();
+      return offerFiles(model, files);
+    }) : offerFiles(model, files),
   ]);
 }
 
