@@ -199,8 +199,8 @@ pub struct Coordinator {
     back_off: BackOff,
     mountpoint: PathBuf,
     passthrough: OnceLock<Passthrough>,
-    /// Why the web page is not served.
-    web_fault: OnceLock<String>,
+    /// Why the web page is not served, while it is not.
+    web_fault: Mutex<Option<String>>,
     state: Mutex<DaemonState>,
     started: Instant,
     wakeup: Sender<Wakeup>,
@@ -285,7 +285,7 @@ impl Coordinator {
             back_off,
             mountpoint,
             passthrough: OnceLock::new(),
-            web_fault: OnceLock::new(),
+            web_fault: Mutex::default(),
             state: Mutex::new(DaemonState::Starting),
             started: Instant::now(),
             wakeup,
@@ -323,12 +323,27 @@ impl Coordinator {
         self.think();
     }
 
-    /// The web page is not served; the mount is.
+    /// The web page is not served; the mount is. It is tried again: what is known already is told once.
     pub fn web_failed(&self, message: &crate::command::Message) {
         let text = format!("{NOT_SERVED}: {message}");
-        self.events.add(Level::Error, "web", "http", text.clone());
-        // Told once a start.
-        let _ = self.web_fault.set(text);
+        let known = self.lock_web_fault().replace(text.clone());
+        if known.as_ref() != Some(&text) {
+            self.events.add(Level::Error, "web", "http", text);
+        }
+    }
+
+    /// The web page is served, which it was not.
+    pub fn web_works(&self, address: std::net::SocketAddr) {
+        if self.lock_web_fault().take().is_some() {
+            let text = format!("the web page is served on {address} now");
+            self.events.add(Level::Info, "web", "http", text);
+        }
+    }
+
+    fn lock_web_fault(&self) -> MutexGuard<'_, Option<String>> {
+        self.web_fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log of events.

@@ -5,6 +5,9 @@
 //! what becomes of the pools: told by SIGTERM or SIGHUP's kin a successor is expected and takes the
 //! replicas over; unmounted or interrupted by a person, their memory is given back.
 
+mod web;
+
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -25,10 +28,7 @@ use speedloader_fs::virtual_file::VirtualFiles;
 
 use crate::command::{Code, Message};
 use crate::control::control_files::FILES;
-use crate::control::http::Token;
-use crate::control::{
-    ControlFiles, Door, HttpServer, HttpSettings, Peer, SocketServer, SocketSettings, socket,
-};
+use crate::control::{ControlFiles, Door, HttpServer, Peer, SocketServer, SocketSettings, socket};
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
 use crate::engines::Engines;
 use crate::pressure::MemoryWatch;
@@ -36,6 +36,8 @@ use crate::program::{Ready, SetUp, SetUpEnd, Start};
 use crate::setup::{Desk, Surroundings};
 use crate::view::Level;
 use crate::view::human::size;
+
+use web::WebDoor;
 
 /// Events of the file system that may wait for the coordinator.
 const EVENTS_MAX: usize = 65_536;
@@ -87,7 +89,9 @@ pub fn set_up(set_up: SetUp) -> Result<SetUpEnd, Message> {
     }
     std::fs::create_dir_all(&config.state_dir)
         .map_err(|error| io(&format!("use {}", config.state_dir.display()), &error))?;
-    let settings = http_settings(&config)?;
+    // The address first: where a daemon serves its page already its token must not be replaced.
+    let listener = HttpServer::listen(config.http.listen)?;
+    let settings = web::settings(&config)?;
     let token = settings.token.clone();
     let path = target.path.display().to_string();
     let around = Surroundings::new(
@@ -96,7 +100,7 @@ pub fn set_up(set_up: SetUp) -> Result<SetUpEnd, Message> {
     );
     let desk = Arc::new(Desk::new(around, target));
     let (written, heard) = bounded(1);
-    let server = HttpServer::start_setup(settings, desk, written)?;
+    let server = HttpServer::start_setup(listener, settings, desk, written)?;
     let address = server.address();
     // A log is read by more people than a terminal.
     let link = match interactive {
@@ -147,7 +151,7 @@ pub struct Running {
     coordinator: Arc<Coordinator>,
     mounted: Mounted,
     socket: Option<SocketServer>,
-    http: Option<HttpServer>,
+    http: WebDoor,
     thread: std::thread::JoinHandle<()>,
     memory: std::thread::JoinHandle<()>,
     remotes: std::thread::JoinHandle<()>,
@@ -226,7 +230,7 @@ impl Running {
             .map_err(|error| io("start a thread", &error))?;
         let read_ahead = raise_read_ahead(&config, &fs, &coordinator);
         coordinator.set_ready(mounted.passthrough());
-        let http = start_http(&config, &coordinator);
+        let http = WebDoor::open(&config, &mountpoint, &coordinator);
         Ok(Running {
             fs,
             coordinator,
@@ -285,9 +289,7 @@ impl Running {
         if let Some(socket) = self.socket.take() {
             socket.stop();
         }
-        if let Some(http) = self.http.take() {
-            http.stop();
-        }
+        self.http.close();
         let mountpoint = self.mounted.mountpoint().to_owned();
         let unmounted = self.mounted.unmount();
         // What is on its way now is brought back by the next run.
@@ -502,42 +504,6 @@ fn start_socket(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Socke
     SocketServer::start(settings, executor)
 }
 
-/// Opens the HTTP door. The mount does not depend on it: what goes wrong is an event and a warning.
-fn start_http(config: &Config, coordinator: &Arc<Coordinator>) -> Option<HttpServer> {
-    if !config.http.enabled {
-        return None;
-    }
-    let executor: Arc<dyn crate::control::Executor> = coordinator.clone();
-    let started = http_settings(config).and_then(|settings| HttpServer::start(settings, executor));
-    match started {
-        Ok(server) => {
-            tracing::info!("the web page is at http://{}/", server.address());
-            Some(server)
-        }
-        Err(message) => {
-            coordinator.web_failed(&message);
-            None
-        }
-    }
-}
-
-fn http_settings(config: &Config) -> Result<HttpSettings, Message> {
-    let token = match &config.http.token {
-        Some(token) => Token::new(token.as_str()),
-        None => {
-            let group = config.control.group.as_ref();
-            let group_id = group
-                .map(|group| socket::group_id(group.as_str()))
-                .transpose()?;
-            Token::of_directory(&config.state_dir, group_id)?
-        }
-    };
-    Ok(HttpSettings {
-        hosts: config.http.hosts.clone(),
-        ..HttpSettings::new(config.http.listen, token)
-    })
-}
-
 fn start_mover(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Mover, Message> {
     let mut settings = MoverSettings::default();
     let number = |value: u32| std::num::NonZeroUsize::new(usize::try_from(value).unwrap_or(1));
@@ -589,11 +555,8 @@ impl VirtualFiles for Files {
     }
 
     fn size_bytes(&self, name: &str) -> u64 {
-        if name.starts_with("events") {
-            self.read(name).len() as u64
-        } else {
-            0
-        }
+        let contents = self.contents.get();
+        contents.map_or(0, |contents| contents.size_bytes(name) as u64)
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
@@ -609,6 +572,9 @@ impl VirtualFiles for Files {
         };
         let mut peer = Peer::new(Door::ControlFile);
         peer.pid = i32::try_from(pid).ok();
+        // For the log only: the number may be another process's by now.
+        let process = std::fs::metadata(format!("/proc/{pid}"));
+        peer.uid = process.ok().map(|process| process.uid());
         contents
             .write(name, bytes, &peer)
             .map_err(|message| message.to_string())

@@ -249,7 +249,7 @@ section! {
         /// The address and port it is served on; another machine can reach it only where `token` is set.
         pub listen: SocketAddr = Value("127.0.0.1:5050"), Remount;
         /// What must be presented to change anything over HTTP; looking needs none.
-        pub token: Option<Token> = Unset("the file http-token in state_dir, made at the first start"), Remount;
+        pub token: Option<Token> = Unset("the file http-token in state_dir, made anew at each start"), Remount;
         /// Names by which browsers may reach it, beside addresses and localhost: a proxy's, for example.
         pub hosts: Vec<String> = Value(""), Remount;
     }

@@ -133,6 +133,23 @@ fn engines_are_asked_at_plain_addresses_only() {
     }
 }
 
+/// They were taken, and matched nothing.
+#[test]
+fn names_of_this_machine_are_plain_names() {
+    let load_with = |hosts: &str| {
+        let options = vec![pair("models_dir", "/m"), pair("http.hosts", hosts)];
+        load(&Sources {
+            options,
+            ..Sources::default()
+        })
+    };
+    assert!(load_with("models.example.com").is_ok());
+    for wrong in ["models.lan:5050", "https://models.lan", "*", "*.lan"] {
+        let refused = load_with(wrong).expect_err(wrong);
+        assert_eq!(refused.faults[0].key, "http.hosts", "{wrong}");
+    }
+}
+
 #[test]
 fn other_machines_need_a_token() {
     let load_with = |listen: &str, rest: &[(&str, &str)]| {

@@ -397,6 +397,18 @@ fn check_http(c: &mut Checker<'_>, http: &Http) {
             hint,
         );
     }
+    // What a browser says of another port or scheme is the same name.
+    for host in &http.hosts {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if host.is_empty() || !host.bytes().all(is_plain) {
+            c.fault(
+                "http.hosts".to_owned(),
+                quoted(host),
+                "names such as models.example.com, without scheme, port or *",
+                None,
+            );
+        }
+    }
 }
 
 /// Without TLS and without a path: what is asked is ours to know.

@@ -38,6 +38,8 @@ pub enum Handle {
 
 /// So many bytes of virtual files are kept for whoever has them open; root may have more.
 const VIRTUAL_BYTES_MAX: u64 = 256 << 20;
+/// So many of them for one user, who would else keep all others from theirs.
+const VIRTUAL_BYTES_OF_ONE_MAX: u64 = 32 << 20;
 
 /// All handles.
 #[derive(Default)]
@@ -46,6 +48,10 @@ pub struct HandleTable {
     next: AtomicU64,
     /// Bytes of the virtual files that are open.
     virtual_bytes: AtomicU64,
+    /// The same by user.
+    virtual_bytes_of: DashMap<u32, u64>,
+    /// Who has opened a virtual file.
+    virtual_owners: DashMap<HandleId, u32>,
 }
 
 impl HandleTable {
@@ -60,10 +66,21 @@ impl HandleTable {
         id
     }
 
+    /// Takes in a virtual file that a user has opened.
+    pub fn insert_virtual(&self, index: usize, contents: Vec<u8>, uid: u32) -> HandleId {
+        *self.virtual_bytes_of.entry(uid).or_default() += contents.len() as u64;
+        let id = self.insert(Handle::Virtual(index, Arc::new(contents)));
+        self.virtual_owners.insert(id, uid);
+        id
+    }
+
     /// Whether a user may open one more virtual file: each open keeps what there was to read, and could take all
     /// memory.
     pub fn has_room_for_virtual(&self, uid: u32) -> bool {
-        uid == 0 || self.virtual_bytes.load(Ordering::Relaxed) < VIRTUAL_BYTES_MAX
+        let own = self.virtual_bytes_of.get(&uid).map_or(0, |bytes| *bytes);
+        uid == 0
+            || (self.virtual_bytes.load(Ordering::Relaxed) < VIRTUAL_BYTES_MAX
+                && own < VIRTUAL_BYTES_OF_ONE_MAX)
     }
 
     /// Whether it is one.
@@ -106,8 +123,12 @@ impl HandleTable {
     pub fn remove(&self, id: HandleId) -> Option<Handle> {
         let (_, handle) = self.handles.remove(&id)?;
         if let Handle::Virtual(_, contents) = &handle {
-            self.virtual_bytes
-                .fetch_sub(contents.len() as u64, Ordering::Relaxed);
+            let bytes = contents.len() as u64;
+            self.virtual_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if let Some((_, uid)) = self.virtual_owners.remove(&id) {
+                self.virtual_bytes_of.alter(&uid, |_, held| held - bytes);
+                self.virtual_bytes_of.remove_if(&uid, |_, held| *held == 0);
+            }
         }
         Some(handle)
     }
@@ -129,5 +150,27 @@ impl HandleTable {
     /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {
         self.handles.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One user had all there is, and `.speedloader` could be read by nobody else.
+    #[test]
+    fn one_user_leaves_room_for_the_virtual_files_of_others() {
+        let table = HandleTable::default();
+        let mut held = Vec::new();
+        while table.has_room_for_virtual(1000) {
+            held.push(table.insert_virtual(0, vec![0; 4 << 20], 1000));
+        }
+        assert_eq!(held.len(), 8);
+        assert!(table.has_room_for_virtual(1001) && table.has_room_for_virtual(0));
+        table.remove(held[0]);
+        assert!(table.has_room_for_virtual(1000));
+        held.iter().for_each(|id| drop(table.remove(*id)));
+        assert!(table.virtual_bytes_of.is_empty() && table.virtual_owners.is_empty());
+        assert_eq!(table.virtual_bytes.load(Ordering::Relaxed), 0);
     }
 }

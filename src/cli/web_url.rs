@@ -18,6 +18,7 @@ use crate::view::{DoneView, NOT_SERVED, View};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Whoever has the link can change everything; it is printed for root and the control group only.
+Without http.token it is good until the daemon ends: each has a token of its own.
 
 Examples:
   speedloader web-url
@@ -61,7 +62,7 @@ fn refuse_where_another_listens(context: &Context<'_>) -> Result<(), Message> {
     let mut warnings = status.warnings.into_iter();
     match warnings.find(|warning| warning.starts_with(NOT_SERVED)) {
         Some(warning) => Err(Message::new(Code::Failed, warning)
-            .with_hint("set http.listen to a free address, and mount again")),
+            .with_hint("it is tried again every few seconds; or set http.listen to a free address, and mount again")),
         None => Ok(()),
     }
 }

@@ -183,7 +183,7 @@ fn internal() -> Peer {
     Peer::new(super::Door::ControlFile)
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -252,7 +252,8 @@ impl ControlFiles {
                     .flat_map(|answer| answer.bytes())
                     .collect(),
             ),
-            "events" | "events.json" => Some(self.events(name == "events.json")),
+            "events" => Some(self.events().text.clone().into_bytes()),
+            "events.json" => Some(self.events().json.clone().into_bytes()),
             _ => render(name, self.exec.as_ref()),
         }
     }
@@ -286,7 +287,17 @@ impl ControlFiles {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn events(&self, as_json: bool) -> Vec<u8> {
+    /// How many bytes a file has that grows, 0 of all others: those are made when they are opened.
+    pub fn size_bytes(&self, name: &str) -> usize {
+        match name {
+            "events" => self.events().text.len(),
+            "events.json" => self.events().json.len(),
+            _ => 0,
+        }
+    }
+
+    /// The events until now.
+    fn events(&self) -> MutexGuard<'_, Streams> {
         let mut streams = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let command = Command::Events {
             since: streams.since,
@@ -296,10 +307,6 @@ impl ControlFiles {
         {
             streams.append(&view);
         }
-        if as_json {
-            streams.json.clone().into_bytes()
-        } else {
-            streams.text.clone().into_bytes()
-        }
+        streams
     }
 }

@@ -17,16 +17,20 @@ mod pages;
 mod setup;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use crossbeam_channel::Sender;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +57,10 @@ const GRACE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Threads that read and write; commands have threads of their own.
 const WORKERS: usize = 2;
+/// Threads for what the streams show, for forecasts, and for the look whether the mount is seen.
+const OTHER_THREADS: usize = 1 + api::FORECASTS_MAX + 1;
+/// What the last answer of a connection whose time is over may still take.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// So many bytes of headers are read, the address among them: a name of 4096 characters may take 48 KiB there.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 /// A client that takes none of what was sent for so long is given up, milliseconds.
@@ -69,6 +77,15 @@ pub struct HttpSettings {
     pub token: Token,
     /// So many may be connected at once; more are told so.
     pub connections_max: usize,
+    /// So many of them, the last, are kept for programs that watch and for who has the token, and for one request
+    /// each: whoever has an account here can connect as often as he likes.
+    pub connections_reserved: usize,
+    /// So many streams may be open: they have no end.
+    pub streams_max: usize,
+    /// A connection without a stream and without the token ends after this time, whatever it is at.
+    pub connection_timeout: Duration,
+    /// The same on one of the places that are kept.
+    pub reserved_timeout: Duration,
     /// Larger bodies are refused, bytes.
     pub body_bytes_max: usize,
     /// Headers must be complete within this time; so long a connection may also be idle.
@@ -79,6 +96,8 @@ pub struct HttpSettings {
     pub commands_max: usize,
     /// So many of them may be such that wait for something.
     pub waiting_max: usize,
+    /// Where the mount is, and the number of its device: readiness means that it is seen there.
+    pub mount: Option<(PathBuf, u64)>,
 }
 
 impl HttpSettings {
@@ -89,11 +108,16 @@ impl HttpSettings {
             hosts: Vec::new(),
             token,
             connections_max: 512,
+            connections_reserved: 64,
+            streams_max: 128,
+            connection_timeout: Duration::from_secs(120),
+            reserved_timeout: Duration::from_secs(10),
             body_bytes_max: 256 << 10,
             header_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(15),
             commands_max: 8,
             waiting_max: 16,
+            mount: None,
         }
     }
 }
@@ -107,45 +131,60 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Starts to serve `executor` where `settings` say.
+    /// Takes the address of the door, before there is one.
     ///
     /// # Errors
     /// [`Code::Failed`], naming the address, if it cannot be listened on.
+    pub fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Message> {
+        std::net::TcpListener::bind(address).map_err(|error| cannot_serve(address, &error))
+    }
+
+    /// Starts to serve `executor` where `settings` say.
+    ///
+    /// # Errors
+    /// As [`HttpServer::listen`].
     pub fn start(settings: HttpSettings, executor: Arc<dyn Executor>) -> Result<Self, Message> {
-        Self::serve(settings, |settings| router(settings, executor))
+        Self::start_at(Self::listen(settings.listen)?, settings, executor)
+    }
+
+    /// The same at an address that is taken already.
+    ///
+    /// # Errors
+    /// [`Code::Failed`] if its threads cannot be started.
+    pub fn start_at(
+        listener: std::net::TcpListener,
+        settings: HttpSettings,
+        executor: Arc<dyn Executor>,
+    ) -> Result<Self, Message> {
+        Self::serve(listener, settings, |settings| router(settings, executor))
     }
 
     /// Serves the guide to a first configuration instead, and tells `written` when there is one.
     ///
     /// # Errors
-    /// As [`HttpServer::start`].
+    /// As [`HttpServer::start_at`].
     pub fn start_setup(
+        listener: std::net::TcpListener,
         settings: HttpSettings,
         desk: Arc<Desk>,
         written: Sender<()>,
     ) -> Result<Self, Message> {
-        Self::serve(settings, |settings| setup::router(settings, desk, written))
+        Self::serve(listener, settings, |settings| {
+            setup::router(settings, desk, written)
+        })
     }
 
     fn serve(
+        listener: std::net::TcpListener,
         settings: HttpSettings,
         router: impl FnOnce(&HttpSettings) -> Router,
     ) -> Result<Self, Message> {
-        let cannot = |error: std::io::Error| {
-            let text = format!(
-                "the web page cannot be served on {}: {error}",
-                settings.listen
-            );
-            Message::new(Code::Failed, text)
-                .with_hint("set http.listen to a free address, or http.enabled = false")
-        };
-        let listener = std::net::TcpListener::bind(settings.listen).map_err(cannot)?;
+        let cannot = |error: std::io::Error| cannot_serve(settings.listen, &error);
         listener.set_nonblocking(true).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
-            // One more for what the streams show.
-            .max_blocking_threads(settings.commands_max + settings.waiting_max + 1)
+            .max_blocking_threads(settings.commands_max + settings.waiting_max + OTHER_THREADS)
             .thread_name("http")
             .enable_all()
             .build()
@@ -198,6 +237,12 @@ impl Drop for HttpServer {
     }
 }
 
+fn cannot_serve(address: SocketAddr, error: &std::io::Error) -> Message {
+    let text = format!("the web page cannot be served on {address}: {error}");
+    Message::new(Code::Failed, text)
+        .with_hint("set http.listen to a free address, or http.enabled = false")
+}
+
 /// Everything that is served.
 fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
     let guard = Arc::new(Guard::new(settings.token.clone(), settings.hosts.clone()));
@@ -212,11 +257,13 @@ fn router(settings: &HttpSettings, executor: Arc<dyn Executor>) -> Router {
     let router = router
         .route(&format!("{PREFIX}/stream"), get(streams::stream))
         .route(&format!("{PREFIX}/events/stream"), get(streams::events))
+        .route(&format!("{PREFIX}/proof"), get(api::proof))
         .route(&format!("{PREFIX}/openapi.json"), get(openapi::served))
         .route("/health", get(probes::health))
         .route("/readyz", get(probes::ready))
         .route("/metrics", get(probes::metrics))
         .fallback(pages::serve)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(api);
     guarded(router, guard)
 }
@@ -230,9 +277,41 @@ fn guarded(router: Router, guard: Arc<Guard>) -> Router {
 }
 
 async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.admit(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err((status, message)) => answer::error(status, &message),
+    if let Err((status, message)) = guard.admit(request.headers()) {
+        return answer::error(status, &message);
+    }
+    if let Some(used) = request.extensions().get::<Arc<Use>>() {
+        if guard.authorise(request.headers()).is_ok() {
+            used.lasts();
+        } else if used.is_reserved && !SMALL.contains(&request.uri().path()) {
+            return answer::crowded();
+        }
+    }
+    next.run(request).await
+}
+
+/// What is answered also to strangers when the door is nearly full: what watches, and whether this is the daemon.
+const SMALL: &[&str] = &["/health", "/readyz", "/metrics", "/api/v1/proof"];
+
+/// What a connection is used for, as far as it decides how long it may be.
+#[derive(Default)]
+struct Use {
+    is_reserved: bool,
+    lasts: AtomicBool,
+}
+
+impl Use {
+    /// It has a stream, or the token.
+    fn lasts(&self) {
+        self.lasts.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when it has been used for long enough.
+    async fn outlived(&self, limit: Duration) {
+        tokio::time::sleep(limit).await;
+        if self.lasts.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
     }
 }
 
@@ -290,10 +369,14 @@ async fn accept(
             refuse(&stream);
             continue;
         };
+        let used = Use {
+            is_reserved: places.available_permits() < settings.connections_reserved,
+            ..Use::default()
+        };
         let (router, settings, stopping) =
             (router.clone(), Arc::clone(&settings), stopping.clone());
         tokio::spawn(async move {
-            serve(stream, router, &settings, stopping).await;
+            serve(stream, router, &settings, used, stopping).await;
             drop(place);
         });
     }
@@ -314,25 +397,37 @@ async fn serve(
     stream: TcpStream,
     router: Router,
     settings: &HttpSettings,
+    used: Use,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Without these it works too, only less well.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, SEND_TIMEOUT_MS);
+    let limit = match used.is_reserved {
+        true => settings.reserved_timeout,
+        false => settings.connection_timeout,
+    };
+    let used = Arc::new(used);
+    let asked = Arc::clone(&used);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&asked));
+        TowerToHyperService::new(router.clone()).call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
+        .keep_alive(!used.is_reserved)
+        .header_read_timeout(settings.header_timeout.min(limit))
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
+    let patience = tokio::select! {
         // A client that breaks off is its own affair.
-        _ = connection.as_mut() => {}
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(GRACE, connection).await;
-        }
-    }
+        _ = connection.as_mut() => return,
+        () = stopped(&mut stopping) => GRACE,
+        () = used.outlived(limit) => LAST_ANSWER.min(limit),
+    };
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(patience, connection).await;
 }
 
 /// Returns when the server stops.
@@ -341,8 +436,14 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// What an address is not called with; which methods it is called with is in the header `allow`.
+async fn wrong_method() -> Response {
+    let message = Message::new(Code::BadRequest, "this address has another method");
+    answer::error(StatusCode::METHOD_NOT_ALLOWED, &message)
+}
+
 /// What no route has.
 fn not_found() -> Response {
     let message = Message::new(Code::NoMatch, "there is nothing at this address");
-    answer::error(axum::http::StatusCode::NOT_FOUND, &message).into_response()
+    answer::error(StatusCode::NOT_FOUND, &message).into_response()
 }

@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use crate::view::{HomeRole, HomeState, HomeView, StatusView, TierState, TierView};
+use crate::view::{
+    HomeRole, HomeState, HomeView, StatusView, StepState, StepView, TierState, TierView,
+};
 
 /// The exposition format's content type, for HTTP.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -155,6 +157,19 @@ const POOLS: &[PoolMetric] = &[
         "pool_connected",
         "1 if the pool takes and serves replicas.",
         |pool| u64::from(pool.state == TierState::Connected),
+    ),
+    (
+        "pool_lost",
+        "1 if the pool cannot be reached, or a step of setting it up has failed.",
+        |pool| {
+            let has_failed = |step: &StepView| step.state == StepState::Failed;
+            let is_lost = match pool.state {
+                TierState::Lost => true,
+                TierState::Disconnected => pool.steps.iter().any(has_failed),
+                TierState::Connecting | TierState::Connected | TierState::Draining => false,
+            };
+            u64::from(is_lost)
+        },
     ),
     (
         "pool_capacity_bytes",

@@ -6,6 +6,7 @@
 mod request;
 mod connection;
 mod listen;
+mod places;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Door, Executor, Peer};
@@ -21,6 +22,8 @@ use crate::command::{Answer, Code, Message};
 
 pub use listen::group_id;
 pub use request::parse as parse_request;
+
+use places::Places;
 
 /// What the server waits at most, when it ends, for answers that are being written.
 const GRACE: Duration = Duration::from_secs(2);
@@ -36,7 +39,8 @@ pub struct SocketSettings {
     pub mode: u32,
     /// The group that may connect besides the owner; [`group_id`] finds it by name.
     pub group_id: Option<u32>,
-    /// So many may be connected at once.
+    /// So many may be connected at once: the last eighth of them root and the daemon's own user only, and half of
+    /// them any one other user.
     pub connections_max: usize,
     /// Longer lines are refused.
     pub line_bytes_max: usize,
@@ -145,7 +149,7 @@ async fn accept(
     executor: Arc<dyn Executor>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(settings.connections_max));
+    let places = Places::new(settings.connections_max);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -156,29 +160,26 @@ async fn accept(
             continue;
         };
         let settings = Arc::clone(&settings);
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tokio::spawn(async move { refuse(stream, &settings).await });
-            continue;
+        let peer = peer(&stream);
+        let place = match places.take(peer.uid) {
+            Ok(place) => place,
+            Err(full) => {
+                tokio::spawn(async move { refuse(stream, full).await });
+                continue;
+            }
         };
         let (executor, stopping) = (Arc::clone(&executor), stopping.clone());
         tokio::spawn(async move {
-            let peer = peer(&stream);
             connection::serve(stream, peer, executor, &settings, stopping).await;
             drop(place);
         });
     }
     drop(listener);
-    // All places free again means that every connection has ended.
-    let all = u32::try_from(settings.connections_max).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    places.all_free().await;
 }
 
-async fn refuse(stream: UnixStream, settings: &SocketSettings) {
-    let text = format!(
-        "{} clients are connected already, as many as may be",
-        settings.connections_max
-    );
-    let busy = Answer::Error(Message::new(Code::Busy, text).with_hint("try again in a moment"));
+async fn refuse(stream: UnixStream, full: Message) {
+    let busy = Answer::Error(full);
     // The line fits the socket's buffer; a client that does not take it is not waited for.
     let _ = stream.writable().await;
     let _ = stream.try_write(&connection::answer_line(None, busy));

@@ -572,6 +572,19 @@ impl Coordinator {
         if self.is_connecting(name) {
             return Err(being_connected(name));
         }
+        let is_configured = self.remote_config(name).is_some()
+            || self
+                .config()
+                .pools
+                .iter()
+                .any(|pool| pool.name.as_str() == name);
+        if is_configured {
+            let hint = format!("speedloader tiers connect {name}");
+            return Err(
+                Message::new(Code::NoSuchPool, format!("pool `{name}` is not connected"))
+                    .with_hint(hint),
+            );
+        }
         let names: Vec<String> = pools.iter().map(|pool| pool.name().to_owned()).collect();
         let hint = match names.is_empty() {
             true => "no pool is connected".to_owned(),

@@ -142,7 +142,7 @@ impl Coordinator {
         }
         warnings.extend(self.pin_warnings());
         warnings.extend(self.remote_warnings());
-        warnings.extend(self.web_fault.get().cloned());
+        warnings.extend(self.lock_web_fault().clone());
         warnings
     }
 

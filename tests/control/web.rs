@@ -56,7 +56,8 @@ impl Web {
         let (written, heard) = bounded(1);
         let settings = HttpSettings::new("127.0.0.1:0".parse().unwrap(), Token::new(TOKEN));
         let desk = Arc::new(Desk::new(around, target));
-        let server = HttpServer::start_setup(settings, desk, written).unwrap();
+        let listener = HttpServer::listen(settings.listen).unwrap();
+        let server = HttpServer::start_setup(listener, settings, desk, written).unwrap();
         let address = server.address();
         let server = Some(server);
         (Web { server, address }, heard)
@@ -198,6 +199,113 @@ fn looking_needs_no_token_and_a_change_does() {
     assert_eq!(answer.json()["view"], "moves");
 }
 
+/// The configuration has mode 0440 in `.speedloader`, and everybody on the machine could read it here; sixteen that
+/// waited for a day held up every long command.
+#[test]
+fn paths_settings_and_waiting_need_the_token() {
+    let fake = Arc::new(Fake::default());
+    let web = Web::start(Arc::clone(&fake));
+    for path in [
+        "/api/v1/config",
+        "/api/v1/settings",
+        "/api/v1/tiers/local/steps",
+        "/api/v1/models/which?name=llama3.2:3b",
+        "/api/v1/models/wait?timeout_s=1",
+    ] {
+        assert_eq!(get(&web, path).status, 401, "{path}");
+        let answer = request(&web, "GET", path, None, Some(TOKEN));
+        assert_ne!(answer.status, 401, "{path}: {answer:?}");
+    }
+}
+
+/// 700 streams of one user were all that anybody could have of the page, the API and the probes.
+#[test]
+fn streams_and_strangers_leave_places_for_others() {
+    let web = Web::with(Arc::new(Fake::default()), |settings| {
+        settings.connections_max = 20;
+        settings.connections_reserved = 8;
+        settings.streams_max = 5;
+        settings.reserved_timeout = Duration::from_millis(200);
+    });
+    let ask = head("GET", "/api/v1/stream", &[("Host", "localhost")]);
+    let mut streams: Vec<TcpStream> = Vec::new();
+    for _ in 0..5 {
+        let mut stream = web.connect();
+        stream.write_all(ask.as_bytes()).unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        streams.push(stream);
+    }
+    assert_eq!(get(&web, "/api/v1/stream").status, 503, "one too many");
+    assert_eq!(get(&web, "/api/v1/status").status, 200);
+    // Idle ones take all that strangers may have.
+    let idle: Vec<TcpStream> = (0..8).map(|_| web.connect()).collect();
+    until(|| get(&web, "/api/v1/status").status == 503);
+    for path in ["/health", "/readyz", "/metrics"] {
+        assert_eq!(get(&web, path).status, 200, "{path}");
+    }
+    let answer = request(&web, "GET", "/api/v1/status", None, Some(TOKEN));
+    assert_eq!(answer.status, 200, "who has the token");
+    // What is kept is not kept by who says nothing.
+    let mut silent = web.connect();
+    assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
+    drop((idle, streams));
+    until(|| get(&web, "/").status == 200);
+}
+
+/// They lasted for as long as somebody took a byte of an answer now and then.
+#[test]
+fn a_connection_without_stream_and_token_ends() {
+    let web = Web::with(Arc::new(Fake::default()), |settings| {
+        settings.connection_timeout = Duration::from_millis(300);
+    });
+    let ask = |headers: &[(&str, &str)]| {
+        let mut stream = web.connect();
+        let head = head("GET", "/api/v1/status", headers);
+        let head = head.replace("Connection: close\r\n", "");
+        for round in 0_u32.. {
+            std::thread::sleep(Duration::from_millis(100));
+            let sent = stream.write_all(head.as_bytes());
+            let got = stream.read(&mut [0; 65_536]).unwrap_or(0);
+            if sent.is_err() || got == 0 || round == 10 {
+                return round;
+            }
+        }
+        0
+    };
+    assert!(ask(&[("Host", "localhost")]) < 10);
+    let bearer = format!("Bearer {TOKEN}");
+    assert_eq!(
+        ask(&[("Host", "localhost"), ("Authorization", &bearer)]),
+        10
+    );
+}
+
+/// It said that it was ready while engines saw what was mounted over it.
+#[test]
+fn a_mount_that_is_covered_is_not_ready() {
+    let place = tempfile::tempdir().unwrap();
+    let dev = std::os::unix::fs::MetadataExt::dev(&place.path().metadata().unwrap());
+    for (dev, wanted) in [(dev, 200), (dev + 1, 503)] {
+        let web = Web::with(Arc::new(Fake::default()), |settings| {
+            settings.mount = Some((place.path().to_owned(), dev));
+        });
+        assert_eq!(get(&web, "/readyz").status, wanted);
+    }
+}
+
+#[test]
+fn a_wrong_method_is_told_which_are_right() {
+    let web = Web::start(Arc::new(Fake::default()));
+    for (path, allowed) in [("/api/v1/status", "GET"), ("/js/app.js", "GET")] {
+        let answer = request(&web, "DELETE", path, None, Some(TOKEN));
+        assert_eq!(answer.status, 405, "{path}");
+        assert_eq!(answer.json()["error"]["code"], "bad-request", "{path}");
+        let allow = answer.head.lines().find(|line| line.starts_with("allow: "));
+        assert!(allow.unwrap_or_default().contains(allowed), "{answer:?}");
+    }
+}
+
 #[test]
 fn a_set_up_needs_the_token_also_for_looking_and_writes_once() {
     let root = tempfile::tempdir().unwrap();
@@ -244,6 +352,27 @@ fn a_set_up_needs_the_token_also_for_looking_and_writes_once() {
         again["state"], "proposed",
         "what is there is not written over"
     );
+}
+
+/// A page gave its token to whoever had the port while no daemon ran.
+#[test]
+fn a_page_can_ask_whether_the_door_knows_the_token() {
+    let web = Web::start(Arc::new(Fake::default()));
+    let nonce = "0123456789abcdef";
+    let answer = get(&web, &format!("/api/v1/proof?nonce={nonce}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["proof"], Token::new(TOKEN).proof(nonce));
+    assert!(!answer.body.contains(TOKEN));
+    let again = get(&web, &format!("/api/v1/proof?nonce={nonce}0"));
+    assert_ne!(again.json()["proof"], answer.json()["proof"]);
+    assert_eq!(again.json()["instance"], answer.json()["instance"]);
+    let other = Web::start(Arc::new(Fake::default()));
+    let other = get(&other, &format!("/api/v1/proof?nonce={nonce}"));
+    assert_ne!(other.json()["instance"], answer.json()["instance"]);
+    for wrong in ["", "short", "0123456789abcde%20", &"a".repeat(129)] {
+        let answer = get(&web, &format!("/api/v1/proof?nonce={wrong}"));
+        assert_eq!(answer.status, 400, "{wrong}");
+    }
 }
 
 #[test]
@@ -393,7 +522,8 @@ fn slow_clients_are_given_up() {
 #[test]
 fn five_hundred_connections_are_served_or_told() {
     let web = Web::with(Arc::new(Fake::default()), |settings| {
-        settings.connections_max = 300
+        settings.connections_max = 300;
+        settings.connections_reserved = 0;
     });
     let idle: Vec<TcpStream> = (0..300).map(|_| web.connect()).collect();
     // Each place is taken once its connection has been accepted.
@@ -437,7 +567,8 @@ fn tricks_in_paths_and_names_lead_nowhere() {
         "",
         "name=%",
     ] {
-        let answer = get(&web, &format!("/api/v1/models/which?{query}"));
+        let path = format!("/api/v1/models/which?{query}");
+        let answer = request(&web, "GET", &path, None, Some(TOKEN));
         assert_eq!(answer.status, 400, "{query}: {answer:?}");
     }
     for body in [
@@ -471,7 +602,8 @@ fn tricks_in_paths_and_names_lead_nowhere() {
 #[test]
 fn what_is_sent_cannot_become_a_header() {
     let web = Web::start(Arc::new(Fake::default()));
-    let answer = get(&web, "/api/v1/models/which?name=x%0d%0aSet-Cookie:%20a=b");
+    let path = "/api/v1/models/which?name=x%0d%0aSet-Cookie:%20a=b";
+    let answer = request(&web, "GET", path, None, Some(TOKEN));
     assert!(!answer.head.contains("Set-Cookie"), "{answer:?}");
     // Two requests in one, one of them hidden from a proxy.
     let smuggled = "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -588,12 +720,13 @@ fn a_waiting_command_hears_that_its_client_has_left() {
     let fake = Arc::new(Fake::default());
     let web = Web::start(Arc::clone(&fake));
     let mut stream = web.connect();
+    let bearer = format!("Bearer {TOKEN}");
     stream
         .write_all(
             head(
                 "GET",
                 "/api/v1/models/wait?name=forever&timeout_s=60",
-                &[("Host", "localhost")],
+                &[("Host", "localhost"), ("Authorization", &bearer)],
             )
             .as_bytes(),
         )
@@ -601,7 +734,8 @@ fn a_waiting_command_hears_that_its_client_has_left() {
     until(|| !fake.asked().is_empty());
     drop(stream);
     until(|| fake.gone() == ["forever"]);
-    let answer = get(&web, "/api/v1/models/wait?name=panic&timeout_s=1");
+    let path = "/api/v1/models/wait?name=panic&timeout_s=1";
+    let answer = request(&web, "GET", path, None, Some(TOKEN));
     assert_eq!(answer.status, 500);
     assert_eq!(answer.json()["error"]["code"], "internal");
 }

@@ -127,6 +127,7 @@ fn a_pool_that_the_file_has_since_can_be_connected_and_goes_with_it() {
         cp $T/config.toml $T/before.toml
         printf '[[pool]]\\nname = \"late\"\\npath = \"%s/pools/late\"\\ncapacity = \"16MiB\"\\n' $T >> $T/config.toml
         speedloader config reload
+        speedloader promote g --pool late 2>&1 || echo status $?
         speedloader tiers connect late
         speedloader promote g --pool late --wait
         speedloader which g
@@ -137,6 +138,8 @@ fn a_pool_that_the_file_has_since_can_be_connected_and_goes_with_it() {
         speedloader config reload
         speedloader tiers connect late 2>&1 || echo status $?";
     let Some(told) = steered(script) else { return };
+    // It was said that no pool is called so.
+    assert!(told.contains("pool `late` is not connected"), "{told}");
     assert!(told.contains("/pools/late/"), "{told}");
     let (_, after) = told
         .split_once("while it is used")

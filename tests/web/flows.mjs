@@ -207,7 +207,7 @@ flow("a wrong setting is refused as it is typed, a right one is saved with the c
   assert.match(text, /# A comment of its owner\./);
   assert.match(text, /# as large as that/);
   assert.match(text, /half_life = 20/);
-  const { settings } = await site.get("/config");
+  const { settings } = await site.get("/config", site.token());
   assert.equal(settings.find((one) => one.key === "policy.half_life").value, "20", "it counts at once");
 });
 
@@ -220,8 +220,218 @@ flow("a daemon that is killed is missed, and found again", async ({ page, site }
   await site.start();
   await page.locator(".notice", { hasText: "No connection" }).waitFor({ state: "detached" });
   await page.locator("#live", { hasText: "Live" }).waitFor();
+  await toast(page, "Connected again");
+  // The token was that of the daemon before.
   await act(page, "small", "Promote").click();
+  await page.locator("#tok-err", { hasText: "Each start of the daemon makes another" }).waitFor();
+  await page.locator("#tok").fill(site.token());
+  await page.getByRole("button", { name: "Use token" }).click();
   await row(page, "small").locator(".place span", { hasText: /^local$/ }).waitFor();
+});
+
+flow("whoever has the daemon’s port while it is down is not sent the token", async ({ page, site }) => {
+  await site.end("SIGKILL");
+  const seen = [];
+  // It does all that it can: a page that is open takes it for the daemon.
+  const thief = createServer((request, response) => {
+    seen.push(request.headers.authorization);
+    const path = new URL(request.url, site.base).pathname.slice("/api/v1".length);
+    const answers = {
+      "/status": { pools: [{ name: "local", kind: "local", state: "connected", path: "/p", capacity_bytes: 9, configured_bytes: 9, used_bytes: 0, free_bytes: 9,
+        draining_bytes: 0, reserved_bytes: 0, spare_bytes: 0, prefaulted_bytes: 0, resident_files: 0, speed_bytes_per_sec: 1, steps: [] }], homes: [], warnings: [], memory: {}, policy: {}, counts: {} },
+      "/models": { models: [{ name: "small", kind: "gguf", size_bytes: 1, resident_bytes: {}, resident_total_bytes: 0, resident_percent: 0, loaded: [], open: 0, heat: 0, loads: 0, files: 1 }] },
+      "/transfers": { transfers: [] }, "/history": { hours: [], loads: [], since_ms: 1 }, "/events": { events: [] },
+      "/proof": { proof: "0".repeat(64), instance: "0" },
+    };
+    if (path !== "/stream") return response.end(JSON.stringify(answers[path] || {}));
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    return response.write("event: hello\ndata: {}\n\n");
+  });
+  await page.locator(".notice", { hasText: "No connection to the daemon" }).waitFor();
+  await new Promise((done) => thief.listen(site.port, "127.0.0.1", done));
+  try {
+    await page.locator(".notice", { hasText: "No connection" }).waitFor({ state: "detached" });
+    await act(page, "small", "Pin").click();
+    await page.locator("#tok-err", { hasText: "not the daemon’s" }).waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    assert.ok(seen.length > 5);
+    assert.deepEqual(seen.filter(Boolean), []);
+  } finally {
+    thief.closeAllConnections();
+    await new Promise((done) => thief.close(done));
+    await site.start();
+  }
+  await page.locator(".notice", { hasText: "No connection" }).waitFor({ state: "detached" });
+  await row(page, "large").waitFor();
+  await page.evaluate((token) => sessionStorage.setItem("speedloader-token", token), site.token());
+});
+
+flow("a daemon that falls silent is missed", async ({ page, site }) => {
+  await page.locator("#live", { hasText: "Live" }).waitFor();
+  site.daemon.kill("SIGSTOP");
+  try {
+    await page.locator(".notice", { hasText: "No connection to the daemon" }).waitFor({ timeout: 40000 });
+  } finally {
+    site.daemon.kill("SIGCONT");
+  }
+  await page.locator(".notice", { hasText: "No connection" }).waitFor({ state: "detached" });
+});
+
+flow("a question that fails at the start is asked again, and a person may ask at once", async ({ instance, site }) => {
+  const context = await instance.newContext();
+  const page = await context.newPage();
+  await page.route("**/api/v1/history", (route) => route.fulfill({ status: 500, body: "{}" }));
+  await page.goto(`${site.base}/`);
+  await page.locator(".blank", { hasText: "could not be read" }).waitFor();
+  assert.ok(!(await page.locator("[data-part=readouts]").textContent()).includes("0 GiB"), "nothing was measured");
+  await page.unroute("**/api/v1/history");
+  await page.getByRole("button", { name: "Try again now" }).click();
+  await row(page, "large").waitFor();
+  await context.close();
+});
+
+flow("a page for which there is no stream asks now and then", async ({ instance, site }) => {
+  const context = await instance.newContext();
+  const page = await context.newPage();
+  await page.route("**/api/v1/stream", (route) => route.fulfill({ status: 503, body: "{}" }));
+  await page.goto(`${site.base}/`);
+  await row(page, "small").waitFor();
+  site.cli("pin", "small", "local");
+  await row(page, "small").locator(".tag", { hasText: "pinned" }).waitFor();
+  assert.ok((await page.locator("#live").textContent()).includes("Live"));
+  site.cli("unpin", "small");
+  await context.close();
+});
+
+flow("many tabs do not hold each other up", async ({ instance, site }) => {
+  const context = await instance.newContext();
+  const tabs = [];
+  for (let i = 0; i < 8; i += 1) {
+    const page = await context.newPage();
+    // No browser that a program steers hides its tabs.
+    if (i > 0) await page.addInitScript(() => Object.defineProperty(document, "hidden", { value: true, configurable: true }));
+    await page.goto(`${site.base}/`);
+    tabs.push(page);
+  }
+  const back = tabs[7];
+  await tabs[0].locator("tr[data-model]").first().waitFor();
+  assert.equal(await back.locator("tr[data-model]").count(), 0, "nobody sees it");
+  await back.evaluate(() => {
+    Object.defineProperty(document, "hidden", { value: false, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await back.locator("tr[data-model]").first().waitFor();
+  assert.ok(await back.locator("#toast").isHidden(), "it was not lost");
+  await context.close();
+});
+
+flow("what is heard while all is asked for is not lost", async ({ instance, site }) => {
+  const context = await instance.newContext();
+  const page = await context.newPage();
+  let release = null;
+  await page.route("**/api/v1/models", async (route) => {
+    // What was answered before the pin comes after what says that it is pinned.
+    const answer = await route.fetch();
+    await new Promise((done) => { release = done; });
+    await route.fulfill({ response: answer });
+  });
+  await page.goto(`${site.base}/`);
+  await until("the models are asked for", async () => release !== null);
+  site.cli("pin", "small", "local");
+  await new Promise((done) => setTimeout(done, 3000));
+  release();
+  await row(page, "small").locator(".tag", { hasText: "pinned" }).waitFor();
+  site.cli("unpin", "small");
+  await context.close();
+});
+
+flow("the token asked for inside another dialog lets the action go on", async ({ instance, site }) => {
+  site.cli("unpin", "large");
+  site.cli("promote", "large", "--wait");
+  const reader = openSync(site.path("mnt", "large.gguf"), "r");
+  try {
+    const page = await tab(instance, site);
+    await row(page, "large").locator(".tag", { hasText: "open" }).waitFor();
+    await act(page, "large", "Demote").click();
+    await page.getByRole("button", { name: "Demote", exact: true }).last().click();
+    await page.locator("#tok").fill(site.token());
+    await page.getByRole("button", { name: "Use token" }).click();
+    await toast(page, "Demoted large");
+    await page.context().close();
+  } finally {
+    closeSync(reader);
+  }
+});
+
+flow("several models at once: what was refused is not counted as done", async ({ instance, site }) => {
+  site.cli("promote", "small", "small2", "--wait");
+  site.cli("pin", "small2", "local");
+  const page = await tab(instance, site, { link: `#token=${site.token()}` });
+  for (const name of ["small", "small2"]) await row(page, name).locator(".pick").check();
+  await page.getByRole("button", { name: "Demote 2" }).click();
+  await page.locator("dialog", { hasText: "1 is pinned" }).waitFor();
+  await page.locator("dialog").getByRole("button", { name: "Demote 2" }).click();
+  await page.locator("dialog", { hasText: "Not all of it was done" }).waitFor();
+  await page.locator("dialog td", { hasText: "is pinned to local" }).waitFor();
+  await toast(page, "Demoted 1 model");
+  site.cli("unpin", "small2");
+  await page.context().close();
+});
+
+flow("the explanation follows the model", async ({ instance, site }) => {
+  site.cli("demote", "small2");
+  const page = await tab(instance, site, { link: "#/models/small2" });
+  await page.locator("#drawer .sentence").waitFor();
+  const before = await page.locator("#drawer .sentence").textContent();
+  await page.locator("#drawer", { hasText: "shown to who has the token" }).waitFor();
+  site.cli("promote", "small2", "--wait");
+  await page.locator("#drawer .sentence", { hasText: "resident in local" }).waitFor();
+  assert.notEqual(await page.locator("#drawer .sentence").textContent(), before);
+  await page.context().close();
+});
+
+flow("a placement strategy that was not saved is not shown as chosen", async ({ instance, site }) => {
+  const page = await tab(instance, site, { link: "#/tiers" });
+  const now = await page.locator("[name=strategy]:checked").getAttribute("value");
+  await page.locator("[name=strategy][value=round-robin]").check();
+  await page.locator("#tok").waitFor();
+  await page.keyboard.press("Escape");
+  await until("it is as it was", async () => (await page.locator("[name=strategy]:checked").getAttribute("value")) === now);
+  await page.context().close();
+});
+
+flow("settings are shown to who has the token, and what is not saved stays", async ({ instance, site }) => {
+  const page = await tab(instance, site, { link: "#/settings" });
+  await page.getByRole("button", { name: "Show settings" }).click();
+  await page.locator("#tok").fill(site.token());
+  await page.getByRole("button", { name: "Use token" }).click();
+  await page.locator("#f-policy-half_life").fill("30");
+  assert.equal(await page.locator("#f-http-token").inputValue(), "");
+  await page.locator("[aria-label='Remove Pool 1']").click();
+  await page.locator("[aria-label='Keep Pool 1']").waitFor();
+  await go(page, "Models");
+  await go(page, "Settings");
+  assert.equal(await page.locator("#f-policy-half_life").inputValue(), "30");
+  await page.locator("[aria-label='Keep Pool 1']").click();
+  await page.locator(".savebar", { hasText: "1 change" }).waitFor();
+  await page.getByRole("button", { name: "Discard" }).click();
+  assert.notEqual(await page.locator("#f-policy-half_life").inputValue(), "30");
+  await page.context().close();
+});
+
+flow("a resize that changes nothing says so, whatever the size", async ({ instance, site }) => {
+  const page = await tab(instance, site, { link: "#/tiers" });
+  await page.locator("[aria-label='Resize local']").waitFor();
+  await page.evaluate(async () => {
+    const { db, emit } = await import("/js/state.js");
+    const [pool, ...rest] = db.status.pools;
+    db.status = { ...db.status, pools: [{ ...pool, capacity_bytes: pool.capacity_bytes + 123456789 }, ...rest] };
+    emit("status");
+  });
+  await page.locator("[aria-label='Resize local']").click();
+  await page.locator("dialog [role=status]", { hasText: "From" }).waitFor();
+  assert.ok(await page.getByRole("button", { name: "Resize", exact: true }).last().isDisabled());
+  await page.context().close();
 });
 
 flow("first-run set-up to a working mount", async ({ instance }) => {
@@ -307,6 +517,17 @@ flow("a link from web-url brings the token and hides it", async ({ instance, sit
   await page.context().close();
 });
 
+flow("a link opened in a tab that shows the page brings its token and is hidden", async ({ instance, site }) => {
+  const page = await tab(instance, site);
+  await row(page, "small").waitFor();
+  for (const [hash, kept] of [[`#token=${site.token()}`, site.token()], ["#token=not/a/token", site.token()]]) {
+    await page.evaluate((to) => { location.hash = to; }, hash);
+    await until("it is hidden", async () => page.url().endsWith("#/models"));
+    assert.equal(await page.evaluate(() => sessionStorage.getItem("speedloader-token")), kept);
+  }
+  await page.context().close();
+});
+
 flow("a hostile name is only text", async ({ page, site }) => {
   const name = "<img src=x onerror=alert(1)> \"'&";
   gguf(site.path("models", `${name}.gguf`), MIB);
@@ -346,8 +567,8 @@ flow("the guide has no serious accessibility fault, in light and dark, narrow an
 
 flow("no page has a serious accessibility fault, in light and dark, narrow and wide", async ({ instance, site }) => {
   for (const colorScheme of ["light", "dark"]) {
-    for (const width of [390, 1920]) {
-      const page = await tab(instance, site, { colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
+    for (const width of [320, 390, 1920]) {
+      const page = await tab(instance, site, { colorScheme, viewport: { width, height: 900 }, bypassCSP: true, link: `#token=${site.token()}` });
       await page.locator("tr[data-model]").first().waitFor();
       await page.addScriptTag({ content: axe });
       for (const name of ["models", "models/small", "tiers", "activity", "plan", "settings"]) {

@@ -37,7 +37,7 @@ try {
   for (const file of open.slice(2)) closeSync(file);
   for (const colorScheme of ["light", "dark"]) {
     for (const width of [390, 1280, 1920]) {
-      const page = await tab(instance, site, { colorScheme, viewport: { width, height: width === 390 ? 844 : 860 } });
+      const page = await tab(instance, site, { colorScheme, viewport: { width, height: width === 390 ? 844 : 860 }, link: `#token=${site.token()}` });
       await page.locator("tr[data-model]").first().waitFor();
       for (const name of ["models", `models/${MODELS[HOT[0]][0]}`, "tiers", "activity", "plan", "settings"]) {
         await page.evaluate((hash) => { location.hash = hash; }, `#/${name}`);

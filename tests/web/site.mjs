@@ -139,8 +139,9 @@ socket = "${this.path("sock")}"
     return readFileSync(this.path("state", "http-token"), "utf8").trim();
   }
 
-  async get(path) {
-    return (await fetch(`${this.base}/api/v1${path}`)).json();
+  async get(path, token = null) {
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    return (await fetch(`${this.base}/api/v1${path}`, { headers })).json();
   }
 
   async finish() {

@@ -217,9 +217,8 @@ impl TieredFs {
             }
             Target::Virtual(index) => {
                 let contents = self.virtual_files.read(self.virtual_name(*index));
-                let handle = self
-                    .handles
-                    .insert(Handle::Virtual(*index, Arc::new(contents)));
+                let uid = request.uid;
+                let handle = self.handles.insert_virtual(*index, contents, uid);
                 Ok(OpenReply::Ready(Opened {
                     handle,
                     served: Served::Direct,

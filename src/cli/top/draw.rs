@@ -9,7 +9,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
 use super::state::State;
 use crate::view::human::{ago, duration, percent, rate, size};
-use crate::view::{ModelView, TierView, TransferView};
+use crate::view::{ModelView, TierState, TierView, TransferView};
 
 /// In a lower terminal pools and transfers make room for models.
 const ROWS_FOR_ALL: u16 = 14;
@@ -89,6 +89,16 @@ fn headline(state: &State) -> Line<'_> {
 
 /// A bar whose length is the pool's use, and the figures that it stands for.
 fn pool_line<'l>(pool: &'l TierView, area: Rect, state: &State) -> Line<'l> {
+    // Of nothing nothing can be in use.
+    let out_of_use = match pool.state {
+        TierState::Disconnected => Some("not connected"),
+        TierState::Connecting => Some("being connected"),
+        TierState::Lost => Some("does not answer"),
+        TierState::Connected | TierState::Draining => None,
+    };
+    if let Some(word) = out_of_use.filter(|_| pool.capacity_bytes == 0) {
+        return Line::raw(format!("{:<12.12} {word}", pool.name));
+    }
     let figures = format!(
         " {} of {} ({} %){}",
         size(pool.used_bytes),

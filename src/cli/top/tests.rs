@@ -114,6 +114,19 @@ fn without_colours_nothing_is_coloured() {
     assert!(colours(true) > 0);
 }
 
+/// It was "0 B of 0 B (100 %)".
+#[test]
+fn a_pool_that_is_not_connected_is_not_full() {
+    let mut state = state(false);
+    state.seen.status.pools.push(TierView {
+        name: "far".to_owned(),
+        ..TierView::default()
+    });
+    let drawn = text(&state, 120, 40);
+    assert!(drawn.contains("far          not connected"), "{drawn}");
+    assert!(!drawn.contains("100 %)"), "{drawn}");
+}
+
 #[test]
 fn a_lost_daemon_is_told_and_what_was_seen_stays() {
     let mut state = state(false);

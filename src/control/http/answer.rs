@@ -46,6 +46,18 @@ pub(super) fn error(status: StatusCode, message: &Message) -> Response {
     response
 }
 
+/// As many are served as may be.
+pub(super) fn crowded() -> Response {
+    let text = "as many are served as may be; try again in a moment";
+    let mut response = error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &Message::new(Code::Busy, text),
+    );
+    let seconds = header::HeaderValue::from_static("5");
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
 pub(super) fn of(answer: Answer) -> Response {
     match answer {
         Answer::Ok(view) => json(StatusCode::OK, view.json()),

@@ -1,6 +1,7 @@
 //! From a request to a command and back. One handler serves every row of the table of routes.
 
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +25,22 @@ use crate::control::{Door, Executor, Gone, Peer};
 /// How long a request waits for its turn.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many forecasts are made at a time: the one command that is long in coming and needs no token.
+pub(super) const FORECASTS_MAX: usize = 2;
+
 /// What the handlers share.
 pub(super) struct Api {
     executor: Arc<dyn Executor>,
-    guard: Arc<Guard>,
+    pub(super) guard: Arc<Guard>,
     pub(super) live: Arc<Live>,
     quick: Semaphore,
     waiting: Semaphore,
+    forecasts: Semaphore,
+    pub(super) streams: Arc<Semaphore>,
+    /// Where the mount should be seen, and its device.
+    pub(super) mount: Option<(PathBuf, u64)>,
+    /// Whoever looks there has it: a look may hang.
+    pub(super) look: Arc<Semaphore>,
     body_bytes_max: usize,
     body_timeout: Duration,
 }
@@ -48,6 +58,10 @@ impl Api {
             guard,
             quick: Semaphore::new(settings.commands_max),
             waiting: Semaphore::new(settings.waiting_max),
+            forecasts: Semaphore::new(FORECASTS_MAX),
+            streams: Arc::new(Semaphore::new(settings.streams_max)),
+            mount: settings.mount.clone(),
+            look: Arc::new(Semaphore::new(1)),
             body_bytes_max: settings.body_bytes_max,
             body_timeout: settings.body_timeout,
         }
@@ -55,9 +69,10 @@ impl Api {
 
     /// Has a command carried out on a thread of its own, when there is one.
     pub(super) async fn execute(&self, command: Command) -> Answer {
-        let places = match command.may_wait() {
-            true => &self.waiting,
-            false => &self.quick,
+        let places = match &command {
+            Command::Forecast {} => &self.forecasts,
+            command if command.may_wait() => &self.waiting,
+            _ => &self.quick,
         };
         let Ok(Ok(_place)) = tokio::time::timeout(TURN_PATIENCE, places.acquire()).await else {
             let text = "too many requests are being carried out; try again in a moment";
@@ -295,18 +310,43 @@ fn decode(text: &str) -> Result<String, Refused> {
     String::from_utf8(bytes).map_err(|_| bad("the query is not UTF-8"))
 }
 
-/// A number of the query, for addresses that are no commands.
-pub(super) fn number_in_query(query: &str, wanted: &str) -> Result<Option<u64>, Refused> {
+/// The one parameter of an address that is no command.
+pub(super) fn in_query(
+    query: &str,
+    name: &'static str,
+    read: Read,
+) -> Result<Option<Value>, Refused> {
     let mut found = Map::new();
     let known = [Parameter {
-        name: "since",
-        read: Read::Number,
+        name,
+        read,
         optional: true,
     }];
     for (name, text) in pairs(query)? {
         add(&mut found, &known, &name, &text)?;
     }
-    Ok(found.get(wanted).and_then(Value::as_u64))
+    Ok(found.remove(name))
+}
+
+/// `GET /api/v1/proof`.
+pub(super) async fn proof(State(api): State<Arc<Api>>, request: Request) -> Response {
+    prove(&api.guard, &request)
+}
+
+/// Shows that the door knows the token, before a page sends it.
+pub(super) fn prove(guard: &Guard, request: &Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let proved = in_query(query, "nonce", Read::Text).and_then(|nonce| {
+        let nonce = nonce.as_ref().and_then(Value::as_str).unwrap_or_default();
+        guard.prove(nonce)
+    });
+    match proved {
+        Ok(proof) => {
+            let shown = serde_json::json!({ "proof": proof, "instance": guard.instance() });
+            answer::json(StatusCode::OK, shown.to_string())
+        }
+        Err((status, message)) => answer::error(status, &message),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::token::Token;
+use super::token::{Token, random_text};
 use crate::command::{Code, Message};
 
 /// What is checked.
@@ -13,15 +13,47 @@ use crate::command::{Code, Message};
 pub struct Guard {
     token: Token,
     hosts: Vec<String>,
+    /// Tells this run of the door from the one before.
+    instance: String,
 }
 
+/// Characters that a question for a proof may have.
+const NONCE_LENGTHS: std::ops::RangeInclusive<usize> = 16..=128;
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 impl Guard {
     /// A guard that takes changes with `token`, and names of this machine in `hosts` beside addresses
     /// and `localhost`.
     pub fn new(token: Token, hosts: Vec<String>) -> Guard {
-        Guard { token, hosts }
+        Guard {
+            token,
+            hosts,
+            // It is no secret: without random numbers the time of day tells runs apart as well.
+            instance: random_text()
+                .unwrap_or_else(|_| format!("{:?}", std::time::SystemTime::now())),
+        }
+    }
+
+    /// What tells this run of the door from the one before.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// What shows a page that this is the door whose token it has, before it sends that.
+    ///
+    /// # Errors
+    /// 400 if the question is none: it must be so long that none is asked twice.
+    pub fn prove(&self, nonce: &str) -> Result<String, (StatusCode, Message)> {
+        let is_nonce = NONCE_LENGTHS.contains(&nonce.len())
+            && nonce.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        match is_nonce {
+            true => Ok(self.token.proof(nonce)),
+            false => {
+                let text = "`nonce` must be 16 to 128 letters and digits";
+                let message = Message::new(Code::BadRequest, text);
+                Err((StatusCode::BAD_REQUEST, message))
+            }
+        }
     }
 
     /// Whether a request may be looked at at all.

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, broadcast, watch as watched};
 use tokio::time::timeout;
 
 use crate::command::{Answer, Command};
+use crate::control::control_files::now_ms;
 use crate::control::{Door, Executor, Peer};
 use crate::view::{EventView, ModelView, StatusView, TransferView, View};
 
@@ -26,6 +27,9 @@ const BEHIND_MAX: usize = 256;
 
 /// How long who watches first waits until it was looked once.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// All is to be asked for again.
+pub(super) const HELLO: &[u8] = b"event: hello\ndata: {}\n\n";
 
 /// A message of the stream.
 #[derive(Clone)]
@@ -89,6 +93,7 @@ impl Live {
 
 async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
     let mut picture = Picture::default();
+    let mut looks = 0_u32;
     loop {
         let Some(now) = live.upgrade() else { return };
         if now.rest() {
@@ -100,10 +105,20 @@ async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
             let messages = picture.look(executor.as_ref());
             (picture, messages)
         });
-        let Ok((seen, messages)) = looked.await else {
-            return;
-        };
+        let (seen, mut messages) = looked.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a look for the live updates ended in a fault of the program");
+            let anew = Sent {
+                bytes: Bytes::from_static(HELLO),
+                seq: None,
+            };
+            (Picture::default(), vec![anew])
+        });
         picture = seen;
+        // From here, not from where it is sent on: a daemon that answers nothing is silent.
+        if looks.is_multiple_of(PERIODS_OF_CALM) {
+            messages.push(message("beat", &Beat { now_ms: now_ms() }, None));
+        }
+        looks = looks.wrapping_add(1);
         for message in messages {
             // Whoever watched may have left.
             let _ = now.sender.send(message);
@@ -113,6 +128,12 @@ async fn watch(live: std::sync::Weak<Live>, executor: Arc<dyn Executor>) {
         // In time or not is the same: it is looked again.
         let _ = timeout(PERIOD, now.hurry.notified()).await;
     }
+}
+
+/// That the daemon is there, and what time it is where times come from.
+#[derive(Serialize)]
+struct Beat {
+    now_ms: u64,
 }
 
 /// What was seen last.
@@ -266,6 +287,40 @@ mod tests {
             });
             assert_eq!(heard.await, Ok(number));
         }
+    }
+
+    /// Panics when it is asked first.
+    #[derive(Default)]
+    struct Stumbling(std::sync::atomic::AtomicBool);
+
+    impl Executor for Stumbling {
+        fn execute(&self, _: &Peer, _: Command, _: &mut dyn FnMut(View)) -> Answer {
+            let before = self.0.swap(true, std::sync::atomic::Ordering::SeqCst);
+            assert!(before, "as the test wants it");
+            Answer::Ok(View::Status(Box::default()))
+        }
+    }
+
+    /// It ended all streams until the daemon was started again.
+    #[test]
+    fn a_look_that_ends_in_a_fault_is_followed_by_another() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        let heard = runtime.block_on(async {
+            let live = Live::start(Arc::new(Stumbling::default()));
+            let mut receiver = live.subscribe().await;
+            let heard = async {
+                let mut all = String::new();
+                while !(all.contains("event: status") && all.contains("event: beat")) {
+                    let sent = receiver.recv().await.expect("a message");
+                    all.push_str(std::str::from_utf8(&sent.bytes).expect("UTF-8"));
+                }
+                all
+            };
+            timeout(Duration::from_secs(20), heard).await
+        });
+        let heard = heard.expect("in time");
+        assert!(heard.starts_with("event: hello\n"), "{heard}");
     }
 
     /// A status of the number of looks taken, all else still.

@@ -35,13 +35,18 @@ pub fn document() -> Value {
     for (path, about, content) in [
         (
             format!("{PREFIX}/stream"),
-            "Everything that changes, as server-sent events: `status`, `models`, `transfers` (rows that changed, keys of rows that are gone), `event`, and `hello` when all is to be asked for again.",
+            "Everything that changes, as server-sent events: `beat` every few seconds, with the time there; `status`, `models`, `transfers` (rows that changed, keys of rows that are gone), `event`, and `hello` when all is to be asked for again.",
             "text/event-stream",
         ),
         (
             format!("{PREFIX}/events/stream"),
             "Events, as server-sent events; those after `since` or `Last-Event-ID` first.",
             "text/event-stream",
+        ),
+        (
+            format!("{PREFIX}/proof"),
+            "Shows that the door knows the token before one sends it: `proof` is HMAC-SHA256 of `nonce`, with the token as the key, in hex; `instance` differs after each start.",
+            "application/json",
         ),
         (
             format!("{PREFIX}/openapi.json"),
@@ -55,7 +60,7 @@ pub fn document() -> Value {
         ),
         (
             "/readyz".to_owned(),
-            "200 when the mount answers.",
+            "200 when the mount answers and is what is seen at its mount point.",
             "text/plain",
         ),
         ("/metrics".to_owned(), "Prometheus text.", "text/plain"),
@@ -73,6 +78,12 @@ pub fn document() -> Value {
                 "name": "since", "in": "query", "required": false, "schema": number_schema(),
             }]);
         }
+        if path.ends_with("/proof") {
+            operation["parameters"] = json!([{
+                "name": "nonce", "in": "query", "required": true,
+                "schema": { "type": "string", "pattern": "^[0-9A-Za-z]{16,128}$" },
+            }]);
+        }
         paths.insert(path, json!({ "get": operation }));
     }
     let mut document = json!({
@@ -80,8 +91,8 @@ pub fn document() -> Value {
         "info": {
             "title": "speedloader",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "The HTTP door of speedloader. What is looked at needs no token; every change, \
-                            and asking what one would mean, needs `Authorization: Bearer TOKEN` (`speedloader web-url` shows it).",
+            "description": "The HTTP door of speedloader. Looking needs no token, but for the configuration, \
+                            paths of files and waiting; every change, and asking what one would mean, needs `Authorization: Bearer TOKEN` (`speedloader web-url` shows it).",
             "license": { "name": "Apache-2.0 OR MIT" },
         },
         "servers": [{ "url": "http://127.0.0.1:5050" }],

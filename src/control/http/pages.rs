@@ -5,7 +5,8 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::not_found;
+use super::{answer, not_found};
+use crate::command::{Code, Message};
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,11 @@ fn file(request: &Request, path: &str) -> Response {
         return not_found();
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        let message = Message::new(Code::BadRequest, "a page is only read");
+        let mut response = answer::error(StatusCode::METHOD_NOT_ALLOWED, &message);
+        let allowed = HeaderValue::from_static("GET,HEAD");
+        response.headers_mut().insert(header::ALLOW, allowed);
+        return response;
     }
     // A new version of the program is seen at the next visit; until then nothing is sent twice.
     let tag = concat!("\"", env!("CARGO_PKG_VERSION"), "-");

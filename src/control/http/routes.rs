@@ -61,7 +61,7 @@ pub struct Route {
     pub about: &'static str,
     /// Parameters of the path.
     pub in_path: &'static [Parameter],
-    /// Whether it changes something.
+    /// Whether it changes something, or shows what is not for everybody.
     pub needs_token: bool,
     /// Parameters of the query.
     pub in_query: &'static [Parameter],
@@ -120,6 +120,14 @@ const fn get(
         in_path: NONE,
         needs_token: false,
         in_query,
+    }
+}
+
+/// A look at what others may not see, or one that holds something up.
+const fn guarded(route: Route) -> Route {
+    Route {
+        needs_token: true,
+        ..route
     }
 }
 
@@ -193,13 +201,13 @@ pub const ROUTES: &[Route] = &[
         NONE,
         "Leave a model to the policy again.",
     ),
-    get(
+    guarded(get(
         "/models/which",
         "which",
         "which",
         NAME,
         "Where the files of a model are.",
-    ),
+    )),
     get(
         "/models/explain",
         "explain",
@@ -207,16 +215,17 @@ pub const ROUTES: &[Route] = &[
         NAME,
         "Why a model is where it is.",
     ),
-    get(
+    guarded(get(
         "/models/wait",
         "wait",
         "moves",
         &[texts("name", "names"), number("timeout_s")],
         "Answers when the models that are named, or all that move, have arrived, or the time is over.",
-    ),
+    )),
     get("/tiers", "tiers", "tiers", NONE, "The pools."),
     Route {
         in_path: NAME,
+        needs_token: true,
         ..get(
             "/tiers/{name}/steps",
             "tier-steps",
@@ -287,13 +296,13 @@ pub const ROUTES: &[Route] = &[
         &[optional(number("since"))],
         "What happened after an event, of what is remembered; /events/stream follows.",
     ),
-    get(
+    guarded(get(
         "/config",
         "config",
         "config",
         NONE,
         "The configuration in effect, secrets blanked.",
-    ),
+    )),
     post(
         "/config/reload",
         "reload",
@@ -322,13 +331,13 @@ pub const ROUTES: &[Route] = &[
         NONE,
         "What loads have been like.",
     ),
-    get(
+    guarded(get(
         "/settings",
         "settings",
         "settings",
         NONE,
         "Every field of the configuration, for a form.",
-    ),
+    )),
     post(
         "/settings/check",
         "check-settings",

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::api::{Refused, bad, body_of};
-use super::{Guard, HttpSettings, PREFIX, answer, guarded, pages};
+use super::api::{Refused, bad, body_of, prove};
+use super::{Guard, HttpSettings, PREFIX, answer, guarded, pages, wrong_method};
 use crate::command::{Answer, Code, Message};
 use crate::setup::Desk;
 use crate::view::{SetupChoices, SetupState, SetupView, View};
@@ -62,9 +62,11 @@ pub(super) fn router(settings: &HttpSettings, desk: Arc<Desk>, written: Sender<(
         .route(&format!("{PREFIX}/setup/look"), post(look))
         .route(&format!("{PREFIX}/setup/check"), post(check))
         .route(&format!("{PREFIX}/setup/apply"), post(apply))
+        .route(&format!("{PREFIX}/proof"), get(proof))
         .route("/health", get(health))
         .route("/readyz", get(ready))
         .fallback(pages::serve_setup)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(guide);
     guarded(router, guard)
 }
@@ -76,6 +78,10 @@ async fn health() -> Response {
 
 async fn ready() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "not set up\n").into_response()
+}
+
+async fn proof(State(guide): State<Arc<Guide>>, request: Request) -> Response {
+    prove(&guide.guard, &request)
 }
 
 async fn look(State(guide): State<Arc<Guide>>, request: Request) -> Response {

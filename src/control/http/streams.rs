@@ -12,12 +12,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use tokio::time::timeout;
 
-use super::answer;
-use super::api::{Api, number_in_query};
-use super::live::{Sent, event_message};
+use super::api::{Api, in_query};
+use super::live::{HELLO, Sent, event_message};
+use super::routes::Read;
+use super::{Use, answer};
 use crate::command::{Answer, Command};
 use crate::view::View;
 
@@ -29,22 +30,31 @@ const SEND_PATIENCE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// `GET /api/v1/stream`: everything that changes.
-pub(super) async fn stream(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn stream(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let Some(place) = place(&api, &request) else {
+        return answer::crowded();
+    };
     let receiver = api.live.subscribe().await;
     // The page asks for all it shows when it hears this: nothing that changes later is missed.
     let hello = Sent {
         bytes: Bytes::from_static(b"retry: 2000\nevent: hello\ndata: {}\n\n"),
         seq: None,
     };
-    respond(vec![hello], receiver, |_| true)
+    respond(place, vec![hello], receiver, |_| true)
 }
 
 /// `GET /api/v1/events/stream`: events only, those after `since` (or `Last-Event-ID`) first.
 pub(super) async fn events(State(api): State<Arc<Api>>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
-    let since = match number_in_query(query, "since") {
-        Ok(since) => since.or_else(|| last_event(request.headers())).unwrap_or(0),
+    let since = match in_query(query, "since", Read::Number) {
+        Ok(since) => since
+            .and_then(|since| since.as_u64())
+            .or_else(|| last_event(request.headers()))
+            .unwrap_or(0),
         Err((status, message)) => return answer::error(status, &message),
+    };
+    let Some(place) = place(&api, &request) else {
+        return answer::crowded();
     };
     let receiver = api.live.subscribe().await;
     let known = match api
@@ -59,7 +69,7 @@ pub(super) async fn events(State(api): State<Arc<Api>>, request: Request) -> Res
     };
     let seen = known.last().map_or(since, |event| event.seq);
     let first = known.iter().map(event_message).collect();
-    respond(first, receiver, move |sent: &Sent| {
+    respond(place, first, receiver, move |sent: &Sent| {
         sent.seq.is_some_and(|seq| seq > seen)
     })
 }
@@ -68,13 +78,24 @@ fn last_event(headers: &HeaderMap) -> Option<u64> {
     headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
+/// A place for one more stream: they have no end, so they must not take what others need.
+fn place(api: &Api, request: &Request) -> Option<OwnedSemaphorePermit> {
+    let place = Arc::clone(&api.streams).try_acquire_owned().ok()?;
+    if let Some(used) = request.extensions().get::<Arc<Use>>() {
+        used.lasts();
+    }
+    Some(place)
+}
+
 fn respond(
+    place: OwnedSemaphorePermit,
     first: Vec<Sent>,
     receiver: broadcast::Receiver<Sent>,
     wanted: impl Fn(&Sent) -> bool + Send + 'static,
 ) -> Response {
     let (sender, stream) = mpsc::channel(UNSENT_MAX);
     tokio::spawn(async move {
+        let _place = place;
         for sent in first {
             if !give(&sender, sent.bytes).await {
                 return;
@@ -100,7 +121,7 @@ async fn forward(
         let bytes = match received {
             Ok(Ok(sent)) if wanted(&sent) => sent.bytes,
             Ok(Ok(_)) => continue,
-            Ok(Err(RecvError::Lagged(_))) => Bytes::from_static(b"event: hello\ndata: {}\n\n"),
+            Ok(Err(RecvError::Lagged(_))) => Bytes::from_static(HELLO),
             Ok(Err(RecvError::Closed)) => return,
             Err(_) => Bytes::from_static(b": still here\n\n"),
         };

@@ -1,14 +1,20 @@
-//! The token that a change over HTTP needs: from the configuration, or a file of the state directory
-//! made at the first start. Its contents are compared in constant time. A file that somebody else could
-//! have put there (a link, another owner, writable by others) is refused rather than believed.
+//! The token that a change over HTTP needs: from the configuration, or made anew by each daemon and kept in a
+//! file of the state directory. Its contents are compared in constant time. A file that somebody else could
+//! have put there (a link, another owner, writable by others) is refused rather than replaced.
+//!
+//! While no daemon runs anybody may listen at its port, and an open page would give him the token with its next
+//! change. So the page asks for a [proof](Token::proof) first, and what it may have told a stranger all the same
+//! (a page that was loaded from him reads all that the true one has kept) is worth nothing to the next daemon.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::command::{Code, Message};
@@ -18,6 +24,11 @@ pub const TOKEN_FILE: &str = "http-token";
 /// Of the random bytes; the token has twice as many characters.
 const RANDOM_BYTES: usize = 24;
 const FILE_BYTES_MAX: u64 = 4096;
+/// What SHA-256 takes at a time.
+const BLOCK_BYTES: usize = 64;
+
+/// The token of this process: the guide's page goes on as the daemon's with the one that it has.
+static OF_PROCESS: OnceLock<Token> = OnceLock::new();
 
 /// What must be presented. Never printed by `Debug`.
 #[derive(Clone)]
@@ -45,27 +56,74 @@ impl Token {
         &self.0
     }
 
-    /// Reads the token file of a state directory, or makes it, readable by its owner and `group_id`.
+    /// What shows that its sender knows the token, without showing it: HMAC-SHA256 of a question that cannot have
+    /// been asked before, in hex.
+    pub fn proof(&self, nonce: &str) -> String {
+        let mut key = [0_u8; BLOCK_BYTES];
+        match self.0.len() {
+            len if len <= BLOCK_BYTES => key[..len].copy_from_slice(self.0.as_bytes()),
+            _ => key[..32].copy_from_slice(&Sha256::digest(&self.0)),
+        }
+        let inner = Sha256::new()
+            .chain_update(key.map(|byte| byte ^ 0x36))
+            .chain_update(nonce);
+        let outer = Sha256::new()
+            .chain_update(key.map(|byte| byte ^ 0x5c))
+            .chain_update(inner.finalize());
+        hex(&outer.finalize())
+    }
+
+    /// The token of this process, written to a state directory for its owner and `group_id` to read. What a daemon
+    /// before it has left there is replaced.
     ///
     /// # Errors
-    /// [`Code::Denied`] if what is there cannot be trusted; [`Code::Failed`] if it cannot be read or made.
-    pub fn of_directory(directory: &Path, group_id: Option<u32>) -> Result<Token, Message> {
+    /// [`Code::Denied`] if what is there cannot be trusted; [`Code::Failed`] if it cannot be written.
+    pub fn of_process(directory: &Path, group_id: Option<u32>) -> Result<Token, Message> {
+        let path = directory.join(TOKEN_FILE);
+        let token = match OF_PROCESS.get() {
+            Some(token) => token.clone(),
+            None => {
+                let text = random_text().map_err(|error| failed("make", &path, &error))?;
+                OF_PROCESS.get_or_init(|| Token::new(text)).clone()
+            }
+        };
+        token.keep_in(directory, group_id)?;
+        Ok(token)
+    }
+
+    fn keep_in(&self, directory: &Path, group_id: Option<u32>) -> Result<(), Message> {
         let path = directory.join(TOKEN_FILE);
         match open(&path) {
-            Ok(file) => read(file, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(directory, &path, group_id)?;
-                let file = open(&path).map_err(|error| failed("read", &path, &error))?;
-                read(file, &path)
-            }
-            Err(error) => Err(cannot_open(&path, &error)),
+            Ok(file) => trust(&file, &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot_open(&path, &error)),
         }
+        self.write(directory, &path, group_id)
+            .map_err(|error| failed("make", &path, &error))
+    }
+
+    /// Writes the file without a moment in which others could read it or it is incomplete.
+    fn write(&self, directory: &Path, path: &Path, group_id: Option<u32>) -> io::Result<()> {
+        let temporary = directory.join(format!("{TOKEN_FILE}.{}", std::process::id()));
+        // What a crash of a former process of our number has left.
+        let _ = std::fs::remove_file(&temporary);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file: OwnedFd = rustix::fs::open(&temporary, flags, Mode::RUSR | Mode::WUSR)?;
+        if let Some(group) = group_id {
+            rustix::fs::fchown(&file, None, Some(Gid::from_raw(group)))?;
+        }
+        rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR | Mode::RGRP)?;
+        let mut file = File::from(file);
+        file.write_all(format!("{}\n", self.0).as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
     }
 
     /// Reads the token file of a state directory, which a daemon has made.
     ///
     /// # Errors
-    /// As [`Token::of_directory`]; [`Code::Failed`] if there is none.
+    /// As [`Token::of_process`]; [`Code::Failed`] if there is none.
     pub fn read_from(directory: &Path) -> Result<Token, Message> {
         let path = directory.join(TOKEN_FILE);
         match open(&path) {
@@ -106,7 +164,8 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Message {
     )
 }
 
-fn read(file: File, path: &Path) -> Result<Token, Message> {
+/// Whether nobody else can have put the file there.
+fn trust(file: &File, path: &Path) -> Result<(), Message> {
     let found = file
         .metadata()
         .map_err(|error| failed("look at", path, &error))?;
@@ -127,6 +186,11 @@ fn read(file: File, path: &Path) -> Result<Token, Message> {
         );
         return Err(untrusted(path, &why));
     }
+    Ok(())
+}
+
+fn read(file: File, path: &Path) -> Result<Token, Message> {
+    trust(&file, path)?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
@@ -138,50 +202,22 @@ fn read(file: File, path: &Path) -> Result<Token, Message> {
     Ok(Token::new(text))
 }
 
-/// Makes the file without a moment in which others could read it or it is incomplete.
-fn make(directory: &Path, path: &Path, group_id: Option<u32>) -> Result<(), Message> {
-    let cannot = |error: io::Error| failed("make", path, &error);
-    let text = random_text().map_err(cannot)?;
-    let temporary = directory.join(format!("{TOKEN_FILE}.{}", std::process::id()));
-    // What a crash of a former process of our number has left.
-    let _ = std::fs::remove_file(&temporary);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file: OwnedFd = rustix::fs::open(&temporary, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|error| cannot(error.into()))?;
-    if let Some(group) = group_id {
-        rustix::fs::fchown(&file, None, Some(Gid::from_raw(group)))
-            .map_err(|error| cannot(error.into()))?;
-    }
-    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR | Mode::RGRP)
-        .map_err(|error| cannot(error.into()))?;
-    let mut file = File::from(file);
-    file.write_all(format!("{text}\n").as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(cannot)?;
-    // Not over one that a daemon started at the same moment has just made.
-    let linked = rustix::fs::linkat(
-        rustix::fs::CWD,
-        &temporary,
-        rustix::fs::CWD,
-        path,
-        AtFlags::empty(),
-    );
-    // Left behind it would be replaced at the next start.
-    let _ = std::fs::remove_file(&temporary);
-    match linked {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(cannot(error.into())),
-    }
-}
-
-fn random_text() -> io::Result<String> {
+/// Text that nobody can guess.
+///
+/// # Errors
+/// When the kernel has no random numbers.
+pub(super) fn random_text() -> io::Result<String> {
     let mut bytes = [0_u8; RANDOM_BYTES];
     let mut filled = 0;
     while filled < bytes.len() {
         filled +=
             rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -191,18 +227,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_made_once_and_kept_from_others() {
+    fn the_file_is_made_anew_and_kept_from_others() {
         let directory = tempfile::tempdir().expect("a directory");
-        let first = Token::of_directory(directory.path(), None).expect("made");
-        let again = Token::of_directory(directory.path(), None).expect("read");
-        assert_eq!(first.reveal(), again.reveal());
-        assert_eq!(first.reveal().len(), 2 * RANDOM_BYTES);
-        let mode = std::fs::metadata(directory.path().join(TOKEN_FILE))
-            .expect("there")
-            .mode();
+        let path = directory.path().join(TOKEN_FILE);
+        let before = Token::new(random_text().expect("random"));
+        before.keep_in(directory.path(), None).expect("made");
+        let token = Token::of_process(directory.path(), None).expect("made");
+        assert_ne!(token.reveal(), before.reveal(), "another daemon's");
+        let read = Token::read_from(directory.path()).expect("read");
+        assert_eq!(read.reveal(), token.reveal());
+        assert_eq!(token.reveal().len(), 2 * RANDOM_BYTES);
+        let mode = std::fs::metadata(&path).expect("there").mode();
         assert_eq!(mode & 0o777, 0o640);
         let left = std::fs::read_dir(directory.path()).expect("read").count();
         assert_eq!(left, 1, "no temporary file is left");
+    }
+
+    /// The page of a daemon that had ended gave its token to whoever listened at the port then.
+    #[test]
+    fn a_proof_is_had_from_the_token_only() {
+        // Case 2 of RFC 4231.
+        let short = Token::new("Jefe").proof("what do ya want for nothing?");
+        assert!(short.starts_with("5bdcc146bf60754e6a042426089575c7"));
+        assert!(short.ends_with("5a003f089d2739839dec58b964ec3843"));
+        let long = Token::new("k".repeat(100));
+        assert_eq!(long.proof("a").len(), 64);
+        assert_ne!(long.proof("a"), long.proof("b"));
+        assert_ne!(long.proof("a"), Token::new("k".repeat(101)).proof("a"));
     }
 
     #[test]
@@ -211,7 +262,7 @@ mod tests {
         let elsewhere = directory.path().join("elsewhere");
         std::fs::write(&elsewhere, "0123456789abcdef0123456789abcdef").expect("written");
         symlink(&elsewhere, directory.path().join(TOKEN_FILE)).expect("linked");
-        let refused = Token::of_directory(directory.path(), None).expect_err("a link");
+        let refused = Token::of_process(directory.path(), None).expect_err("a link");
         assert_eq!(refused.code, Code::Denied);
         assert!(refused.text.contains("symbolic link"), "{refused}");
     }
@@ -223,7 +274,7 @@ mod tests {
         for mode in [0o644, 0o660, 0o666] {
             std::fs::write(&path, "0123456789abcdef0123456789abcdef").expect("written");
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
-            let refused = Token::of_directory(directory.path(), None).expect_err("too open");
+            let refused = Token::of_process(directory.path(), None).expect_err("too open");
             assert_eq!(refused.code, Code::Denied, "{mode:o}");
         }
     }
@@ -240,7 +291,7 @@ mod tests {
             0,
         )
         .expect("a FIFO");
-        assert!(Token::of_directory(directory.path(), None).is_err());
+        assert!(Token::of_process(directory.path(), None).is_err());
     }
 
     #[test]

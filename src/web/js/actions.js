@@ -41,18 +41,21 @@ export function promote(model, pool) {
   ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
 }
 
-export function stop(model) {
-  return change(async () => {
-    const running = transfersOf(model);
-    await Promise.all(running.map((t) => remove(`/transfers/${t.id}`)));
-    toast(`Cancelled. The unfinished copy of ${model.name} was removed.`);
-  });
+/** Ends copies, and says which of them had ended before. */
+async function end(running, name, where) {
+  const ends = await Promise.allSettled(running.map((t) => remove(`/transfers/${t.id}`)));
+  const late = ends.filter((one) => one.status === "rejected");
+  const other = late.find((one) => one.reason.code !== "no-such-transfer");
+  if (other) throw other.reason;
+  toast(late.length === ends.length ? `Nothing was cancelled: ${name} was not being copied any more.`
+    : `Cancelled. The unfinished copy of ${name} is removed${where}.`);
 }
 
-export const stopTransfer = (transfer) => change(async () => {
-  await remove(`/transfers/${transfer.id}`);
-  toast(`Cancelled. The unfinished copy of ${transfer.file} was removed from ${transfer.to}.`);
-});
+export function stop(model) {
+  return change(() => end(transfersOf(model), model.name, ""));
+}
+
+export const stopTransfer = (transfer) => change(() => end([transfer], transfer.file, ` from ${transfer.to}`));
 
 export function demote(model) {
   const from = poolsOf(model)[0];
@@ -94,19 +97,50 @@ export function pin(model) {
   [cancel(), btn("Pin", () => { close(); go(select.value); }, "main")], select);
 }
 
+/** Says what became of several models: what was done, and of the others why not. */
+function tellAll(verb, answer) {
+  const refused = answer.moves.filter((m) => ["refused", "unknown"].includes(m.outcome));
+  const already = answer.moves.filter((m) => m.outcome === "already");
+  const done = answer.moves.filter((m) => !refused.includes(m) && !already.includes(m));
+  const draining = done.filter((m) => m.outcome === "draining");
+  const text = [
+    done.length > 0 && `${verb} ${plural(done.length, "model")}, ${size(sum(done, (m) => m.bytes))}.`,
+    draining.length > 0 && `${plural(draining.length, "is", "are")} still read; their memory comes back when the last reader closes them.`,
+    already.length > 0 && `${plural(already.length, "was", "were")} there already.`,
+    refused.length > 0 && `${plural(refused.length, "was", "were")} refused.`,
+  ].filter(Boolean).join(" ");
+  toast(text);
+  if (!refused.length) return;
+  dialog(done.length ? "Not all of it was done" : "Not done", [para(text),
+    table([["Model", "name"], ["Why", ""]], refused.map((m) => [m.name, m.text]), "What was refused")], [cancel("Close")]);
+}
+
 export function demoteAll(models) {
-  return change(async () => {
-    const answer = await post("/models/demote", { names: models.map((m) => m.name) });
-    toast(`Demoted ${plural(answer.moves.length, "model")}.`);
-  });
+  const go = () => change(async () => tellAll("Demoted", await post("/models/demote", { names: models.map((m) => m.name) })));
+  const open = models.filter((m) => m.open > 0);
+  const pinned = models.filter((m) => m.pinned);
+  if (!open.length && !pinned.length) return go();
+  return dialog(`Demote ${plural(models.length, "model")}?`, [bullets([
+    open.length && `${plural(open.length, "is", "are")} open. Nothing is taken away from who reads: they drain until the last reader closes them.`,
+    pinned.length && `${plural(pinned.length, "is", "are")} pinned, and the daemon refuses those; unpin them first.`,
+  ]), list([...new Set([...open, ...pinned])], [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_total_bytes), "num"],
+    ["State", (m) => [m.open && "open", m.pinned && `pinned to ${m.pinned}`].filter(Boolean).join(", "), ""]])],
+  [cancel(), btn(`Demote ${models.length}`, () => { close(); go(); }, "main")]);
 }
 
 export function promoteAll(models) {
-  return change(async () => {
-    const answer = await post("/models/promote", { names: models.map((m) => m.name) });
-    const bytes = sum(answer.moves, (m) => m.bytes);
-    toast(`Promoting ${plural(answer.moves.length, "model")}, ${size(bytes)}.`);
-  });
+  const go = () => change(async () => tellAll("Promoting", await post("/models/promote", { names: models.map((m) => m.name) })));
+  const missing = sum(models, (m) => m.size_bytes - m.resident_total_bytes);
+  const up = pools().filter(isUp);
+  const free = sum(up, (p) => p.free_bytes);
+  if (missing <= free) return go();
+  const spare = [...new Set(up.flatMap((p) => account(p).spare))].filter((m) => !models.includes(m)).sort((a, b) => a.heat - b.heat);
+  return dialog(`Make room for ${plural(models.length, "model")}?`, [
+    para(`They need ${size(missing)}, and ${size(free)} are free. `
+      + (spare.length ? "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"
+        : "Nothing can make room; what does not fit is refused.")),
+    spare.length > 0 && list(spare, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_total_bytes), "num"], ["Last loaded", (m) => when(m.last_load_ms), ""]]),
+  ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
 }
 
 export const connect = (pool) => change(async () => {

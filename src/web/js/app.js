@@ -1,7 +1,7 @@
 // The shell: pages, the connection, notices, theme, help, keys.
 
 import { $, $$, bold, btn, fill, h, h3, para, row } from "./dom.js";
-import { NB, ago, decoded, plural, rate } from "./text.js";
+import { NB, ago, decoded, now, plural, rate, setNow } from "./text.js";
 import { get, listen } from "./api.js";
 import { db, emit, forgetListeners, isOffline, on, sum, takeAllTransfers, takeEvent, takeModels, takeTransfers, transfers } from "./state.js";
 import { light } from "./bars.js";
@@ -57,47 +57,68 @@ function shellListeners() {
   on("connection", moving);
   on("status", notices);
   on("connection", notices);
+  on("retry", refresh);
   follow();
 }
 
 // The connection. Everything is asked for when the stream begins; from then on only what changes is sent.
 
+const PATHS = ["/status", "/models", "/transfers", "/history", "/events"];
+const RETRY_MS = [1000, 2000, 5000, 10000, 30000];
 let refreshing = false;
+// All has to be asked for once more: the daemon said so meanwhile.
+let again = false;
+// What was heard while all is asked for: it may be newer than the answers.
+let held = [];
+let failures = 0;
+let retryTimer = 0;
+
 async function refresh() {
+  again = refreshing;
   if (refreshing) return;
   refreshing = true;
+  clearTimeout(retryTimer);
   try {
-    const [status, models, moving, history, events] = await Promise.all(
-      ["/status", "/models", "/transfers", "/history", "/events"].map((path) => get(path)));
-    db.status = status;
-    db.models = new Map(models.models.map((model) => [model.name, model]));
-    takeAllTransfers(moving.transfers);
-    db.history = history;
-    db.events = events.events.reverse();
-    db.loaded = true;
+    takeAll(await Promise.all(PATHS.map((path) => get(path))));
+    returned();
+    failures = 0;
     db.fault = null;
-    db.measuredAt = Date.now();
   } catch (error) {
     db.fault = error.message;
+    retryTimer = setTimeout(refresh, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
+    failures += 1;
   }
   refreshing = false;
+  for (const tell of held.splice(0)) tell();
   for (const topic of ["loaded", "list", "pools", "history", "transfers", "events"]) emit(topic, topic === "transfers" ? [] : undefined);
   emit("status");
   for (const model of db.models.values()) emit("model", model);
   navigate();
+  if (again) refresh();
 }
 
-function begin() {
-  if (isOffline()) toast("Connected again. Figures are current.");
+function takeAll([status, models, moving, history, events]) {
+  db.status = status;
+  db.models = new Map(models.models.map((model) => [model.name, model]));
+  takeAllTransfers(moving.transfers);
+  db.history = history;
+  db.events = events.events.reverse();
+  db.loaded = true;
+  db.measuredAt = now();
+}
+
+/** Figures are current again. */
+function returned() {
+  if (!isOffline()) return;
   db.offlineSince = null;
   document.documentElement.classList.remove("stale");
+  toast("Connected again. Figures are current.");
   emit("connection");
-  refresh();
 }
 
 function lost() {
   if (isOffline()) return;
-  db.offlineSince = Date.now();
+  db.offlineSince = now();
   document.documentElement.classList.add("stale");
   shout("The connection to the daemon is lost.");
   emit("connection");
@@ -114,20 +135,27 @@ function hearEvent(event) {
   }, 500);
 }
 
+/** Hears a message, after what is being asked for. */
+const inTurn = (hear) => (data) => {
+  if (refreshing) held.push(() => hear(data));
+  else hear(data);
+};
+
 listen({
-  hello: begin,
-  status: (status) => {
+  hello: refresh,
+  beat: (beat) => setNow(beat.now_ms),
+  status: inTurn((status) => {
     db.status = status;
-    db.measuredAt = Date.now();
+    db.measuredAt = now();
     emit("status");
-  },
-  models: takeModels,
-  transfers: (changes) => {
+  }),
+  models: inTurn(takeModels),
+  transfers: inTurn((changes) => {
     for (const t of takeTransfers(changes)) {
       say(t.state === "done" ? `${t.model || t.file} is now in ${t.to}, verified.` : `${t.model || t.file} could not be copied: ${t.why}`);
     }
-  },
-  event: hearEvent,
+  }),
+  event: inTurn(hearEvent),
 }, lost);
 
 let noticed = "";
@@ -144,6 +172,7 @@ function notices() {
     if (home.state === "detached") list.push(["bad", `${home.path} leads elsewhere now. `, home.role === "writable" ? "What is written goes to what was there before." : "What was there before is still shown; a rescan goes over to what is there."]);
     if (home.state === "failed") list.push(["bad", `${home.path} cannot be read. `, home.error]);
   }
+  if (db.fault && db.loaded && !isOffline()) list.push(["warn", "Not all figures are current. ", `${db.fault}. Engines are not affected; it is tried again.`]);
   for (const warning of db.status?.warnings || []) list.push(["warn", "", warning]);
   const shape = JSON.stringify(list);
   $("#live").className = `live${isOffline() ? " off" : ""}`;
@@ -156,6 +185,7 @@ function notices() {
 
 const THEMES = ["auto", "light", "dark"];
 function paintTheme() {
+  if (!THEMES.includes(settings.theme)) settings.theme = "auto";
   document.documentElement.dataset.theme = settings.theme;
   const word = settings.theme[0].toUpperCase() + settings.theme.slice(1);
   fill($("#theme"), h("i", {}), h("span", {}, word));

@@ -1,7 +1,7 @@
 // Dialogs, toasts, the token, and what is said to screen readers.
 
 import { $, btn, code, div, fill, h, para } from "./dom.js";
-import { Refusal, forgetToken, hasToken, keepToken } from "./api.js";
+import { Refusal, Unsent, forgetToken, hasToken, keepToken } from "./api.js";
 import { isOffline } from "./state.js";
 
 const TOAST_MS = 8000;
@@ -9,12 +9,25 @@ const dlg = $("#dlg");
 
 export const say = (text) => { $("#say").textContent = text; };
 export const shout = (text) => { $("#shout").textContent = text; };
-export const close = () => dlg.close();
+// Who wants to know when the dialog that is shown now is gone. The browser tells of it later, when another one may
+// have taken its place.
+let tellEnd = null;
+function ended() {
+  const tell = tellEnd;
+  tellEnd = null;
+  tell?.();
+}
+dlg.addEventListener("close", () => { if (!dlg.open) ended(); });
+export function close() {
+  dlg.close();
+  ended();
+}
 export const isOpen = () => dlg.open;
 export const cancel = (label = "Cancel") => btn(label, close);
 
 /** The title is a question, the buttons say what they do, and focus starts on the harmless one. */
 export function dialog(title, body, actions, focus) {
+  ended();
   const submit = (event) => {
     event.preventDefault();
     const main = $(".dlg-foot .main", dlg);
@@ -50,13 +63,17 @@ export async function change(action) {
   try {
     return await action();
   } catch (error) {
-    if (!(error instanceof Refusal)) {
+    if (error instanceof Unsent) {
       toast("Not sent: the daemon does not answer.");
+      return undefined;
+    }
+    if (!(error instanceof Refusal)) {
+      toast("The daemon has not answered. It may have been done all the same.");
       return undefined;
     }
     if (error.status === 401) {
       forgetToken();
-      return (await askToken("This token is not the daemon’s. It may have been made again since."))
+      return (await askToken("This token is not the daemon’s. Each start of the daemon makes another."))
         ? change(action) : undefined;
     }
     refused(error);
@@ -91,12 +108,12 @@ function askToken(fault) {
       done = true;
       close();
     };
-    dialog("Token needed to change anything", [
-      para("Looking needs none. This page asks once and keeps the token until the tab is closed."),
+    dialog("Token needed", [
+      para("Changes need it, and the configuration and paths are shown to who has it. This page asks once and keeps the token until the tab is closed or the daemon ends."),
       h("div", { class: "form" }, div(h("label", { for: "tok" }, "Token"), input, wrong)),
       h("p", { id: "tok-doc", class: "quiet" }, "On the host, run ", code("speedloader web-url"),
         " for a link that contains it (root and the control group may)."),
     ], [cancel(), btn("Use token", use, "main")], input);
-    dlg.addEventListener("close", () => resolve(done), { once: true });
+    tellEnd = () => resolve(done);
   });
 }

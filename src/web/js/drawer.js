@@ -5,8 +5,10 @@ import { absolute, duration, engine, plural, size, when } from "./text.js";
 import { db, emit, isResident, on, transfersOf } from "./state.js";
 import { place, progress } from "./bars.js";
 import { demote, pin, promote, stop } from "./actions.js";
-import { get } from "./api.js";
+import { forgetToken, get, getGuarded, hasToken } from "./api.js";
+import { change } from "./dialogs.js";
 
+const ASK_AFTER_MS = 700;
 const box = $("#drawer");
 let opener = null;
 let shown = null;
@@ -17,6 +19,11 @@ const putBehind = (inert) => $$(".head, .notices, #main").forEach((part) => { pa
 export function drawer(name) {
   const model = name && db.models.get(name);
   const wasOpen = !box.hidden;
+  // What is read, pressed or typed in stays: this is only the same once more.
+  if (wasOpen && model && shown === name) {
+    refresh(model);
+    return;
+  }
   shown = model ? name : null;
   if (!model) {
     if (wasOpen) {
@@ -53,15 +60,26 @@ export function follow() {
   on("transfers", (changed) => { if (shown) progress(box, changed); });
 }
 
+// What an explanation is about; heat alone cools all the time.
+const matters = (m) => JSON.stringify([m.resident_bytes, m.size_bytes, m.files, m.open, m.pinned, m.loads, m.loaded]);
+let asked = "";
+let askTimer = 0;
+
 function refresh(model) {
   const top = $("[data-part=top]", box);
   if (top) fillTop(top, model);
+  if (asked === matters(model)) return;
+  asked = matters(model);
+  clearTimeout(askTimer);
+  askTimer = setTimeout(() => {
+    if (shown === model.name) ask(model, $("[data-part=why]", box), $("[data-part=files]", box));
+  }, ASK_AFTER_MS);
 }
 
 function draw(model) {
   const top = h("div", { "data-part": "top" });
-  const why = h("div", {}, quiet("Asking …"));
-  const files = h("div", {}, quiet("Asking …"));
+  const why = h("div", { "data-part": "why" }, quiet("Asking …"));
+  const files = h("div", { "data-part": "files" }, quiet("Asking …"));
   fillTop(top, model);
   fill(box,
     h("div", { class: "drawer-head" }, h("h2", { id: "drawer-title", class: "name" }, model.name),
@@ -71,6 +89,7 @@ function draw(model) {
     h("section", {}, h3("Why is this here?"), why),
     h("section", {}, h3("Files"), files),
     h("section", {}, h3("History"), historyOf(model)));
+  asked = matters(model);
   ask(model, why, files);
 }
 
@@ -95,16 +114,30 @@ function fillTop(top, model) {
 
 async function ask(model, why, files) {
   const failed = (place) => (error) => fill(place, quiet(error.message));
-  const explained = get("/models/explain", { name: model.name }).then((answer) => {
-    const [first, ...rest] = answer.reasons;
-    fill(why, h("p", { class: "sentence" }, first), rest.length > 0 && h("ul", { class: "reasons" }, rest.map((reason) => li(reason))));
-  }).catch(failed(why));
-  const placed = get("/models/which", { name: model.name }).then((answer) => {
-    fill(files, table([["File", "name mono"], ["Size", "num"], ["Served from", ""]], answer.files.map((file) => [
-      file.file, size(file.size_bytes), file.replicas.length ? file.replicas.map((r) => r.pool).join(", ") : "home",
-    ]), "Files"), answer.files[0] && h("p", { class: "faint name mono" }, answer.files[0].home));
-  }).catch(failed(files));
-  await Promise.all([explained, placed]);
+  await Promise.all([
+    get("/models/explain", { name: model.name }).then((answer) => {
+      const [first, ...rest] = answer.reasons;
+      fill(why, h("p", { class: "sentence" }, first), rest.length > 0 && h("ul", { class: "reasons" }, rest.map((reason) => li(reason))));
+    }).catch(failed(why)),
+    hasToken() ? listFiles(model, files).catch((error) => {
+      if (error.status !== 401) return failed(files)(error);
+      forgetToken();
+      return offerFiles(model, files);
+    }) : offerFiles(model, files),
+  ]);
+}
+
+async function listFiles(model, place) {
+  const answer = await getGuarded("/models/which", { name: model.name });
+  fill(place, table([["File", "name mono"], ["Size", "num"], ["Served from", ""]], answer.files.map((file) => [
+    file.file, size(file.size_bytes), file.replicas.length ? file.replicas.map((r) => r.pool).join(", ") : "home",
+  ]), "Files"), answer.files[0] && h("p", { class: "faint name mono" }, answer.files[0].home));
+}
+
+/** Paths are for those who have the token, and nobody is asked for it who only looks. */
+function offerFiles(model, place) {
+  fill(place, quiet("Their paths are shown to who has the token."),
+    btn("Show files", () => change(() => listFiles(model, place)), "small"));
 }
 
 function historyOf(model) {

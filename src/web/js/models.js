@@ -1,7 +1,7 @@
 // The list of models: a windowed grid. Rows are keyed by model, and an event touches one row.
 
 import { $, $$, bold, btn, fact, faint, fill, h, h2, page, para, parts, refill, row } from "./dom.js";
-import { absolute, clockTime, decoded, engine, ENGINES, gib, n0, n1, NB, percent, plural, duration, when } from "./text.js";
+import { absolute, clockTime, decoded, engine, ENGINES, gib, n0, n1, NB, now, percent, plural, duration, when } from "./text.js";
 import { db, emit, isOffline, isResident, models, on, poolOf, poolsOf, sum, transfersOf } from "./state.js";
 import { legend, light, memory, place } from "./bars.js";
 import { demote, demoteAll, pin, promote, promoteAll, stop } from "./actions.js";
@@ -82,7 +82,7 @@ export function modelsPage(main) {
   drawLegend();
   places.key.open = innerWidth >= 720;
   const clock = () => fill(places.measured, isOffline() ? "as of " : "measured ",
-    h("span", { title: absolute(db.measuredAt || Date.now()) }, clockTime(db.measuredAt || Date.now())));
+    h("span", { title: absolute(db.measuredAt || now()) }, clockTime(db.measuredAt || now())));
   clock();
   on("status", clock);
   on("connection", clock);
@@ -91,6 +91,7 @@ export function modelsPage(main) {
   readouts();
   on("pools", readouts);
   on("history", readouts);
+  on("loaded", readouts);
   on("list", () => grid.refresh());
   on("loaded", () => { grid.refresh(); drawLegend(); });
   on("picked", () => showPicked(places.picked));
@@ -106,6 +107,11 @@ function showReadouts(place) {
   const saved = sum(hours, (hour) => hour.saved_ms) / 1000;
   const small = (text) => h("small", {}, " " + text);
   const since = db.history ? small(`since ${absolute(db.history.since_ms).replace(/:\d\d$/, "")}`) : null;
+  // Before anything was answered there is nothing to count.
+  if (!db.loaded) {
+    fill(place, ["Models", "Resident", "Open now", "Loads", "Bytes from RAM", "Load time saved"].map((term) => fact(term, "–")));
+    return;
+  }
   fill(place,
     fact("Models", n0(all.length), small(`${gib(sum(all, (m) => m.size_bytes))} GiB`)),
     fact("Resident", n0(resident.length), small(`${gib(sum(resident, (m) => m.resident_total_bytes))} GiB`)),
@@ -135,14 +141,15 @@ function showPicked(place) {
 /** What is said where the list would be. */
 function blank() {
   if (db.fault) {
-    return ["The list of models could not be read", `${db.fault}. Engines are not affected.`, null, [["See events", "#/activity"]]];
+    return ["The list of models could not be read", `${db.fault}. Engines are not affected. It is tried again.`, null,
+      [btn("Try again now", () => emit("retry"), "main"), h("a", { class: "btn", href: "#/activity" }, "See events")]];
   }
   if (!db.loaded) {
     return ["Reading the models", "The mount serves all of them already; only this list is waiting.", null, []];
   }
   const homes = db.status?.homes.length || 0;
   return ["No models yet", `speedloader looked in ${plural(homes, "home")} and found none. As soon as one appears there, it is listed here.`,
-    `OLLAMA_MODELS=${db.status?.mountpoint} ollama pull llama3.2:3b`, [["Add a home", "#/settings"]]];
+    `OLLAMA_MODELS=${db.status?.mountpoint} ollama pull llama3.2:3b`, [h("a", { class: "btn main", href: "#/settings" }, "Add a home")]];
 }
 
 class Grid {
@@ -213,7 +220,7 @@ class Grid {
       if (head.dataset.k === view.sort) head.setAttribute("aria-sort", view.dir < 0 ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     }
-    this.places.count.textContent = this.list.length === all.length ? plural(all.length, "model")
+    this.places.count.textContent = !db.loaded ? "" : this.list.length === all.length ? plural(all.length, "model")
       : `${n0(this.list.length)} of ${plural(all.length, "model")}`;
     this.table.setAttribute("aria-rowcount", this.list.length + 1);
     this.table.hidden = !this.list.length;
@@ -239,7 +246,7 @@ class Grid {
       const [title, text, command, links] = blank();
       this.places.list.append(h("div", { class: "panel blank none", role: db.fault ? "alert" : "status" },
         h2(title), para(text), command && h("pre", { tabindex: 0 }, command),
-        row(links.map(([label, to], i) => h("a", { class: i ? "btn" : "btn main", href: to }, label)))));
+        row(links)));
       return;
     }
     const reset = () => {

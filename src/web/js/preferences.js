@@ -7,10 +7,16 @@ const DEFAULTS = {
   models: { sort: "heat", dir: -1, chip: "all", engine: "", q: "" },
 };
 
+/** What was kept, where it is of the kind that is wanted: it may be of another version, or anybody's. */
+const taken = (kept, wanted) => Object.fromEntries(Object.entries(wanted).map(([name, value]) => {
+  const found = kept?.[name];
+  if (typeof value === "object") return [name, taken(found, value)];
+  return [name, typeof found === typeof value ? found : value];
+}));
+
 function read() {
   try {
-    const kept = JSON.parse(localStorage.getItem(KEY)) || {};
-    return { ...DEFAULTS, ...kept, models: { ...DEFAULTS.models, ...kept.models } };
+    return taken(JSON.parse(localStorage.getItem(KEY)), DEFAULTS);
   } catch {
     return structuredClone(DEFAULTS);
   }

@@ -1,8 +1,8 @@
 // Every field of the configuration as a form. The daemon validates; the page shows what it says.
 
-import { bold, btn, code, div, fill, h, h2, page, para, parts, quiet, row } from "./dom.js";
+import { $, bold, btn, code, div, fill, h, h2, page, para, parts, quiet, row } from "./dom.js";
 import { plural } from "./text.js";
-import { forgetToken, get, hasToken, post, Refusal } from "./api.js";
+import { forgetToken, getGuarded, hasToken, post, Refusal } from "./api.js";
 import { cancel, change, close, dialog, refused, toast } from "./dialogs.js";
 
 const CHECK_AFTER_MS = 250;
@@ -11,15 +11,29 @@ const SECTIONS = {
   cache: "Kernel cache", union: "Tree", mount: "Mount", http: "Web page", control: "Command socket", log: "Log",
 };
 
+// What is not saved yet outlives the page's being left for another one.
+let unsaved = [];
+addEventListener("beforeunload", (event) => { if (unsaved.length) event.preventDefault(); });
+
 export async function settingsPage(main) {
   main.append(page("settings"));
   const places = parts(main);
-  try {
-    const answer = await get("/settings");
-    if (main.contains(places.form)) new Form(places, answer);
-  } catch (error) {
-    fill(places.form, h("div", { class: "panel blank", role: "alert" }, h2("The configuration could not be read"), para(error.message)));
-  }
+  const isShown = () => main.contains(places.form);
+  const offer = (title, text, label, again) => fill(places.form,
+    h("div", { class: "panel blank", role: "alert" }, h2(title), para(text), row(btn(label, again, "main"))));
+  const show = async () => {
+    try {
+      const answer = await getGuarded("/settings");
+      if (isShown()) new Form(places, answer);
+    } catch (error) {
+      if (error.status === 401) forgetToken();
+      if (isShown()) offer("The configuration could not be read", error.message, "Try again", begin);
+    }
+  };
+  // It names directories and machines, so it is shown to who has the token; who only looks is not asked for it.
+  const begin = () => (hasToken() ? show()
+    : offer("The configuration is shown to who has the token", "It names directories and machines that others may not see.", "Show settings", () => change(() => getGuarded("/version")).then((known) => known && show())));
+  await begin();
 }
 
 const sectionOf = (key) => (key.includes(".") ? key.slice(0, key.lastIndexOf(".")) : "");
@@ -43,9 +57,16 @@ class Form {
     this.draft = null;
     this.timer = 0;
     this.asked = 0;
+    // Why what was changed is not judged.
+    this.fault = "";
     fill(places.where, answer.path ? ["Saved to ", code(answer.path), "; your comments in it are kept."]
       : "The daemon was started without a configuration file: nothing can be saved.");
+    for (const { key, value } of unsaved) {
+      if (this.fields.has(key)) this.fields.get(key).now = value;
+      else this.added.push({ key, value });
+    }
     this.draw();
+    if (unsaved.length) this.changed();
     places.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.review();
@@ -61,8 +82,11 @@ class Form {
     }
     fill(this.places.form, [...sections].map(([section, rows]) => {
       const title = titleOf(section);
-      return h("section", { class: "panel", "aria-label": title }, h("div", { class: "panel-head" }, h2(title),
-        /^(pool|cold)\[/.test(section) && h("div", { class: "row-btns end" }, btn("Remove", () => this.removeItem(section), "small", { "aria-label": `Remove ${title}` }))), rows);
+      const goes = this.goes(section);
+      const act = goes ? "Keep" : "Remove";
+      return h("section", { class: `panel ${goes ? "goes" : ""}`, "aria-label": title }, h("div", { class: "panel-head" }, h2(title),
+        goes && h("span", { class: "tag warn" }, "is removed when saved"),
+        /^(pool|cold)\[/.test(section) && h("div", { class: "row-btns end" }, btn(act, () => this.removeOrKeep(section), "small", { "aria-label": `${act} ${title}` }))), rows);
     }), row(btn("Add cold storage", () => this.addItem("cold", "path", "/"), "small"), btn("Add a pool", () => this.addItem("pool", "name", "local-2"), "small")));
     this.bar();
   }
@@ -79,9 +103,12 @@ class Form {
     } else if (field.kind === "switch") {
       input = h("input", { type: "checkbox", checked: field.now === "true", ...common, onchange: () => set(String(input.checked)) });
     } else {
-      const type = field.kind === "secret" ? "password" : "text";
-      input = h("input", { class: "input", type, value: field.now ?? "", placeholder: field.value === null ? "not set" : "", spellcheck: "false", autocomplete: "off", ...common,
-        oninput: () => set(input.value.trim() === "" ? null : input.value.trim()) });
+      // A secret is never sent here: what stands for it must not be edited into another one.
+      const secret = field.kind === "secret" && field.value !== null;
+      const empty = secret ? field.value : null;
+      input = h("input", { class: "input", type: field.kind === "secret" ? "password" : "text", value: field.now === empty ? "" : field.now ?? "",
+        placeholder: secret ? "set, and not shown; what is typed replaces it" : field.value === null ? "not set" : "", spellcheck: "false", autocomplete: "off", ...common,
+        oninput: () => set(input.value.trim() === "" ? empty : input.value.trim()) });
     }
     const range = field.range ? ` From ${field.range[0]} to ${field.range[1]}.` : "";
     const element = h("div", { class: "field" }, h("label", { for: id }, nameOf(field.key)), field.kind === "switch" ? div(input) : input, fault,
@@ -93,11 +120,6 @@ class Form {
       if (text) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
       element.classList.toggle("changed", field.now !== field.value);
-    };
-    field.reset = () => {
-      field.now = field.value;
-      if (field.kind === "switch") input.checked = field.value === "true";
-      else input.value = field.value ?? "";
     };
     field.show("");
     return element;
@@ -111,6 +133,8 @@ class Form {
 
   changed() {
     clearTimeout(this.timer);
+    unsaved = this.changes();
+    this.fault = "";
     this.bar();
     this.timer = setTimeout(() => this.check(), CHECK_AFTER_MS);
   }
@@ -127,8 +151,10 @@ class Form {
         this.draft = draft;
       } catch (error) {
         if (number !== this.asked) return;
-        if (error.status === 401) forgetToken();
-        else this.draft = { faults: [{ key: "", text: error.message }], changes: [], diff: [] };
+        if (error.status === 401) {
+          forgetToken();
+          this.fault = " The token is not the daemon’s any more; saving asks for it.";
+        } else this.draft = { faults: [{ key: "", text: error.message }], changes: [], diff: [] };
       }
     }
     for (const field of this.fields.values()) {
@@ -142,14 +168,15 @@ class Form {
     const faults = this.draft?.faults || [];
     const elsewhere = faults.filter((fault) => !this.fields.has(fault.key));
     const text = count ? `${plural(count, "change")}${faults.length ? `, ${plural(faults.length, "fault")} to correct first` : ""}.` : "Nothing changed.";
-    fill(this.places.savebar, h("span", { role: "status" }, text, elsewhere.map((fault) => h("span", { class: "err" }, ` ${fault.key} ${fault.text}`))),
+    fill(this.places.savebar, h("span", { role: "status" }, text, this.fault, elsewhere.map((fault) => h("span", { class: "err" }, ` ${fault.key} ${fault.text}`))),
       row(btn("Discard", () => this.discard(), "", { disabled: !count }),
         btn("Review and save", () => this.review(), "main", { disabled: !count || faults.length > 0 || (hasToken() && !this.draft) })));
   }
 
   discard() {
     this.added = [];
-    for (const field of this.fields.values()) field.reset();
+    for (const field of this.fields.values()) field.now = field.value;
+    this.draw();
     this.changed();
   }
 
@@ -166,8 +193,16 @@ class Form {
       quiet(list === "pool" ? "It gets the default size; change it after saving." : "It is only read, never written.")], [cancel(), btn("Add", add, "main")], input);
   }
 
-  removeItem(section) {
-    this.added.push({ key: section, value: null });
+  /** Whether a section is to be removed. */
+  goes(section) {
+    return this.added.some((one) => one.key === section && one.value === null);
+  }
+
+  removeOrKeep(section) {
+    if (this.goes(section)) this.added = this.added.filter((one) => one.key !== section);
+    else this.added.push({ key: section, value: null });
+    this.draw();
+    $(`[aria-label="${this.goes(section) ? "Keep" : "Remove"} ${titleOf(section)}"]`, this.places.form).focus();
     this.changed();
   }
 
@@ -199,7 +234,8 @@ class Form {
       }
       const later = draft.changes.some((one) => !one.live);
       toast(later ? "Saved. A restart is still needed for part of it." : "Saved and applied.");
-      const answer = await get("/settings");
+      unsaved = [];
+      const answer = await getGuarded("/settings");
       this.fields = new Map(answer.fields.map((field) => [field.key, { ...field, now: field.value }]));
       this.added = [];
       this.draft = null;

@@ -45,11 +45,18 @@ export function duration(seconds) {
 }
 export const plural = (count, one, many = one + "s") => n0(count) + NB + (count === 1 ? one : many);
 
+// Times come from the daemon's clock, which need not be this one.
+let ahead = 0;
+/** Takes over what time it is where the daemon is. */
+export const setNow = (ms) => { ahead = ms - Date.now(); };
+/** What time it is there. */
+export const now = () => Date.now() + ahead;
+
 export const absolute = (ms) =>
   new Date(ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 export const clockTime = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 export function ago(ms) {
-  const seconds = Math.max(0, (Date.now() - ms) / 1000);
+  const seconds = Math.max(0, (now() - ms) / 1000);
   if (seconds < 60) return n0(seconds) + NB + "s ago";
   if (seconds < 3600) return n0(seconds / 60) + NB + "min ago";
   if (seconds < 172800) return n0(seconds / 3600) + NB + "h ago";

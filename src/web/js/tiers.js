@@ -1,12 +1,12 @@
 // Pools, homes, the memory of this host, and the placement strategy.
 
-import { $, bold, btn, div, fact, faint, fill, h, num, page, para, parts, quiet, refill, stackable, table, td } from "./dom.js";
+import { $, $$, bold, btn, div, fact, faint, fill, h, num, page, para, parts, quiet, refill, stackable, table, td } from "./dom.js";
 import { gib, n0, plural, rate, size, when } from "./text.js";
 import { account, db, isUp, on, poolOf, pools, sum } from "./state.js";
 import { KINDS, poolBar, progress, segment, swatch } from "./bars.js";
 import { cancel, change, close, dialog, toast } from "./dialogs.js";
 import { connect, disconnect } from "./actions.js";
-import { get, post } from "./api.js";
+import { getGuarded, post } from "./api.js";
 
 const GIB = 2 ** 30;
 const STRATEGIES = [
@@ -35,8 +35,14 @@ export function tiersPage(main) {
   on("transfers", (changed) => progress(places.pools, changed));
   drawHomes(places.homes);
   on("status", () => drawHomes(places.homes));
+  let strategy = db.status?.policy.strategy;
   drawStrategy(places.strategy);
   on("loaded", () => drawStrategy(places.strategy));
+  // It is also changed elsewhere.
+  on("status", () => {
+    if (strategy !== db.status?.policy.strategy) drawStrategy(places.strategy);
+    strategy = db.status?.policy.strategy;
+  });
   $("[data-act=add-pool]", main).addEventListener("click", addPool);
 }
 
@@ -129,11 +135,16 @@ function pressure(memory) {
 
 function drawStrategy(place) {
   const now = db.status?.policy.strategy;
-  const choose = (value, label) => change(async () => {
-    const draft = await post("/settings", { changes: [{ key: "placement.strategy", value }] });
-    toast(draft.saved || !draft.faults.length ? `Placement strategy is now ${label}. It counts for the next promotion; nothing moves.`
-      : `Not saved: ${draft.faults[0].text}.`);
-  });
+  const choose = async (value, label) => {
+    const draft = await change(() => post("/settings", { changes: [{ key: "placement.strategy", value }] }));
+    if (draft?.faults.length) toast(`Not saved: ${draft.faults[0].text}.`);
+    else if (draft) {
+      toast(`Placement strategy is now ${label}. It counts for the next promotion; nothing moves.`);
+      return;
+    }
+    // What was not done is not shown as if it were.
+    for (const input of $$("input", place)) input.checked = input.value === db.status?.policy.strategy;
+  };
   fill(place, h("fieldset", {}, h("legend", { class: "vh" }, "Placement strategy"),
     STRATEGIES.map(([value, label, doc]) => h("label", { class: "choice" },
       h("input", { type: "radio", name: "strategy", value, checked: value === now, onchange: () => choose(value, label.toLowerCase()) }),
@@ -145,11 +156,12 @@ function resize(pool) {
   const least = Math.max(1 << 20, sums.resident + sums.draining + sums.arriving);
   const most = Math.max(pool.capacity_bytes, db.status.memory.total_bytes);
   const step = most > 64 * GIB ? GIB : GIB / 16;
-  const round = (bytes) => Math.ceil(bytes / step) * step;
+  // Steps go from what it is now, so that leaving it alone means nothing else.
+  const lowest = pool.capacity_bytes - Math.max(0, Math.floor((pool.capacity_bytes - least) / step)) * step;
   const preview = div();
   const shown = h("output", { for: "cap" });
   let gone = [];
-  const input = h("input", { id: "cap", type: "range", min: round(least), max: round(most), step, value: pool.capacity_bytes, oninput: () => draw() });
+  const input = h("input", { id: "cap", type: "range", min: lowest, max: most, step, value: pool.capacity_bytes, oninput: () => draw() });
   const go = () => {
     const capacity = Number(input.value);
     close();
@@ -169,7 +181,7 @@ function resize(pool) {
       gone.push(model);
       over -= model.resident_bytes[pool.name];
     }
-    ok.disabled = Math.abs(capacity - pool.capacity_bytes) < step;
+    ok.disabled = capacity === pool.capacity_bytes;
     input.setAttribute("aria-valuetext", size(capacity));
     shown.textContent = size(capacity);
     const moved = sum(gone, (m) => m.resident_bytes[pool.name]);
@@ -184,7 +196,7 @@ function resize(pool) {
   }
   function says(capacity, moved) {
     if (gone.length) return `Shrinking to ${size(capacity)} demotes ${plural(gone.length, "model")}, ${size(moved)}.`;
-    if (ok.disabled) return `From ${size(round(least))} (pinned, open and draining models stay) to the ${size(most)} of this host.`;
+    if (ok.disabled) return `From ${size(lowest)} (pinned, open and draining models stay) to the ${size(most)} of this host.`;
     if (capacity > pool.capacity_bytes) return `Adds ${size(capacity - pool.capacity_bytes)}. Nothing moves.`;
     return `Gives back ${size(pool.capacity_bytes - capacity)} of free room. Nothing moves.`;
   }
@@ -194,8 +206,9 @@ function resize(pool) {
 }
 
 async function addPool() {
-  const fields = await get("/settings").catch(() => null);
-  const index = new Set((fields?.fields || []).filter((f) => f.key.startsWith("pool[")).map((f) => f.key.split("]")[0])).size;
+  const fields = await change(() => getGuarded("/settings"));
+  if (!fields) return;
+  const index = new Set(fields.fields.filter((f) => f.key.startsWith("pool[")).map((f) => f.key.split("]")[0])).size;
   const name = h("input", { class: "input", id: "np-name", value: index ? `local-${index}` : "local", "aria-describedby": "np-err" });
   const capacity = h("input", { class: "input", id: "np-cap", value: "8GiB", "aria-describedby": "np-err np-doc" });
   const fault = h("p", { class: "err", id: "np-err" });
