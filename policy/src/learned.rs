@@ -115,7 +115,7 @@ impl Learned {
         if self.clock.loads >= saved::LOADS_MAX {
             return Served::default();
         }
-        self.clock.tick(self.resident_models());
+        self.clock.tick(self.resident_models(), params.half_life);
         let slot = self.note_load(load);
         self.grow();
         self.contend(slot, tiers);
@@ -418,7 +418,7 @@ impl Learned {
         self.models.len()
     }
 
-    /// Decayed count of loads, half-life 16 x resident models: what people are shown as heat.
+    /// Decayed count of loads, half-life [`Params::half_life`] x resident models: what people are shown as heat.
     pub fn heat(&self, model: ModelId) -> f64 {
         self.index(model, Index::HeatMedium)
     }
@@ -680,6 +680,31 @@ mod tests {
         assert_eq!(learned.known_models(), 16);
         assert!(learned.loads_since(ModelId(999)).is_some());
         assert!(learned.loads_since(ModelId(983)).is_none());
+    }
+
+    /// It was in the configuration and did nothing.
+    #[test]
+    fn half_life_is_how_long_heat_lasts() {
+        let after = |half_life: f64| {
+            let params = Params {
+                half_life,
+                ..Params::default()
+            };
+            let mut learned = Learned::new();
+            for model in 0..400 {
+                let load = Load {
+                    model: ModelId(model),
+                    bytes: 10,
+                    family: 0,
+                };
+                learned.observe(&params, &tiers(100, 0), load);
+            }
+            assert!(Learned::from_bytes(&learned.to_bytes()).is_ok());
+            learned.heat(ModelId(0))
+        };
+        let [short, usual, long] = [1.0, 16.0, 256.0].map(after);
+        assert!(short < 1e-9 && long > 0.8, "{short}, {usual}, {long}");
+        assert!((0.1..0.25).contains(&usual), "{usual}");
     }
 
     #[test]
