@@ -13,7 +13,7 @@ use crate::decide;
 use crate::heat::{Heat, HeatClock};
 use crate::ids::ModelId;
 use crate::known::{Known, KnownModels};
-use crate::params::Params;
+use crate::params::{Moves, Params};
 use crate::reuse::{BUCKETS, Reuse, Rhythm};
 use crate::rule::{EXPERTS, Expert, Index, Rule};
 use crate::shadow::{self, Shadow, View};
@@ -68,6 +68,8 @@ pub struct Learned {
     tiers: Option<Tiers>,
     contest: Vec<Contestant>,
     leader: usize,
+    /// What promotions cost; a daemon's happen while reading.
+    moves: Moves,
     /// Pools in which every decision of the leading rule is carried out at once: the simulator's.
     mirror: Option<Shadow>,
 }
@@ -92,8 +94,9 @@ impl Learned {
     }
 
     /// Knows nothing; and keeps pools that follow the leader at once, for simulations.
-    pub(crate) fn with_mirror(tiers: &Tiers) -> Self {
+    pub(crate) fn with_mirror(tiers: &Tiers, moves: Moves) -> Self {
         Self {
+            moves,
             mirror: Some(Shadow::new(tiers, None)),
             ..Self::default()
         }
@@ -301,6 +304,7 @@ impl Learned {
             contest,
             clock,
             leader,
+            moves,
             ..
         } = self;
         let serve = |contestant: &mut Contestant| {
@@ -312,8 +316,12 @@ impl Learned {
                 clock: *clock,
                 reuse,
                 tiers,
+                moves: *moves,
             };
             decide::open(&mut view, contestant.rule, slot);
+            if *moves == Moves::Copy && contestant.shadow.place(slot) != from {
+                secs += bytes * tiers.secs_per_byte(from);
+            }
             contestant.shadow.take_demoted(|rank, demoted| {
                 secs += demoted as f64 * tiers.secs_per_byte(Some(rank));
             });
@@ -346,6 +354,7 @@ impl Learned {
             reuse,
             mirror,
             clock,
+            moves,
             ..
         } = self;
         let Some(shadow) = mirror else {
@@ -362,6 +371,7 @@ impl Learned {
             clock: *clock,
             reuse,
             tiers,
+            moves: *moves,
         };
         decide::open(&mut view, rule, slot);
         if shadow.place(slot) != before {

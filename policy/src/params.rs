@@ -1,5 +1,15 @@
 //! Every tunable, with unit, range and source. No behaviour.
 
+/// What moves cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moves {
+    /// A promotion happens while the load reads the model anyway; demotions are copies.
+    #[default]
+    WhileReading,
+    /// A promotion reads the model a second time, from where it was.
+    Copy,
+}
+
 /// The usual [`Params::half_life`].
 pub(crate) const HALF_LIFE: f64 = 16.0;
 /// Its least and its most.
