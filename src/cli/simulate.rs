@@ -33,7 +33,8 @@ const USUAL: &str = "auto,lru,lfu,gdsf,s3-fifo,sieve,w-tinylfu,lfuda,autotier,be
 Without --trace the daemon's own log of loads is replayed (policy.load_log). A trace is CSV, also compressed by gzip, with the columns ts_s,load,group,object,size_bytes: one line
 a load of an object. Sizes in % are of all its distinct objects together. Load time is the sum of
 size / bandwidth of the tier that serves each load, and of what moves cost; the bound is what no
-policy can go below, also one that knows the future.
+policy can go below, also one that knows the future. With --remote, published policies have it easier
+than they could: what they hold need fit into all pools together only, not into each.
 
 Examples:
   speedloader simulate --pool 64GiB --more 256GB
