@@ -157,7 +157,8 @@ section! {
         pub warm_up: bool = Value("true"), Live;
         /// How much RAM is left to everybody else: a size, or a share of this machine's RAM.
         pub memory_reserve: Capacity = Value("10%"), Live, from "0B" to "90%";
-        /// After how many loads, for each model that fits into the pools, a load counts half.
+        /// After how many loads, for each model that fits into the pools, a load counts half: how fast heat forgets.
+        /// A change of it counts from then on.
         pub half_life: u32 = Value("16"), Live, from "1" to "1000000";
         /// Programs whose reading does not count as a load, by the name of their command; the kernel keeps 15
         /// characters of it, so of longer names the rest does not count.

@@ -762,6 +762,10 @@ impl Pools for Board<'_> {
         self.tiers.secs_per_byte(rank)
     }
 
+    fn copy_secs_per_byte(&self, _from: Option<usize>) -> f64 {
+        0.0
+    }
+
     fn place(&self, piece: Piece) -> Option<usize> {
         let Piece::Model(at) = piece else { return None };
         let mut slowest = None;

@@ -2,13 +2,19 @@
 //!
 //! D. Berger et al., "Practical Bounds on Optimal Caching with Variable Object Sizes", ACM
 //! SIGMETRICS 2018 (FOO, PFOO-L). Holding an object from one load to the next saves size x gain
-//! and takes size x time of a pool's capacity; choosing what to hold is a linear programme, and
-//! any prices of capacity give an upper bound on the saving (its dual):
+//! and takes size x time of capacity; choosing what to hold is a linear programme, and any prices of
+//! capacity give an upper bound on the saving (its dual):
 //! capacity x sum of prices + sum over intervals of size x max(0, gain - price of the interval).
 //! Prices are per load, found by multiplicative steps; every step's bound is valid, the best is
-//! kept. One price for all time is the weaker PFOO-L, where the steps start. With several pools each
-//! has its prices. What is larger than the largest pool is never held. Moves are free here, which only
-//! lowers the bound.
+//! kept. One price for all time is the weaker PFOO-L, where the steps start.
+//!
+//! With several pools, what a load is served from was in that pool or in faster ones since the load
+//! before: nothing goes up unless it is loaded, or at the cost of a copy that saves less than staying would.
+//! It may well have been in a faster one first, and been demoted. So capacity is counted in parts, as the
+//! baselines count it: the fastest pool, the two fastest, and so on to all of them.
+//! What is served from a pool takes room in its part and in all larger ones, wherever in there it lay. Moves
+//! are free here, and nothing needs to be packed into one pool; both only lower the bound. What is larger
+//! than each pool of a part is never in it.
 
 use crate::snapshot::Tiers;
 use crate::trace::Trace;
@@ -25,22 +31,27 @@ const STEPS_LARGE: f64 = 30.0;
 struct Interval {
     from: usize,
     to: usize,
-    bytes: f64,
+    bytes: u64,
 }
 
-struct Prices {
-    /// By load, seconds per byte.
+/// The fastest so many pools together.
+struct Part {
+    /// Prices by load, seconds per byte.
     by_load: Vec<f64>,
     /// Sum of the prices of all loads before this one.
     before: Vec<f64>,
     /// Bytes that want to be held: changes by load.
     wanted: Vec<f64>,
-    /// Seconds a byte saves when served from here.
+    /// Seconds a byte saves when served from the slowest of these pools.
     gain: f64,
+    /// Of these, what it saves more than in the next larger part.
+    gain_here: f64,
     capacity: f64,
+    /// Nothing larger than this is held.
+    largest_bytes: u64,
 }
 
-impl Prices {
+impl Part {
     fn sum_up(&mut self) {
         let mut sum = 0.0;
         for (before, price) in self.before.iter_mut().zip(&self.by_load) {
@@ -53,10 +64,15 @@ impl Prices {
         self.wanted.fill(0.0);
     }
 
+    /// What room for a byte costs over the interval, seconds.
+    fn price(&self, interval: &Interval) -> f64 {
+        self.before[interval.to] - self.before[interval.from]
+    }
+
     /// Adds the interval to what is wanted.
     fn want(&mut self, interval: &Interval) {
-        self.wanted[interval.from] += interval.bytes;
-        self.wanted[interval.to] -= interval.bytes;
+        self.wanted[interval.from] += interval.bytes as f64;
+        self.wanted[interval.to] -= interval.bytes as f64;
     }
 
     fn step(&mut self, by: f64) {
@@ -78,94 +94,109 @@ pub fn load_time_bound_secs(tiers: &Tiers, trace: &Trace) -> f64 {
         .iter()
         .map(|load| load.bytes as f64 * cold)
         .sum();
-    let intervals = intervals(tiers, trace);
+    let mut parts = parts(tiers, loads);
+    let largest_bytes = parts.last().map_or(0, |all| all.largest_bytes);
+    let intervals = intervals(largest_bytes, trace);
     if intervals.is_empty() {
         return all_cold;
     }
-    let mut pools: Vec<Prices> = tiers
-        .pools
-        .iter()
-        .enumerate()
-        .filter(|(_, pool)| pool.2 > 0)
-        .map(|(rank, &(_, _, capacity))| Prices {
-            by_load: vec![0.0; loads],
-            before: vec![0.0; loads + 1],
-            wanted: vec![0.0; loads + 1],
-            gain: (cold - tiers.secs_per_byte(Some(rank))).max(0.0),
-            capacity: capacity as f64,
-        })
-        .collect();
-    start_constant(&mut pools, &intervals);
+    start_constant(&mut parts, &intervals);
     let mut best = f64::INFINITY;
     let steps = (LOADS_STEPPED / loads.max(1)).clamp(STEPS_MIN, STEPS);
     for step in 0..steps {
-        best = best.min(saving(&mut pools, &intervals, loads));
+        best = best.min(saving(&mut parts, &intervals, loads));
         let by = STEP_FIRST / (1.0 + step as f64 / STEPS_LARGE).sqrt();
-        pools.iter_mut().for_each(|pool| pool.step(by));
+        parts.iter_mut().for_each(|part| part.step(by));
     }
     all_cold - best
 }
 
-fn intervals(tiers: &Tiers, trace: &Trace) -> Vec<Interval> {
-    let largest = tiers
-        .pools
-        .iter()
-        .map(|&(_, _, capacity)| capacity)
-        .max()
-        .unwrap_or(0);
+/// The fastest pool, the two fastest, and so on; pools without capacity left out.
+fn parts(tiers: &Tiers, loads: usize) -> Vec<Part> {
+    let cold = tiers.secs_per_byte(None);
+    let mut parts: Vec<Part> = Vec::new();
+    for (rank, &(_, _, capacity)) in tiers.pools.iter().enumerate() {
+        if capacity == 0 {
+            continue;
+        }
+        let gain = (cold - tiers.secs_per_byte(Some(rank))).max(0.0);
+        let faster = parts.last_mut();
+        let (mut sum, mut largest_bytes) = (capacity as f64, capacity);
+        if let Some(faster) = faster {
+            faster.gain_here = (faster.gain - gain).max(0.0);
+            sum += faster.capacity;
+            largest_bytes = largest_bytes.max(faster.largest_bytes);
+        }
+        parts.push(Part {
+            by_load: vec![0.0; loads],
+            before: vec![0.0; loads + 1],
+            wanted: vec![0.0; loads + 1],
+            gain,
+            gain_here: gain,
+            capacity: sum,
+            largest_bytes,
+        });
+    }
+    parts
+}
+
+fn intervals(largest_bytes: u64, trace: &Trace) -> Vec<Interval> {
     let mut last: Vec<Option<(usize, u64)>> = vec![None; trace.sizes.len()];
     let mut intervals = Vec::new();
     for (to, load) in trace.loads.iter().enumerate() {
+        let bytes = load.bytes;
         // What has another size than before is another content: it cannot have been held.
-        if let Some((from, bytes)) = last[load.object as usize].replace((to, load.bytes))
-            && bytes == load.bytes
-            && bytes <= largest
+        if let Some((from, before)) = last[load.object as usize].replace((to, bytes))
+            && before == bytes
+            && bytes <= largest_bytes
         {
-            intervals.push(Interval {
-                from,
-                to,
-                bytes: load.bytes as f64,
-            });
+            intervals.push(Interval { from, to, bytes });
         }
     }
     intervals
 }
 
-/// Starts with the constant price at which as much is wanted as there is capacity, pool by pool
-/// from the fastest on, each for what the faster ones leave (PFOO-L).
-fn start_constant(pools: &mut [Prices], intervals: &[Interval]) {
+/// Starts with the constant price at which as much is wanted as there is capacity, part by part
+/// (PFOO-L).
+fn start_constant(parts: &mut [Part], intervals: &[Interval]) {
     let mut lengths: Vec<(f64, f64)> = intervals
         .iter()
-        .map(|i| ((i.to - i.from) as f64, i.bytes))
+        .map(|i| ((i.to - i.from) as f64, i.bytes as f64))
         .collect();
     lengths.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut shortest = lengths.into_iter().peekable();
-    for pool in pools {
-        let mut volume = pool.capacity * pool.before.len() as f64;
+    for part in parts {
+        let mut volume = part.capacity * part.before.len() as f64;
         let mut longest = 1.0;
-        while let Some(&(length, bytes)) = shortest.peek() {
+        for &(length, bytes) in &lengths {
             volume -= length * bytes;
             if volume < 0.0 {
                 break;
             }
             longest = length;
-            shortest.next();
         }
-        pool.by_load.fill(pool.gain / longest);
+        part.by_load.fill(part.gain_here / longest);
     }
 }
 
 /// The bound on the saving at these prices; notes what is wanted.
-fn saving(pools: &mut [Prices], intervals: &[Interval], loads: usize) -> f64 {
-    pools.iter_mut().for_each(Prices::sum_up);
-    let mut total: f64 = pools.iter().map(|p| p.capacity * p.before[loads]).sum();
+fn saving(parts: &mut [Part], intervals: &[Interval], loads: usize) -> f64 {
+    parts.iter_mut().for_each(Part::sum_up);
+    let mut total: f64 = parts.iter().map(|p| p.capacity * p.before[loads]).sum();
     for interval in intervals {
-        let net =
-            |pool: &Prices| pool.gain - (pool.before[interval.to] - pool.before[interval.from]);
-        let best = (0..pools.len()).max_by(|&a, &b| net(&pools[a]).total_cmp(&net(&pools[b])));
-        if let Some(best) = best.filter(|&b| net(&pools[b]) > 0.0) {
-            total += interval.bytes * net(&pools[best]);
-            pools[best].want(interval);
+        // The best is served from the slowest pool of this part: (net gain, which).
+        let mut best: Option<(f64, usize)> = None;
+        let mut price = 0.0;
+        for (at, part) in parts.iter().enumerate().rev() {
+            price += part.price(interval);
+            let net = part.gain - price;
+            let fits = interval.bytes <= part.largest_bytes;
+            if fits && best.map_or(0.0, |(most, _)| most) < net {
+                best = Some((net, at));
+            }
+        }
+        if let Some((net, at)) = best {
+            total += interval.bytes as f64 * net;
+            parts[at..].iter_mut().for_each(|part| part.want(interval));
         }
     }
     total

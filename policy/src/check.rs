@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::ids::{FileRef, ModelId, TierId};
-use crate::report::{Move, MoveKind, Plan};
-use crate::snapshot::{ModelRule, Snapshot, WantKind};
+use crate::report::{Move, MoveKind, Plan, Reason};
+use crate::snapshot::{FileState, ModelRule, ModelState, PoolState, Snapshot, WantKind};
 
 /// Whether the plan may be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,10 @@ pub enum NoteKind {
     SpareTwice(FileRef),
     /// A spare is left where none may be: by what does not go up, or in no slower pool.
     WrongSpare(FileRef),
+    /// The first makes way for the second, which has a lower priority, and neither pin nor `always`.
+    Outranked(ModelId, ModelId),
+    /// The model makes way for one that was only to be brought back into free room.
+    DisplacedByRestore(ModelId),
 }
 
 /// One remark.
@@ -120,6 +124,7 @@ pub fn check(snapshot: &Snapshot, plan: &Plan) -> Vec<Note> {
     judge.keep_room_for_moves_under_way();
     judge.carry_out(plan);
     judge.judge_models(plan);
+    judge.judge_displaced(plan);
     judge.judge_pools(plan);
     judge.notes
 }
@@ -359,13 +364,8 @@ impl Judge<'_> {
             if mine && model.moving_to.is_some() {
                 self.fatal(None, NoteKind::UnderWay(model.id));
             }
-            let whole = |places: &BTreeMap<FileRef, Option<TierId>>| {
-                model
-                    .files
-                    .iter()
-                    .all(|f| places.get(f).is_some_and(Option::is_some))
-            };
-            let (was_whole, is_whole) = (whole(&self.before), whole(&self.place));
+            let was_whole = self.is_whole(model, &self.before);
+            let is_whole = self.is_whole(model, &self.place);
             let demoted = self
                 .snapshot
                 .wants
@@ -385,9 +385,7 @@ impl Judge<'_> {
             if promoted && !is_whole || was_whole && !is_whole && self.is_half(&model.files) {
                 self.fatal(None, NoteKind::Half(model.id));
             }
-            if was_whole {
-                self.judge_pin(model.id, model.pin, &touched);
-            }
+            self.judge_pin(model, was_whole, plan);
         }
     }
 
@@ -405,18 +403,70 @@ impl Judge<'_> {
         })
     }
 
-    /// A pinned model's files end in its pool, or where a model sharing them needs them faster.
-    fn judge_pin(&mut self, model: ModelId, pin: Option<TierId>, touched: &[FileRef]) {
-        let Some(pool) = pin else { return };
+    /// What is moved up for a pinned model goes to its pool and stays there, and so does what was there while all
+    /// of the model was: it ends there, or where a model sharing the file needs it faster. (Of a model that was
+    /// not resident as a whole, what is left over may be dropped.)
+    fn judge_pin(&mut self, model: &ModelState, was_whole: bool, plan: &Plan) {
+        let Some(pool) = model.pin else { return };
         let wanted = self.speed(Some(pool));
-        for file in touched {
-            let (before, after) = (self.before[file], self.place[file]);
-            let slower = after.is_none() || self.speed(after) < wanted;
-            let was_right = before.is_some() && self.speed(before) >= wanted;
-            if slower && was_right {
-                self.fatal(None, NoteKind::PinBroken(model, pool));
+        for &file in &model.files {
+            let mine = plan.moves.iter().filter(|m| m.file == file);
+            let mut mine = mine.filter(|m| m.model == model.id && m.kind == MoveKind::Promote);
+            let Some(first) = mine.next() else {
+                let (before, after) = (self.before[&file], self.place[&file]);
+                let slower = after.is_none() || self.speed(after) < wanted;
+                let was_right = before.is_some() && self.speed(before) >= wanted;
+                if was_whole && slower && was_right {
+                    self.fatal(None, NoteKind::PinBroken(model.id, pool));
+                }
+                continue;
+            };
+            let elsewhere = std::iter::once(first)
+                .chain(mine)
+                .any(|m| m.to != Some(pool));
+            let after = self.place[&file];
+            if elsewhere || after.is_none() || self.speed(after) < wanted {
+                self.fatal(None, NoteKind::PinBroken(model.id, pool));
             }
         }
+    }
+
+    /// Nobody makes way for a model of lower priority, or for one that is only brought back after a restart.
+    /// What is left over of models that are not resident as a whole is nobody's.
+    fn judge_displaced(&mut self, plan: &Plan) {
+        for (step, mv) in plan.moves.iter().enumerate() {
+            let Reason::MakesRoomFor(by) = mv.reason else {
+                continue;
+            };
+            let find = |id: ModelId| self.snapshot.models.iter().find(|m| m.id == id);
+            let (Some(by), Some(victim)) = (find(by), find(mv.model)) else {
+                continue;
+            };
+            let spare_only = mv.kind == MoveKind::DropSpare;
+            let is_leftover = !self.is_whole(victim, &self.before);
+            if spare_only || is_leftover || by.pin.is_some() || by.rule == ModelRule::Always {
+                continue;
+            }
+            let restored_only = self.is_restored_only(by);
+            if victim.priority > by.priority {
+                self.fatal(Some(step), NoteKind::Outranked(victim.id, by.id));
+            }
+            if restored_only {
+                self.fatal(Some(step), NoteKind::DisplacedByRestore(victim.id));
+            }
+        }
+    }
+
+    /// Whether all that is wanted of the model is that it comes back after a restart.
+    fn is_restored_only(&self, model: &ModelState) -> bool {
+        let wants = self.snapshot.wants.iter();
+        let mut wants = wants.filter(|want| want.model == model.id).peekable();
+        wants.peek().is_some() && wants.all(|want| matches!(want.kind, WantKind::Restore { .. }))
+    }
+
+    fn is_whole(&self, model: &ModelState, places: &BTreeMap<FileRef, Option<TierId>>) -> bool {
+        let mut files = model.files.iter();
+        files.all(|file| places.get(file).is_some_and(Option::is_some))
     }
 
     fn judge_pools(&mut self, plan: &Plan) {
@@ -428,11 +478,56 @@ impl Judge<'_> {
                 .filter(|&&(id, _)| id == pool.id)
                 .map(|&(_, bytes)| bytes)
                 .sum();
-            let promised = pool.give_back_bytes.saturating_sub(owed);
+            // What the plan says it still owes is believed only where it could not have paid.
+            let due = pool.give_back_bytes.min(self.droppable_bytes(pool));
+            let promised = pool.give_back_bytes.saturating_sub(owed).max(due);
             let free = self.free.get(&pool.id).copied().unwrap_or(0);
             if free < promised {
                 self.fatal(None, NoteKind::NotGivenBack(pool.id, promised - free));
             }
         }
+    }
+
+    /// At least so much could have been given back by the pool: spares and files that nothing keeps there.
+    fn droppable_bytes(&self, pool: &PoolState) -> u64 {
+        if pool.give_back_bytes == 0 {
+            return 0;
+        }
+        let files = &self.snapshot.files;
+        let files: BTreeMap<FileRef, &FileState> = files.iter().map(|f| (f.id, f)).collect();
+        let is_calm = |file: &FileState| {
+            let elsewhere = file.place.is_some() && file.place != Some(pool.id);
+            !(file.open || file.busy || file.spare_open || elsewhere)
+        };
+        let is_free = |model: &ModelState| {
+            let is_held = self.is_whole(model, &self.before) || model.moving_to.is_some();
+            let may_go = model.pin.is_none()
+                && model.rule != ModelRule::Always
+                && model.moving_to.is_none()
+                && model.files.iter().all(|file| is_calm(files[file]));
+            !is_held || may_go
+        };
+        // Per file: whether anybody has it, and whether all of those let it go.
+        let mut users: BTreeMap<FileRef, (bool, bool)> = BTreeMap::new();
+        for model in &self.snapshot.models {
+            let (moving, free) = (model.moving_to.is_some(), is_free(model));
+            for &file in &model.files {
+                let (still, loose) = users.entry(file).or_insert((true, true));
+                *still &= !moving;
+                *loose &= free;
+            }
+        }
+        let mut bytes = 0;
+        for file in files.values() {
+            let Some(&(still, loose)) = users.get(&file.id) else {
+                continue;
+            };
+            let is_spare = file.spare == Some(pool.id) && still && !file.spare_open && !file.busy;
+            let is_here = file.place == Some(pool.id) && loose && is_calm(file);
+            if is_spare || is_here {
+                bytes += file.size_bytes;
+            }
+        }
+        bytes
     }
 }

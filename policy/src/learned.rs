@@ -13,7 +13,7 @@ use crate::decide;
 use crate::heat::{Heat, HeatClock};
 use crate::ids::ModelId;
 use crate::known::{Known, KnownModels};
-use crate::params::Params;
+use crate::params::{Moves, Params};
 use crate::reuse::{BUCKETS, Reuse, Rhythm};
 use crate::rule::{EXPERTS, Expert, Index, Rule};
 use crate::shadow::{self, Shadow, View};
@@ -68,6 +68,8 @@ pub struct Learned {
     tiers: Option<Tiers>,
     contest: Vec<Contestant>,
     leader: usize,
+    /// What promotions cost; a daemon's happen while reading.
+    moves: Moves,
     /// Pools in which every decision of the leading rule is carried out at once: the simulator's.
     mirror: Option<Shadow>,
 }
@@ -92,8 +94,9 @@ impl Learned {
     }
 
     /// Knows nothing; and keeps pools that follow the leader at once, for simulations.
-    pub(crate) fn with_mirror(tiers: &Tiers) -> Self {
+    pub(crate) fn with_mirror(tiers: &Tiers, moves: Moves) -> Self {
         Self {
+            moves,
             mirror: Some(Shadow::new(tiers, None)),
             ..Self::default()
         }
@@ -115,7 +118,7 @@ impl Learned {
         if self.clock.loads >= saved::LOADS_MAX {
             return Served::default();
         }
-        self.clock.tick(self.resident_models());
+        self.clock.tick(self.resident_models(), params.half_life);
         let slot = self.note_load(load);
         self.grow();
         self.contend(slot, tiers);
@@ -301,6 +304,7 @@ impl Learned {
             contest,
             clock,
             leader,
+            moves,
             ..
         } = self;
         let serve = |contestant: &mut Contestant| {
@@ -312,8 +316,12 @@ impl Learned {
                 clock: *clock,
                 reuse,
                 tiers,
+                moves: *moves,
             };
             decide::open(&mut view, contestant.rule, slot);
+            if *moves == Moves::Copy && contestant.shadow.place(slot) != from {
+                secs += bytes * tiers.secs_per_byte(from);
+            }
             contestant.shadow.take_demoted(|rank, demoted| {
                 secs += demoted as f64 * tiers.secs_per_byte(Some(rank));
             });
@@ -346,6 +354,7 @@ impl Learned {
             reuse,
             mirror,
             clock,
+            moves,
             ..
         } = self;
         let Some(shadow) = mirror else {
@@ -362,6 +371,7 @@ impl Learned {
             clock: *clock,
             reuse,
             tiers,
+            moves: *moves,
         };
         decide::open(&mut view, rule, slot);
         if shadow.place(slot) != before {
@@ -418,7 +428,7 @@ impl Learned {
         self.models.len()
     }
 
-    /// Decayed count of loads, half-life 16 x resident models: what people are shown as heat.
+    /// Decayed count of loads, half-life [`Params::half_life`] x resident models: what people are shown as heat.
     pub fn heat(&self, model: ModelId) -> f64 {
         self.index(model, Index::HeatMedium)
     }
@@ -680,6 +690,31 @@ mod tests {
         assert_eq!(learned.known_models(), 16);
         assert!(learned.loads_since(ModelId(999)).is_some());
         assert!(learned.loads_since(ModelId(983)).is_none());
+    }
+
+    /// It was in the configuration and did nothing.
+    #[test]
+    fn half_life_is_how_long_heat_lasts() {
+        let after = |half_life: f64| {
+            let params = Params {
+                half_life,
+                ..Params::default()
+            };
+            let mut learned = Learned::new();
+            for model in 0..400 {
+                let load = Load {
+                    model: ModelId(model),
+                    bytes: 10,
+                    family: 0,
+                };
+                learned.observe(&params, &tiers(100, 0), load);
+            }
+            assert!(Learned::from_bytes(&learned.to_bytes()).is_ok());
+            learned.heat(ModelId(0))
+        };
+        let [short, usual, long] = [1.0, 16.0, 256.0].map(after);
+        assert!(short < 1e-9 && long > 0.8, "{short}, {usual}, {long}");
+        assert!((0.1..0.25).contains(&usual), "{usual}");
     }
 
     #[test]

@@ -39,11 +39,11 @@ pub use check::{Note, NoteKind, Severity, check};
 pub use heat::Heat;
 pub use ids::{FileRef, ModelId, TierId};
 pub use learned::{Learned, LearnedFault, Load, Served};
-pub use params::{Params, Strategy};
+pub use params::{Moves, Params, Strategy};
 pub use plan::{explain, plan};
 pub use report::{Explanation, Finding, Move, MoveKind, Outcome, Plan, Reason, Refusal, Report};
 pub use rule::Expert;
-pub use simulate::{Moves, Replay, Totals, replay};
+pub use simulate::{Replay, Totals, replay};
 pub use snapshot::{
     FileState, ModelRule, ModelState, POOLS_MAX, PoolState, Snapshot, SnapshotFault, Tiers, Want,
     WantKind,

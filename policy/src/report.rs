@@ -277,7 +277,7 @@ pub struct Explanation {
     pub bytes: u64,
     /// Of these, in pools.
     pub resident_bytes: u64,
-    /// Decayed count of loads, half-life 16 x resident models.
+    /// Decayed count of loads, half-life [`crate::Params::half_life`] x resident models.
     pub heat: f64,
     /// Its place among all models by the leading expert's index, 1 is first.
     pub rank: usize,

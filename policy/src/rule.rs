@@ -46,7 +46,7 @@ pub enum Expert {
     C,
     /// Learned reuse; the tiers split by it too, and swapped freely.
     R,
-    /// Decayed count of loads, half-life 16 x resident models.
+    /// Decayed count of loads with the medium memory, usually half-life 16 x resident models.
     A,
     /// Decayed count of loads, half-life 4096 loads of anything.
     L,

@@ -10,6 +10,7 @@ use crate::chain::{Chains, NONE};
 use crate::decide::Pools;
 use crate::heat::{HeatClock, Memory};
 use crate::known::{Known, KnownModels};
+use crate::params::Moves;
 use crate::reuse::{CELLS, Reuse};
 use crate::rule::{HEATS, Index, Rule};
 use crate::snapshot::Tiers;
@@ -352,6 +353,7 @@ pub struct View<'a> {
     pub clock: HeatClock,
     pub reuse: &'a Reuse,
     pub tiers: &'a Tiers,
+    pub moves: Moves,
 }
 
 impl Pools for View<'_> {
@@ -363,6 +365,13 @@ impl Pools for View<'_> {
 
     fn secs_per_byte(&self, rank: Option<usize>) -> f64 {
         self.tiers.secs_per_byte(rank)
+    }
+
+    fn copy_secs_per_byte(&self, from: Option<usize>) -> f64 {
+        match self.moves {
+            Moves::WhileReading => 0.0,
+            Moves::Copy => self.tiers.secs_per_byte(from),
+        }
     }
 
     fn place(&self, slot: u32) -> Option<usize> {

@@ -6,19 +6,9 @@
 
 use crate::ids::ModelId;
 use crate::learned::{Learned, Load, Served};
-use crate::params::Params;
+use crate::params::{Moves, Params};
 use crate::snapshot::Tiers;
 use crate::trace::{Trace, TraceLoad};
-
-/// What moves cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Moves {
-    /// A promotion happens while the load reads the model anyway; demotions are copies.
-    #[default]
-    WhileReading,
-    /// A promotion reads the model a second time, from where it was.
-    Copy,
-}
 
 /// Sums over a replay.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,7 +74,7 @@ pub struct Replay {
 impl Replay {
     /// Empty pools, nothing learned.
     pub fn new(params: Params, tiers: Tiers, moves: Moves) -> Self {
-        let learned = Learned::with_mirror(&tiers);
+        let learned = Learned::with_mirror(&tiers, moves);
         Self {
             params,
             tiers,

@@ -8,6 +8,8 @@ use std::num::IntErrorKind;
 
 /// The header line.
 pub const HEADER: &str = "ts_s,load,group,object,size_bytes";
+/// The field of the time, in seconds: the only one that may have a fraction.
+const TS_S: &str = "ts_s";
 /// More objects than this are refused: a log of loads has thousands.
 const OBJECTS_MAX: usize = 1 << 24;
 
@@ -36,9 +38,26 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Sum of the sizes of all distinct objects, bytes.
+    /// Sum of the sizes of all distinct objects, bytes; at most what 64 bits hold.
     pub fn footprint_bytes(&self) -> u64 {
-        self.sizes.iter().sum()
+        self.sizes
+            .iter()
+            .fold(0, |sum, &size| sum.saturating_add(size))
+    }
+
+    /// Keeps only the last so many loads. Objects that are not among them have no size any more, and take
+    /// no part in the footprint; the others have the largest that they have among them.
+    pub fn keep_last(&mut self, loads: usize) {
+        let surplus = self.loads.len().saturating_sub(loads);
+        if surplus == 0 {
+            return;
+        }
+        self.loads.drain(..surplus);
+        self.sizes.fill(0);
+        for load in &self.loads {
+            let size = &mut self.sizes[load.object as usize];
+            *size = load.bytes.max(*size);
+        }
     }
 }
 
@@ -49,7 +68,7 @@ pub enum TraceFaultKind {
     Header(String),
     /// Not five fields; how many.
     Fields(usize),
-    /// A number that is not one, or is negative: which field, what it says.
+    /// A number that is not one, is negative, or has a fraction where none may be: which field, what it says.
     Number(&'static str, String),
     /// A number beyond 64 bits: which field, what it says.
     TooLarge(&'static str, String),
@@ -81,9 +100,13 @@ impl fmt::Display for TraceFault {
                 write!(f, "{count} fields; there should be 5: {HEADER}")
             }
             TraceFaultKind::Number(field, found) => {
+                let wanted = match *field {
+                    TS_S => "a number",
+                    _ => "a whole number",
+                };
                 write!(
                     f,
-                    "{field} is {found:?}; it should be a whole number of 0 or more"
+                    "{field} is {found:?}; it should be {wanted} of 0 or more"
                 )
             }
             TraceFaultKind::TooLarge(field, found) => {
@@ -165,7 +188,11 @@ impl TraceReader {
                 _ => TraceFaultKind::Number(field, shortened(text)),
             })
         };
-        let (at_secs, bytes) = (number("ts_s", at)?, number("size_bytes", size)?);
+        let at_secs = number(TS_S, whole(at)).map_err(|fault| match fault {
+            TraceFaultKind::Number(field, _) => TraceFaultKind::Number(field, shortened(at)),
+            other => other,
+        })?;
+        let bytes = number("size_bytes", size)?;
         if name.is_empty() {
             return Err(TraceFaultKind::NoName);
         }
@@ -214,13 +241,24 @@ impl TraceReader {
         Ok(object)
     }
 
-    /// The trace. One without a single load is a fault of the last line.
+    /// The trace, which may be without a single load. Where not even a header was, that is a fault.
     pub fn finish(self) -> Result<Trace, TraceFault> {
         if self.line == 0 {
             let kind = TraceFaultKind::Header(String::new());
             return Err(TraceFault { line: 1, kind });
         }
         Ok(self.trace)
+    }
+}
+
+/// A time without its fraction of a second, which nothing here is finer than.
+fn whole(at: &str) -> &str {
+    match at.split_once('.') {
+        Some((secs, fraction)) if !fraction.is_empty() => {
+            let is_fraction = fraction.bytes().all(|byte| byte.is_ascii_digit());
+            if is_fraction { secs } else { at }
+        }
+        _ => at,
     }
 }
 
@@ -255,6 +293,42 @@ mod tests {
                 at_secs: 1
             }
         );
+    }
+
+    #[test]
+    fn a_time_may_have_a_fraction() {
+        let trace = read(&[HEADER, "0.5,0,g,a,5", "0.25,1,g,a,5", "7.999999,2,g,a,5"]);
+        let trace = trace.expect("is right");
+        let times: Vec<u64> = trace.loads.iter().map(|load| load.at_secs).collect();
+        assert_eq!(times, [0, 0, 7]);
+        for wrong in ["1.", ".5", "1.5e3", "1.2.3", "-0.5", "1.-5", "."] {
+            let found = read(&[HEADER, &format!("{wrong},0,g,a,5")]).expect_err(wrong);
+            let wanted = format!("line 2: ts_s is {wrong:?}; it should be a number of 0 or more");
+            assert_eq!(found.to_string(), wanted);
+        }
+        assert!(read(&[HEADER, "1,0,g,a,5.0"]).is_err(), "bytes have none");
+    }
+
+    /// The footprint counted what had been loaded before them, too.
+    #[test]
+    fn the_last_loads_have_a_footprint_of_their_own() {
+        let lines = [HEADER, "0,0,g,a,5", "1,1,g,b,9", "2,2,g,b,7", "3,3,g,c,6"];
+        let mut trace = read(&lines).expect("is right");
+        trace.keep_last(4);
+        assert_eq!(trace.footprint_bytes(), 5 + 9 + 6);
+        trace.keep_last(2);
+        assert_eq!((trace.loads.len(), trace.footprint_bytes()), (2, 7 + 6));
+        trace.keep_last(0);
+        assert_eq!(trace.footprint_bytes(), 0);
+    }
+
+    #[test]
+    fn a_footprint_beyond_64_bits_is_the_most_there_is() {
+        let trace = Trace {
+            sizes: vec![u64::MAX, 2],
+            ..Trace::default()
+        };
+        assert_eq!(trace.footprint_bytes(), u64::MAX);
     }
 
     #[test]

@@ -211,3 +211,31 @@ fn one_more_slow_pool_makes_loads_no_slower() {
         before = totals.load_time_secs;
     }
 }
+
+/// What was decided did not depend on what moves cost: where promotions are copies of their own, a model was
+/// copied again and again that was hardly loaded in between.
+#[test]
+fn where_promotions_are_copies_fewer_are_made() {
+    let mut dice = Dice(21);
+    let objects: Vec<u64> = (0..4000)
+        .map(|_| dice.below(60).min(dice.below(60)))
+        .collect();
+    let loads = objects.iter().zip(0..);
+    let trace = trace(loads.map(|(&object, at)| (at, object, 10 + object % 7)));
+    for pools in [&[130][..], &[60, 120]] {
+        let tiers = tiers(pools);
+        let replay = |moves| replay(&Params::default(), &tiers, moves, &trace);
+        let [read, copied] = [replay(Moves::WhileReading), replay(Moves::Copy)];
+        assert!(
+            copied.moved_bytes < read.moved_bytes * 3 / 4,
+            "{pools:?}: {copied:?}, {read:?}"
+        );
+        if pools.len() == 1 {
+            let as_before_secs = read.load_time_secs + read.moved_bytes as f64;
+            assert!(
+                copied.load_time_secs < 0.95 * as_before_secs,
+                "{copied:?}, {read:?}"
+            );
+        }
+    }
+}

@@ -31,9 +31,13 @@ const USUAL: &str = "auto,lru,lfu,gdsf,s3-fifo,sieve,w-tinylfu,lfuda,autotier,be
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Without --trace the daemon's own log of loads is replayed (policy.load_log). A trace is CSV, also compressed by gzip, with the columns ts_s,load,group,object,size_bytes: one line
-a load of an object. Sizes in % are of all its distinct objects together. Load time is the sum of
+a load of an object, times in seconds. Sizes in % are of all its distinct objects together. Load time is the sum of
 size / bandwidth of the tier that serves each load, and of what moves cost; the bound is what no
-policy can go below, also one that knows the future.
+policy can go below, also one that knows the future. With --remote, published policies have it easier
+than they could: what they hold need fit into all pools together only, not into each.
+
+--json prints {\"results\": [..]}, for each size and policy: policy, pool_bytes, remote_bytes, object_hit_ratio,
+byte_hit_ratio, load_time_s, bound_s, moved_bytes; with several --remote also tiers, what each tier served.
 
 Examples:
   speedloader simulate --pool 64GiB --more 256GB
@@ -90,6 +94,8 @@ struct Outcome {
     load_time_s: f64,
     bound_s: f64,
     moved_bytes: u64,
+    /// Only where there are several remote pools, which `remote_bytes` does not tell apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     tiers: Vec<Share>,
 }
 
@@ -207,7 +213,11 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
                 Policy::Auto => replay(&Params::default(), &tiers, moves, &trace),
                 Policy::Baseline(kind) => replay_baseline(*kind, &tiers, moves, &trace),
             };
-            outcomes.push(outcome(*policy, pool, (&names, &tiers), &totals, bound_s));
+            let mut outcome = outcome(*policy, pool, &tiers, &totals, bound_s);
+            if remotes.len() > 1 {
+                outcome.tiers = shares(&names, &tiers, &totals);
+            }
+            outcomes.push(outcome);
         }
     }
     if let Some(path) = &arguments.plot {
@@ -219,12 +229,12 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
     } else {
         let bought = bought(&outcomes, &wanted, &more);
         let mut text = table::render(&outcomes, 0, context.console.style);
-        if remotes.len() > 1 {
-            let shares: Vec<ShareRow<'_>> = outcomes
-                .iter()
-                .flat_map(|outcome| outcome.tiers.iter().map(move |share| (outcome, share)))
-                .map(|(outcome, share)| ShareRow { outcome, share })
-                .collect();
+        let shares: Vec<ShareRow<'_>> = outcomes
+            .iter()
+            .flat_map(|outcome| outcome.tiers.iter().map(move |share| (outcome, share)))
+            .map(|(outcome, share)| ShareRow { outcome, share })
+            .collect();
+        if !shares.is_empty() {
             text = text + "\n" + &table::render(&shares, 0, context.console.style);
         }
         text + &bought
@@ -305,13 +315,8 @@ fn draw(path: &Path, outcomes: &[Outcome], loaded_bytes: f64) -> Result<(), Mess
     })
 }
 
-fn outcome(
-    policy: Policy,
-    pool: u64,
-    (names, tiers): (&[String], &Tiers),
-    totals: &Totals,
-    bound_s: f64,
-) -> Outcome {
+/// What each tier served.
+fn shares(names: &[String], tiers: &Tiers, totals: &Totals) -> Vec<Share> {
     let mut shares = Vec::new();
     for (rank, (name, &(_, speed, capacity))) in names.iter().zip(&tiers.pools).enumerate() {
         shares.push(Share {
@@ -327,6 +332,10 @@ fn outcome(
         bytes_per_sec: tiers.cold_bytes_per_sec,
         loaded_bytes: totals.bytes - totals.hit_bytes,
     });
+    shares
+}
+
+fn outcome(policy: Policy, pool: u64, tiers: &Tiers, totals: &Totals, bound_s: f64) -> Outcome {
     let capacities = tiers.pools.iter().map(|&(_, _, capacity)| capacity);
     let all = capacities.fold(0, u64::saturating_add);
     Outcome {
@@ -341,7 +350,7 @@ fn outcome(
         load_time_s: totals.load_time_secs,
         bound_s,
         moved_bytes: totals.moved_bytes,
-        tiers: shares,
+        tiers: Vec::new(),
     }
 }
 
@@ -468,6 +477,7 @@ impl Speeds {
             remote: 5_000_000_000,
             cold: 1_000_000_000,
         };
+        let mut given: Vec<&str> = Vec::new();
         for part in text.split(',') {
             let wrong = || {
                 usage(format!("--bandwidth: `{part}` is no rate of a tier"))
@@ -475,7 +485,12 @@ impl Speeds {
             };
             let (tier, rate) = part.split_once('=').ok_or_else(wrong)?;
             let bytes = parse_rate(rate).ok_or_else(wrong)?;
-            match tier.trim() {
+            let tier = tier.trim();
+            if given.contains(&tier) {
+                return Err(usage(format!("--bandwidth: `{tier}` has two rates")));
+            }
+            given.push(tier);
+            match tier {
                 "ram" => speeds.ram = bytes,
                 "remote" => speeds.remote = bytes,
                 "cold" => speeds.cold = bytes,

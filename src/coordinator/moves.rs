@@ -219,6 +219,7 @@ impl Coordinator {
             },
             automatic: config.policy.enabled,
             fill_free_room: false,
+            half_life: f64::from(config.policy.half_life),
             ..Params::default()
         }
     }

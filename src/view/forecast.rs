@@ -17,7 +17,7 @@ pub struct ForecastView {
     pub here_bytes: u64,
     /// The bytes of all models that were loaded.
     pub footprint_bytes: u64,
-    /// What a pool gives, bytes a second.
+    /// What the pools give together, each counting by its size, bytes a second.
     pub pool_bytes_per_sec: u64,
     /// What a home gives, bytes a second.
     pub home_bytes_per_sec: u64,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use speedloader::load_log::{Entry, LoadLog};
 use speedloader_policy::{
-    BaselineKind, HEADER, Moves, Params, TierId, Tiers, Totals, Trace, TraceReader,
-    load_time_bound_secs, replay, replay_baseline,
+    BaselineKind, HEADER, Moves, Params, TierId, Tiers, Trace, TraceReader, load_time_bound_secs,
+    replay, replay_baseline,
 };
 
 use super::console::{Outcome, speedloader};
@@ -50,26 +50,6 @@ fn results(outcome: &Outcome) -> Vec<serde_json::Value> {
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let document: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
     document["results"].as_array().unwrap().clone()
-}
-
-/// What each tier served, as JSON.
-fn shares(totals: &Totals, pool: u64, remote: u64) -> serde_json::Value {
-    let loaded = |rank: usize| totals.pool_bytes.get(rank).copied().unwrap_or(0);
-    let share = |tier: &str, capacity: Option<u64>, speed: u64, loaded: u64| {
-        serde_json::json!({
-            "tier": tier,
-            "capacity_bytes": capacity,
-            "bytes_per_sec": speed,
-            "loaded_bytes": loaded,
-        })
-    };
-    let mut shares = vec![share("ram", Some(pool), 10_000_000_000, loaded(0))];
-    if remote > 0 {
-        shares.push(share("remote", Some(remote), 5_000_000_000, loaded(1)));
-    }
-    let cold = totals.bytes - totals.pool_bytes.iter().sum::<u64>();
-    shares.push(share("cold", None, 1_000_000_000, cold));
-    shares.into()
 }
 
 /// Five thousand loads of 160 models of the sizes that people have, few of them much liked.
@@ -170,12 +150,56 @@ fn json_has_the_figures_of_the_policys_own_replay() {
                     "load_time_s": totals.load_time_secs,
                     "bound_s": bound_s,
                     "moved_bytes": totals.moved_bytes,
-                    "tiers": shares(totals, pool, remote),
                 })
             })
             .collect();
         assert_eq!(results, expected);
     }
+}
+
+/// With one remote pool the figures are those that are promised and no more.
+#[test]
+fn json_tells_several_remote_pools_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(directory.path(), "t.csv", lines().as_bytes());
+    let results = results(&speedloader(&[
+        "simulate",
+        "--json",
+        "--trace",
+        &path,
+        "--pool",
+        "5GB",
+        "--policy",
+        "auto",
+        "--remote",
+        "near=10GB@9GB/s",
+        "--remote",
+        "far=5GB@2GB/s",
+    ]));
+    let tiers = results[0]["tiers"].as_array().unwrap();
+    let shown: Vec<_> = tiers
+        .iter()
+        .map(|tier| {
+            (
+                &tier["tier"],
+                &tier["capacity_bytes"],
+                &tier["bytes_per_sec"],
+            )
+        })
+        .map(|told| serde_json::json!(told))
+        .collect();
+    let expected = serde_json::json!([
+        ["ram", 5_000_000_000u64, 10_000_000_000u64],
+        ["near", 10_000_000_000u64, 9_000_000_000u64],
+        ["far", 5_000_000_000u64, 2_000_000_000u64],
+        ["cold", null, 1_000_000_000u64],
+    ]);
+    assert_eq!(serde_json::json!(shown), expected);
+    let loaded = tiers
+        .iter()
+        .map(|tier| tier["loaded_bytes"].as_u64().unwrap());
+    let all: u64 = trace(&lines()).loads.iter().map(|load| load.bytes).sum();
+    assert_eq!(loaded.sum::<u64>(), all);
 }
 
 #[test]
@@ -283,7 +307,10 @@ fn what_is_wrong_is_said() {
         ),
         (&header("-1,2,g,o,5"), "line 2: ts_s is \"-1\""),
         (&header(""), "there are no loads in it"),
-        (&header("1,2,g,o,0"), "there are no loads in it"),
+        (
+            &header("1,2,g,o,0"),
+            "all that is loaded in it is empty, 0 bytes",
+        ),
     ];
     for (text, part) in bad_traces {
         let path = written(directory.path(), "bad.csv", text.as_bytes());
@@ -317,6 +344,11 @@ fn what_is_wrong_is_said() {
         ("--policy", "lrru", "there is no policy `lrru`"),
         ("--bandwidth", "ram=0B/s", "--bandwidth: `ram=0B/s`"),
         ("--bandwidth", "tape=1GB/s", "--bandwidth: `tape=1GB/s`"),
+        (
+            "--bandwidth",
+            "ram=1GB/s,ram=2GB/s",
+            "--bandwidth: `ram` has two rates",
+        ),
         ("--moves", "never", "invalid value 'never'"),
     ] {
         let given = format!("{option}={value}");

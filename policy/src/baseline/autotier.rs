@@ -51,12 +51,15 @@ impl Autotier {
         }
     }
 
-    fn tier(&mut self, gone: &mut Vec<u32>) {
+    /// So many periods end, in all but the first of which nothing was used: they leave the order as it is.
+    fn tier(&mut self, periods: u64, gone: &mut Vec<u32>) {
         let period = PERIOD_SECS as f64;
         let damping = DAMPING_SECS / period;
+        let fades = 1.0 - 1.0 / damping;
+        let faded = fades.powf((periods - 1) as f64);
         for file in &mut self.files {
             let used = file.count as f64 / period;
-            file.popularity = MULTIPLIER * used / damping + (1.0 - 1.0 / damping) * file.popularity;
+            file.popularity = (MULTIPLIER * used / damping + fades * file.popularity) * faded;
             file.count = 0;
         }
         let mut order: Vec<u32> = (0..self.files.len() as u32).collect();
@@ -93,9 +96,10 @@ impl Autotier {
 
 impl Baseline for Autotier {
     fn load(&mut self, load: &TraceLoad, gone: &mut Vec<u32>) {
-        while load.at_secs >= self.tiered_at + PERIOD_SECS {
-            self.tiered_at += PERIOD_SECS;
-            self.tier(gone);
+        let periods = load.at_secs.saturating_sub(self.tiered_at) / PERIOD_SECS;
+        if periods > 0 {
+            self.tiered_at += periods * PERIOD_SECS;
+            self.tier(periods, gone);
         }
         let file = &mut self.files[load.object as usize];
         file.count += 1;
@@ -108,5 +112,56 @@ impl Baseline for Autotier {
 
     fn holds(&self, object: u32) -> bool {
         self.room.holds(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loads(at_secs: &[(u64, u32)]) -> Trace {
+        let load = |&(at_secs, object): &(u64, u32)| TraceLoad {
+            object,
+            family: 1,
+            bytes: 10,
+            at_secs,
+        };
+        Trace {
+            loads: at_secs.iter().map(load).collect(),
+            names: vec![String::new(); 3],
+            sizes: vec![10; 3],
+        }
+    }
+
+    fn popularities(trace: &Trace) -> Vec<f64> {
+        let mut policy = Autotier::new(10, 10, trace);
+        let mut gone = Vec::new();
+        trace
+            .loads
+            .iter()
+            .for_each(|load| policy.load(load, &mut gone));
+        policy.files.iter().map(|file| file.popularity).collect()
+    }
+
+    /// Each period of a gap was gone through, all files sorted: a trace in nanoseconds did not end, and a time
+    /// near the end of 64 bits went round.
+    #[test]
+    fn a_gap_of_any_length_takes_no_time() {
+        let trace = loads(&[(0, 0), (1, 1), (86_400_000_000_000, 1), (u64::MAX, 2)]);
+        assert_eq!(popularities(&trace), [0.0; 3]);
+    }
+
+    #[test]
+    fn a_gap_fades_as_its_periods_do_one_by_one() {
+        let used = [(0, 0), (500, 1), (600, 1)];
+        let gap = loads(&[&used[..], &[(9000, 2)]].concat());
+        // What is not loaded in between fades, period by period.
+        let steps: Vec<(u64, u32)> = (1..=9).map(|period| (1000 * period, 2)).collect();
+        let stepwise = loads(&[&used[..], &steps].concat());
+        for object in 0..2 {
+            let [a, b] = [&gap, &stepwise].map(|trace| popularities(trace)[object]);
+            assert!((a / b - 1.0).abs() < 1e-12, "{object}: {a} and {b}");
+        }
+        assert!(popularities(&gap)[1] > popularities(&gap)[0]);
     }
 }

@@ -81,7 +81,9 @@ impl Baseline for Priority {
             }
             return;
         }
-        let count = if held { self.keys[at].2 + 1.0 } else { 1.0 };
+        // What has another size is another content: nobody has loaded it before.
+        let is_same = held && self.room.bytes(object) == load.bytes;
+        let count = if is_same { self.keys[at].2 + 1.0 } else { 1.0 };
         self.room.remove(object);
         while self.room.free_bytes() < load.bytes {
             let Some((bits, _, least)) = self.order.pop_first() else {
@@ -106,5 +108,34 @@ impl Baseline for Priority {
 
     fn holds(&self, object: u32) -> bool {
         self.room.holds(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The count of the former content went on.
+    #[test]
+    fn what_has_changed_is_counted_anew() {
+        for policy in [lfu, gdsf, lfuda] {
+            let mut policy = policy(20);
+            let mut gone = Vec::new();
+            let mut load = |object: u32, bytes: u64| {
+                let (family, at_secs) = (1, 0);
+                let load = TraceLoad {
+                    object,
+                    family,
+                    bytes,
+                    at_secs,
+                };
+                policy.load(&load, &mut gone);
+            };
+            (0..9).for_each(|_| load(0, 10));
+            load(0, 9);
+            (0..2).for_each(|_| load(1, 9));
+            load(2, 9);
+            assert_eq!(gone, [0], "it was loaded once, the other twice");
+        }
     }
 }

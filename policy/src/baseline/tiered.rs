@@ -4,10 +4,16 @@
 //! faster part (the fastest pool, the two fastest, ...) decides what of it is in there. What leaves
 //! a faster part and is still held is demoted, which costs a copy to the next pool. What is
 //! larger than each pool of a part is shown to it as too large to be held: nothing lies across two.
+//!
+//! That is easier than anything real: what a part holds need only fit into the bytes of its pools together, in
+//! whatever way they are cut, and where the fastest pool is not full the rest of a part may be more than the slower
+//! pools could hold. So a baseline is given more room than its policy could have, and a comparison with it is on the
+//! safe side. The offline bound counts capacity in the same parts, and is below these too.
 
 use super::{Baseline, BaselineKind};
 use crate::learned::Served;
-use crate::simulate::{Moves, Totals};
+use crate::params::Moves;
+use crate::simulate::Totals;
 use crate::snapshot::Tiers;
 use crate::trace::Trace;
 

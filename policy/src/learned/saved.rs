@@ -2,7 +2,7 @@
 
 use super::{Contestant, Learned, Score};
 use crate::bytes::{LearnedFault, Reader, Writer};
-use crate::heat::{Heat, HeatClock};
+use crate::heat::{Heat, HeatClock, TICK_MAX};
 use crate::ids::{ModelId, TierId};
 use crate::known::Known;
 use crate::reuse::{self, Reuse, Rhythm};
@@ -83,7 +83,7 @@ impl Learned {
             return Err(impossible("it has counted more loads than there can be"));
         }
         learned.clock.aged = from.within(
-            0.0..=learned.clock.loads as f64,
+            0.0..=learned.clock.loads as f64 * TICK_MAX,
             "the clock is ahead of the loads",
         )?;
         learned.reuse = Reuse::read(&mut from, learned.clock.loads)?;

@@ -200,6 +200,13 @@ fn panel(out: &mut String, top: f64, title: &str, lines: &[Series], prominent: &
 
 /// A number as short as it can be read exactly enough.
 fn plain(value: f64) -> String {
+    // Fewer than six decimals do not show it.
+    if value > 0.0 && value < 1e-4 {
+        let text = format!("{value:.3e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        return format!("{digits}e{power}");
+    }
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -244,6 +251,18 @@ mod tests {
             let text = svg(&points, "auto");
             assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         }
+    }
+
+    /// Of load times of nanoseconds every tick was 0.
+    #[test]
+    fn small_numbers_have_ticks_too() {
+        let shown = [0.0, 1e-9, 2.5e-7, 6.000000001e-5, 0.0002, 0.15, 250.0].map(plain);
+        assert_eq!(
+            shown,
+            ["0", "1e-9", "2.5e-7", "6e-5", "0.0002", "0.15", "250"]
+        );
+        let text = svg(&[point("auto", 1e3, 4e-9), point("lru", 1e3, 5e-9)], "auto");
+        assert!(text.contains(">4e-9</text>"), "{text}");
     }
 
     #[test]

@@ -24,11 +24,13 @@ pub(super) fn loads(trace: Option<&Path>, context: &mut Context<'_>) -> Result<T
         return logged(context);
     };
     let trace = read_trace(path)?;
-    if trace.footprint_bytes() == 0 {
-        let text = format!("--trace: {}: there are no loads in it", path.display());
-        return Err(Message::new(Code::Failed, text));
-    }
-    Ok(trace)
+    let nothing = match (trace.loads.len(), trace.footprint_bytes()) {
+        (0, _) => "there are no loads in it",
+        (_, 0) => "all that is loaded in it is empty, 0 bytes",
+        _ => return Ok(trace),
+    };
+    let text = format!("--trace: {}: {nothing}", path.display());
+    Err(Message::new(Code::Failed, text))
 }
 
 fn logged(context: &mut Context<'_>) -> Result<Trace, Message> {
