@@ -214,8 +214,6 @@ fn the_pool_gives_memory_back_before_anybody_is_killed() {
 
 /// Larger than what copies are made of new memory for.
 const LARGE: u64 = 80 * MIB + 5;
-/// So often it is tried to find a moment without such.
-const ATTEMPTS: u32 = 4;
 
 fn prefaulted(mount: &Mount) -> u64 {
     mount.status().pools[0].prefaulted_bytes
@@ -242,31 +240,18 @@ fn memory_that_is_ready_goes_first_and_becomes_the_next_replica() {
     take(&mut hog, 0);
     let free = || mount.status().pools[0].free_bytes;
     let ready = LARGE - LARGE % (2 * MIB);
-    // Other tests let processes stall on memory, too, and then all that is ready is given back: whoever takes memory in
-    // that moment takes more than there is.
-    let mut empty = 0;
-    let is_spared = (0..ATTEMPTS).any(|_| {
-        mount.promote_wait("small");
-        empty = free();
-        mount.until("memory is ready", || prefaulted(&mount) == ready);
-        assert_eq!(free(), empty, "it is free room");
-        let status = mount.status();
-        let there = status.memory.available_bytes + status.pools[0].prefaulted_bytes;
-        take(&mut hog, there - ready - RESERVE + RESERVE / 6);
-        let is_here = || !mount.which("small").replicas.is_empty();
-        mount.until("something is given back", || {
-            !is_here() || prefaulted(&mount) < ready && available(&mount) >= RESERVE
-        });
-        let is_spared = is_here();
-        if !is_spared {
-            print_timeline(&mount.events(), 0);
-            hog.say("let go");
-            hog.expect("done");
-            mount.until("the pool grows again", || pool_bytes(&mount) == 200 * MIB);
-        }
-        is_spared
+    mount.promote_wait("small");
+    let empty = free();
+    mount.until("memory is ready", || prefaulted(&mount) == ready);
+    assert_eq!(free(), empty, "it is free room");
+    let status = mount.status();
+    let there = status.memory.available_bytes + status.pools[0].prefaulted_bytes;
+    take(&mut hog, there - ready - RESERVE + RESERVE / 6);
+    let is_here = || !mount.which("small").replicas.is_empty();
+    mount.until("something is given back", || {
+        !is_here() || prefaulted(&mount) < ready && available(&mount) >= RESERVE
     });
-    assert!(is_spared, "a model went before what was ready");
+    assert!(is_here(), "a model went before what was ready");
     assert_eq!(mount.status().memory.held_back_bytes, 0);
     hog.say("let go");
     hog.expect("done");
