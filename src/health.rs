@@ -163,6 +163,7 @@ pub const CHECKS: &[&str] = &[
     "kernel-old",
     "huge-pages-off",
     "misplaced",
+    "home-opened-up",
     "low-space",
     "clock-wrong",
     "secret-readable",

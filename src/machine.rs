@@ -1,7 +1,8 @@
 //! Facts of this machine, read when asked; nothing is remembered and nothing changed.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use speedloader_config::{Config, Faults};
 
@@ -113,6 +114,45 @@ pub fn misplaced(config: &Config) -> Faults {
     speedloader_config::misplaced(config, |path| resolve_within(path, RESOLVE_PATIENCE))
 }
 
+/// The topmost directory above a path that others than its owner and group may not enter: through a mount that is for
+/// everybody they could. Whom the directory itself keeps out the mount keeps out as well. May hang as the path may.
+pub fn barrier_above(path: &Path) -> Option<PathBuf> {
+    const OTHERS_ENTER: u32 = 0o001;
+    let path = resolve(path);
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    let bars = |directory: &&Path| {
+        std::fs::metadata(directory).is_ok_and(|found| found.mode() & OTHERS_ENTER == 0)
+    };
+    above.into_iter().find(bars).map(Path::to_owned)
+}
+
+/// Directories of a configuration that everybody could read through its mount, though they lie below one that others may
+/// not enter: each with that one. What does not answer within 3 s is not judged.
+pub fn opened_up(config: &Config) -> Vec<(PathBuf, PathBuf)> {
+    if !config.mount.allow_other {
+        return Vec::new();
+    }
+    let cold = config.cold.iter().map(|cold| &cold.path);
+    let homes = std::iter::once(&config.models_dir).chain(cold);
+    let asked = homes.map(|home| {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        let path = home.clone();
+        std::thread::spawn(move || {
+            // Nobody waits for an answer that comes too late.
+            let _ = sender.send(barrier_above(&path));
+        });
+        (home, answer)
+    });
+    let asked: Vec<_> = asked.collect();
+    let deadline = Instant::now() + RESOLVE_PATIENCE;
+    let found = asked.into_iter().filter_map(|(home, answer)| {
+        let barrier = answer.recv_deadline(deadline).ok().flatten()?;
+        Some((home.clone(), barrier))
+    });
+    found.collect()
+}
+
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -144,6 +184,28 @@ mod tests {
         assert_eq!(resolve(&root.join("link")), root.join("real"));
         assert_eq!(resolve(&root.join("link/a/b")), root.join("real/a/b"));
         assert_eq!(resolve(&root.join("dangling")), root.join("dangling"));
+    }
+
+    #[test]
+    fn what_bars_others_is_found_above_a_path() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let allow = |path: &Path, mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, permissions).unwrap();
+        };
+        std::fs::create_dir_all(root.join("alice/models")).unwrap();
+        std::os::unix::fs::symlink("alice", root.join("link")).unwrap();
+        allow(&root, 0o755);
+        allow(&root.join("alice"), 0o711);
+        assert_eq!(barrier_above(&root.join("alice/models")), None);
+        allow(&root.join("alice"), 0o750);
+        let barrier = Some(root.join("alice"));
+        assert_eq!(barrier_above(&root.join("alice/models")), barrier);
+        assert_eq!(barrier_above(&root.join("link/models")), barrier);
+        // Its own permissions are kept by the mount.
+        assert_eq!(barrier_above(&root.join("alice")), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use speedloader_config::{Config, sample, show};
 use super::context::Context;
 use super::settings::{Loaded, bad_config, load_config};
 use crate::command::{Code, Command, Message};
-use crate::machine::misplaced;
+use crate::machine::{misplaced, opened_up};
 use crate::view::{ConfigView, DoneView, SettingChange, SettingView, View, human};
 
 /// Check, show or reload the configuration
@@ -128,12 +128,20 @@ fn check(file: Option<PathBuf>, context: &mut Context<'_>) -> Result<(), Message
         path,
     } = load_config(context.console, file.as_deref(), Vec::new())?;
     check_places(&config, path.as_deref())?;
-    for warning in &config.warnings {
+    let opened_up = opened_up(&config).into_iter().map(|(home, barrier)| {
+        format!(
+            "{} lies below {}, which others may not enter; through the mount they can",
+            home.display(),
+            barrier.display()
+        )
+    });
+    let warnings = config.warnings.iter().map(ToString::to_string);
+    for warning in warnings.chain(opened_up) {
         // A warning that cannot be written is not worth failing for.
         let _ = writeln!(
             context.console.err,
             "warning: {}",
-            human::printable(&warning.to_string())
+            human::printable(&warning)
         );
     }
     let what = path.map_or_else(

@@ -135,8 +135,13 @@ fn write(desk: &Desk, view: SetupView, context: &mut Context<'_>) -> Result<(), 
         .iter()
         .map(|one| format!("  {:<20} {}\n", one.engine, one.line))
         .collect();
+    let notes: String = written
+        .remarks
+        .iter()
+        .map(|remark| format!("note: {remark}\n"))
+        .collect();
     let text = format!(
-        "{} is written. Mount with `speedloader mount`, then point your engine at it:\n{uses}",
+        "{notes}{} is written. Mount with `speedloader mount`, then point your engine at it:\n{uses}",
         written.config_path
     );
     context.print(&text)

@@ -11,7 +11,7 @@ use speedloader_config::misplaced;
 use super::patience::{Patience, Pulse};
 use super::{Finding, Repair, Scene, hangs, is_known_to_hang, word};
 use crate::control::http::{TOKEN_FILE, Token};
-use crate::machine::resolve_within;
+use crate::machine::{opened_up, resolve_within};
 use crate::state_files::{is_kept, is_set_aside, is_unfinished};
 use crate::view::Severity;
 
@@ -31,6 +31,7 @@ const UNFINISHED_MS: u64 = 60_000;
 pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     kernel(scene, findings);
     places(scene, findings);
+    privacy(scene, findings);
     space(scene, patience, findings);
     permissions(scene, findings);
     state(scene, findings);
@@ -84,6 +85,24 @@ fn places(scene: &Scene, findings: &mut Vec<Finding>) {
             Finding::new("misplaced", Severity::Error, &fault.key, fault.found)
                 .means("One directory would be seen through another, hide it, or be written by it; the daemon does not start.")
                 .remedy(fault.wanted),
+        );
+    }
+}
+
+/// What the mount shows to more people than the directories above it do.
+fn privacy(scene: &Scene, findings: &mut Vec<Finding>) {
+    for (home, barrier) in opened_up(&scene.config) {
+        let found = format!(
+            "it lies below {}, which others may not enter",
+            barrier.display()
+        );
+        findings.push(
+            Finding::new("home-opened-up", Severity::Notice, &home, found)
+                .means("Through the mount everybody can enter it, and read what its own permissions let them.")
+                .remedy(format!(
+                    "if that is not wanted: chmod o= {} (the mount keeps to that), take it out, or mount.allow_other = false",
+                    word(&home)
+                )),
         );
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use speedloader_config::{Bytes, File, Sources, edit, load};
 
+use super::stores::{is_named, is_of_service};
 use super::surroundings::Surroundings;
 use crate::machine::Memory;
-use crate::view::human::size;
+use crate::view::human::{shell_word, size};
 use crate::view::{FaultView, SetupChoices, StoreKind, StoreView, UseView};
 
 const MIB: u64 = 1 << 20;
@@ -39,12 +40,35 @@ fn rounded(bytes: u64) -> u64 {
     bytes / step * step
 }
 
+/// Whether the mount will be for everybody, not for its user alone.
+pub(super) fn is_shared(sources: &Sources) -> bool {
+    let mut sources = sources.clone();
+    sources.file = None;
+    // What else may be missing says nothing of it.
+    let (models, mountpoint) = ("/models".to_owned(), "/mount".to_owned());
+    let missing = [
+        ("models_dir".to_owned(), models),
+        ("mountpoint".to_owned(), mountpoint),
+    ];
+    sources.options.splice(0..0, missing);
+    match load(&sources) {
+        Ok(config) => config.mount.allow_other,
+        Err(_) => sources.account.uid == 0,
+    }
+}
+
+/// Whether everybody on the machine could read it through the mount, who may not now.
+fn opens_up(store: &StoreView, is_shared: bool) -> bool {
+    is_shared && store.barrier.is_some()
+}
+
 /// What is proposed: everything found is only read, and what is new goes into a directory of its own.
 pub(super) fn propose(
     around: &Surroundings,
     stores: &[StoreView],
     memory: Memory,
     options: &[(String, String)],
+    is_shared: bool,
 ) -> SetupChoices {
     let option = |name: &str| {
         let found = options.iter().rev().find(|(key, _)| key == name);
@@ -61,7 +85,13 @@ pub(super) fn propose(
     let mountpoint = option("mountpoint").unwrap_or_else(|| text(&free_mountpoint(around)));
     let taken = [models_dir.as_str(), mountpoint.as_str()];
     let mut cold: Vec<String> = Vec::new();
-    for store in stores {
+    let wanted = stores
+        .iter()
+        .filter(|store| is_named(store) || !opens_up(store, is_shared));
+    let mut wanted: Vec<&StoreView> = wanted.collect();
+    // What several homes have is shown as the first one's: its engine shall be able to write there.
+    wanted.sort_by_key(|store| !is_of_service(store));
+    for store in wanted {
         let meets = |other: &str| overlaps(&store.path, other);
         let is_alone = !taken.iter().any(|one| meets(one)) && !cold.iter().any(|one| meets(one));
         if store.models > 0 && store.problem.is_none() && is_alone {
@@ -258,8 +288,21 @@ pub(super) fn remarks_of(
     choices: &SetupChoices,
     stores: &[StoreView],
     memory: Memory,
+    is_shared: bool,
 ) -> Vec<String> {
     let mut remarks = Vec::new();
+    for store in stores.iter().filter(|store| opens_up(store, is_shared)) {
+        let (path, barrier) = (&store.path, store.barrier.as_deref().unwrap_or_default());
+        remarks.push(match choices.cold.contains(path) {
+            true => format!(
+                "others may not enter {barrier}, but through the mount everybody on this machine can read {path}, as far as its own permissions allow"
+            ),
+            false => format!(
+                "{path} is left out: others may not enter {barrier}, and through the mount everybody on this machine could read it; --directory {} serves it all the same",
+                shell_word(path.as_bytes())
+            ),
+        });
+    }
     if !choices.cold.is_empty() {
         remarks.push(format!(
             "what was found is only read; what engines write through the mount goes to {}",
