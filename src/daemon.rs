@@ -197,6 +197,7 @@ impl Running {
         };
         let (coordinator, wakeups) = Coordinator::new(parts);
         files.set(&coordinator);
+        tell_missing(&fs, &coordinator);
         let socket = start_socket(&config, &coordinator)?;
         fs.first_loads()
             .set_host(Arc::new(Host(Arc::downgrade(&coordinator))));
@@ -389,6 +390,16 @@ fn fs_settings(config: &Config) -> FsSettings {
     }
 }
 
+/// A disk or network that is late is no reason to have nothing: the mount is there without what lies on it.
+fn tell_missing(fs: &TieredFs, coordinator: &Coordinator) {
+    for home in fs.homes().iter().filter(|home| home.is_missing()) {
+        let path = home.path().display().to_string();
+        let text = "nothing is there: what it holds is shown when it appears";
+        let events = coordinator.events();
+        events.add(Level::Warning, "home", &path, text.to_owned());
+    }
+}
+
 /// Cold files that are not promoted are read by the kernel: from far away, with more under way at once.
 fn raise_read_ahead(config: &Config, fs: &TieredFs, coordinator: &Coordinator) -> Vec<ReadAhead> {
     let bytes = config.cache.cold_read_ahead.0;
@@ -449,9 +460,8 @@ fn cannot_open(config: &Config, error: &FsError) -> Message {
     let text = chain(error);
     match config.cold.iter().position(is_it) {
         None => Message::new(Code::Failed, text),
-        Some(index) => Message::new(Code::Failed, format!("cold[{index}].path: {text}")).with_hint(
-            "is the file system mounted? Or take the directory out of the configuration",
-        ),
+        Some(index) => Message::new(Code::Failed, format!("cold[{index}].path: {text}"))
+            .with_hint("correct the path, or take the directory out of the configuration"),
     }
 }
 

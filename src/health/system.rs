@@ -142,7 +142,7 @@ fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
         if let Some((None | Some(false), _)) = patience.wait(path, look(path)) {
             findings.push(
                 Finding::new("home-missing", Severity::Error, path, "no directory")
-                    .means("The configuration names it as cold storage, and the daemon does not start without.")
+                    .means("The configuration names it as cold storage: what it holds is shown when it appears.")
                     .remedy(format!("mount it, correct {key}, or take it out")),
             );
         }

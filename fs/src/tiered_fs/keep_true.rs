@@ -327,6 +327,8 @@ impl TieredFs {
 
     fn scanner_thread(&self, home: &Home, first_done: Sender<()>) {
         let scanner = self.keep_true.scanner(home.id());
+        // Its path is looked at until something is there.
+        scanner.detached.store(home.is_missing(), Ordering::Relaxed);
         if home.is_models() {
             scanner.scanned.store(true, Ordering::Relaxed);
             scanner
