@@ -138,7 +138,8 @@ fn a_cold_directory_that_is_missing_is_shown_when_it_appears() {
     }
     let site = Site::new()
         .models_file("own", 1, LEN)
-        .cold_file("first", 2, LEN);
+        .cold_file("first", 2, LEN)
+        .unguarded();
     let (place, away) = (site.cold(0, ""), site.root().join("away"));
     fs::rename(&place, &away).unwrap();
     let Some(mount) = site.start() else {
