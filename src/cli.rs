@@ -48,6 +48,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::command::Message;
 use crate::program::Program;
@@ -126,6 +127,13 @@ fn refuse(error: &clap::Error, console: &mut Console) -> u8 {
     } else {
         text.to_string()
     };
+    let hint = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(verb)) if ["init", "install"].contains(&verb.as_str()) => {
+            "\nThe original's `init` and `install` are `speedloader setup` here, and a service of contrib/systemd.\n"
+        }
+        _ => "",
+    };
+    let text = text + hint;
     let status = u8::try_from(error.exit_code()).unwrap_or(2);
     let stream = if status == 0 {
         &mut console.out

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use speedloader_config::{Config, Faults};
+use speedloader_fs::mount_table;
 
 /// How long a directory of a configuration may take to say where it leads.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
@@ -84,6 +85,37 @@ pub fn has_open(pid: u32, suffix: &str) -> bool {
     let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     let mut links = links.map(PathBuf::into_os_string);
     links.any(|link| link.as_encoded_bytes().ends_with(suffix.as_bytes()))
+}
+
+/// Processes that have files open on a FUSE mount which is in no directory any more, as far as this user may know.
+pub fn readers_of_detached() -> Vec<u32> {
+    let has = |pid: &u32| {
+        let Ok(table) = std::fs::read(format!("/proc/{pid}/mountinfo")) else {
+            return false;
+        };
+        let mounts: Vec<u64> = mount_table::entries(&table)
+            .map(|entry| entry.mount_id)
+            .collect();
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        open.flatten().any(|entry| {
+            let number = entry.file_name();
+            let info = format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy());
+            let info = std::fs::read_to_string(info).unwrap_or_default();
+            let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+            let mount = mount.and_then(|number| number.trim().parse().ok());
+            // Of what is mounted nobody is asked: it may hang.
+            mount.is_some_and(|mount| !mounts.contains(&mount)) && is_fuse(&entry.path())
+        })
+    };
+    processes().into_iter().filter(has).collect()
+}
+
+fn is_fuse(path: &Path) -> bool {
+    /// `FUSE_SUPER_MAGIC` of statfs(2).
+    const FUSE: u64 = 0x6573_5546;
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
 }
 
 /// Where a path leads, as far as there is anything: links are followed, and what is not there is kept as it is written.

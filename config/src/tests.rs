@@ -102,6 +102,20 @@ fn is_generated(path: &str, generated: &str) {
 }
 
 #[test]
+fn what_the_original_allows_is_taken_as_it_is_meant() {
+    let of = |backend: &str, kind: &str| {
+        let text = format!(
+            r#"{{"modelsDir": "/m", "storage": {{"path": "/c", "type": "{kind}"}}, "backend": {{"apiUrl": "{backend}"}}}}"#
+        );
+        let config = loaded(&file(&text));
+        (config.engines.ask, config.cold[0].kind.word())
+    };
+    let engine = vec!["http://gpu:8080".to_owned()];
+    assert_eq!(of("http://gpu:8080/", "gpfs"), (engine, "other"));
+    assert_eq!(of("https://gpu/api", "nfs"), (Vec::new(), "nfs"));
+}
+
+#[test]
 fn engines_are_asked_at_plain_addresses_only() {
     let load_with = |ask: &str| {
         let options = vec![pair("models_dir", "/m"), pair("engines.ask", ask)];
@@ -223,6 +237,9 @@ strategy = "fastest-fit"
 
 [placement.pins]
 "llama3.2-vision:90b" = "meadowlark"
+
+[engines]
+ask = ["http://localhost:11434"]
 "#;
     assert_eq!(toml, expected);
 }
@@ -518,9 +535,10 @@ fn secrets_are_never_shown() {
     let config = loaded(&file(text));
     let shown = show(&config, true);
     assert!(
-        shown.contains("token = \"(secret)\"") && !shown.contains("horse"),
+        shown.contains("# token is set, and secret") && !shown.contains("horse"),
         "{shown}"
     );
+    loaded(&file(&shown));
     let other = loaded(&file(&text.replace("horse", "mule")));
     let differences = changes(&config, &other);
     assert_eq!(differences.len(), 1, "a change of a secret is a change");

@@ -20,9 +20,9 @@ use crate::control::{Executor, Peer};
 use crate::machine;
 use crate::view::human::{escape, size, sizes};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, Level, ModelView, ModelsView, MoveView,
-    MovesView, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView,
-    TransferState, TransferView, TransfersView, VersionView, View, WhichView,
+    A_POOL, ChangeView, ConfigView, DoneView, EventsView, Level, ModelView, ModelsView, MoveView,
+    MovesView, NO_POOLS, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView,
+    TiersView, TransferState, TransferView, TransfersView, VersionView, View, WhichView,
 };
 
 /// How long a demotion waits for copies of its files to end.
@@ -531,8 +531,13 @@ impl Coordinator {
                 "try again when the writer has closed it",
             ),
             Refusal::PinnedTo(id) => (Code::Pinned, format!("is pinned to {}", pool(id)), UNPIN),
+            Refusal::NoPool
+                if self.config().pools.is_empty() && self.config().remotes.is_empty() =>
+            {
+                (Code::NoSpace, NO_POOLS.to_owned(), A_POOL)
+            }
             Refusal::NoPool => (
-                Code::NoSuchPool,
+                Code::NoSpace,
                 "no pool is connected".to_owned(),
                 "speedloader tiers shows the pools, speedloader tiers connect NAME connects one",
             ),
@@ -819,6 +824,10 @@ impl Coordinator {
     fn tier_resize(&self, name: &str, capacity: &str) -> Result<View, Message> {
         let bytes = self.resize_pool(name, capacity)?;
         let text = format!("may hold {} now", size(bytes));
+        let text = match self.too_much_for_memory() {
+            None => text,
+            Some(warning) => format!("{text}; {warning}"),
+        };
         Ok(Coordinator::tier_moved(name, Outcome::Done, bytes, text))
     }
 

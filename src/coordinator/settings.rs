@@ -70,6 +70,15 @@ impl Coordinator {
             .iter()
             .map(|change| (change.key.clone(), change.value.clone()))
             .collect();
+        if before.trim_start().starts_with('{') {
+            let text = format!(
+                "{} is the original's, which is read and not changed",
+                path.display()
+            );
+            return Err(Message::new(Code::Unsupported, text).with_hint(
+                "speedloader config show > /etc/speedloader/config.toml, see to what it says of secrets, and mount with it",
+            ));
+        }
         let after = edit(&before, &pairs).map_err(|text| Message::new(Code::BadRequest, text))?;
         let mut sources = self.sources.clone();
         if let Some(file) = &mut sources.file {

@@ -34,6 +34,7 @@ pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut V
     privacy(scene, findings);
     space(scene, patience, findings);
     permissions(scene, findings);
+    state_directory(scene, findings);
     state(scene, findings);
 }
 
@@ -228,6 +229,33 @@ fn token_file(directory: &Path, findings: &mut Vec<Finding>) {
             ))
             .repair(Repair::Remove(path)),
     });
+}
+
+/// Whether what the daemon learns could be written down: a full or broken disk is often mounted read-only by the kernel.
+fn state_directory(scene: &Scene, findings: &mut Vec<Finding>) {
+    let directory = &scene.config.state_dir;
+    let Ok(found) = fs::metadata(directory) else {
+        return;
+    };
+    let is_read_only = rustix::fs::statvfs(directory)
+        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    // Another user's directory need not let us in.
+    let is_ours = rustix::process::geteuid().as_raw() == found.uid();
+    let is_closed = || {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        is_ours && found.mode() & 0o200 == 0
+            || is_ours && rustix::fs::access(directory, access).is_err()
+    };
+    let text = match (is_read_only, is_closed()) {
+        (true, _) => "its file system is read-only",
+        (false, true) => "its owner may not write there",
+        (false, false) => return,
+    };
+    findings.push(
+        Finding::new("state-read-only", Severity::Error, directory, text)
+            .means("What is learned, pinned and resident is not written down: the next start knows nothing of it.")
+            .remedy(format!("mount it writable, chmod u+rwx {}, or set another state_dir", word(directory))),
+    );
 }
 
 fn state(scene: &Scene, findings: &mut Vec<Finding>) {

@@ -94,6 +94,11 @@ impl Place {
                 active: true,
                 why: "FUSE passthrough".to_owned(),
             },
+            pools: vec![TierView {
+                name: "local".to_owned(),
+                state: TierState::Connected,
+                ..TierView::default()
+            }],
             ..StatusView::default()
         };
         let scene = Scene {
@@ -216,6 +221,15 @@ const SEEDS: &[(&str, Seed)] = &[
         let cold = place.root.join("alice/models").display().to_string();
         let more = [("cold", cold.as_str()), ("mount.allow_other", "true")];
         place.scene.config = config(&place.root, &more);
+    }),
+    ("no-pool", |place| place.status().pools.clear()),
+    ("pools-too-large", |place| {
+        let warning = "the pools may hold 2 TB, more than the 1 TB that this machine has of memory";
+        place.status().warnings.push(warning.to_owned());
+    }),
+    ("state-read-only", |place| {
+        let closed = fs::Permissions::from_mode(0o555);
+        fs::set_permissions(place.root.join("state"), closed).unwrap();
     }),
     ("home-missing", |place| {
         fs::remove_dir(place.root.join("models")).unwrap()

@@ -148,7 +148,7 @@ fn a_cold_directory_that_is_missing_is_shown_when_it_appears() {
     let shows = |name: &str, seed| content::check_file(&mount.mounted(name), seed, LEN).is_ok();
     assert!(shows("own", 1) && !mount.mounted("first").exists());
     assert!(matches!(state(&mount, 1), HomeState::Failed { .. }));
-    until_told(&mount, "it is shown when it appears");
+    until_told(&mount, "shown when it appears");
 
     fs::rename(&away, &place).unwrap();
     mount.until("what has appeared is shown", || shows("first", 2));

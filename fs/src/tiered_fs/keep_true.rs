@@ -486,7 +486,10 @@ impl TieredFs {
     }
 
     fn note_error(&self, home: &Home, done: FsResult<()>) {
-        let text = done.err().map(|error| error.to_string());
+        let text = done.err().map(|error| match home.is_missing() {
+            true => "nothing is there yet".to_owned(),
+            false => error.to_string(),
+        });
         if let Some(error) = &text {
             tracing::warn!(%error, home = %home.path().display(), "cannot read a home");
         }
