@@ -87,6 +87,7 @@ pub(super) fn propose(
     let mut cold: Vec<String> = Vec::new();
     let wanted = stores
         .iter()
+        .filter(|store| !of_the_system(Path::new(&store.path)))
         .filter(|store| is_named(store) || !opens_up(store, is_shared));
     let mut wanted: Vec<&StoreView> = wanted.collect();
     // What several homes have is shown as the first one's: its engine shall be able to write there.
@@ -229,7 +230,29 @@ fn mountpoint_fault(path: &Path) -> Option<String> {
     }
 }
 
+/// Whether a directory is no place for models: what is there belongs to the system.
+fn of_the_system(path: &Path) -> bool {
+    const TREES: [&str; 8] = [
+        "/etc", "/proc", "/sys", "/boot", "/bin", "/sbin", "/lib", "/usr/bin",
+    ];
+    path == Path::new("/") || TREES.iter().any(|tree| path.starts_with(tree))
+}
+
+/// Whether it is one that many things lie in, which engines cannot have for themselves.
+fn is_a_top(path: &Path) -> bool {
+    const TOPS: [&str; 9] = [
+        "/dev", "/home", "/mnt", "/opt", "/root", "/run", "/tmp", "/usr", "/var",
+    ];
+    TOPS.iter().any(|top| path == Path::new(top))
+}
+
 fn models_dir_fault(path: &Path) -> Option<String> {
+    if of_the_system(path) || is_a_top(path) {
+        return Some(format!(
+            "{} is the system's; name a directory for models",
+            path.display()
+        ));
+    }
     if !path.is_dir() {
         return make_fault(path);
     }
@@ -242,6 +265,12 @@ fn models_dir_fault(path: &Path) -> Option<String> {
 }
 
 fn cold_fault(path: &Path) -> Option<String> {
+    if of_the_system(path) {
+        return Some(format!(
+            "{} is the system's; name a directory of models",
+            path.display()
+        ));
+    }
     if !path.is_dir() {
         return Some(format!(
             "{} is no directory that can be read",
@@ -302,6 +331,19 @@ pub(super) fn remarks_of(
                 shell_word(path.as_bytes())
             ),
         });
+    }
+    let is_left_out = |store: &&StoreView| {
+        is_named(store) && !choices.cold.contains(&store.path) && store.path != choices.models_dir
+    };
+    for store in stores.iter().filter(is_left_out) {
+        let why = match (&store.problem, store.models, store.complete) {
+            (Some(problem), ..) => problem.as_str(),
+            (None, 0, true) => "there is no model in it",
+            (None, 0, false) => "no model was found in it in time",
+            (None, ..) if of_the_system(Path::new(&store.path)) => "it is the system's",
+            (None, ..) => "you left it out, or it holds, or lies in, another directory of these",
+        };
+        remarks.push(format!("{} is left out: {why}", store.path));
     }
     if !choices.cold.is_empty() {
         remarks.push(format!(
