@@ -373,11 +373,18 @@ fn an_ordinary_user_has_places_of_their_own() {
 }
 
 #[test]
-fn variables_that_nobody_knows_are_warnings() {
+fn variables_that_nobody_knows_are_warnings_unless_they_are_nearly_known() {
     let mut sources = file("models_dir = \"/m\"");
     sources.environment = vec![
-        variable("SPEEDLOADER_HTP_LISTEN", "x"),
-        variable("SPEEDLOADER_SERVICE_PORT_FOR_SOMETHING_ELSE", "1"),
+        // What Kubernetes sets for a service of our name.
+        variable("SPEEDLOADER_SERVICE_HOST", "10.0.0.1"),
+        variable("SPEEDLOADER_SERVICE_PORT", "1"),
+        variable("SPEEDLOADER_SERVICE_PORT_HTTP", "1"),
+        variable("SPEEDLOADER_PORT", "tcp://10.0.0.1:1"),
+        variable("SPEEDLOADER_PORT_1_TCP", "1"),
+        variable("SPEEDLOADER_PORT_1_TCP_ADDR", "1"),
+        variable("SPEEDLOADER_PORT_1_TCP_PORT", "1"),
+        variable("SPEEDLOADER_PORT_1_TCP_PROTO", "tcp"),
         variable("SPEEDLOADER_CONFIG", "/elsewhere"),
         variable("SPEEDLOADER_LOG_LEVEL", ""),
         variable("PATH", "/bin"),
@@ -387,14 +394,17 @@ fn variables_that_nobody_knows_are_warnings() {
         ),
     ];
     let warnings = loaded(&sources).warnings;
-    let hints: Vec<_> = warnings
+    assert_eq!(warnings.len(), 8, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.hint.is_none()));
+    let misspelt = variable("SPEEDLOADER_HTP_LISTEN", "x");
+    sources.environment.push(misspelt);
+    let faults = faults(&sources);
+    let hints: Vec<_> = faults
+        .faults
         .iter()
-        .map(|warning| warning.hint.as_deref())
+        .map(|fault| fault.hint.as_deref())
         .collect();
-    assert_eq!(
-        hints,
-        [Some("did you mean `SPEEDLOADER_HTTP_LISTEN`?"), None]
-    );
+    assert_eq!(hints, [Some("did you mean `SPEEDLOADER_HTTP_LISTEN`?")]);
 }
 
 #[test]

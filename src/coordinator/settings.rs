@@ -162,7 +162,10 @@ impl Coordinator {
             Ok(new) => DraftView {
                 changes: changes(&self.config(), new)
                     .into_iter()
-                    .map(change_view)
+                    .map(|change| DraftChangeView {
+                        remark: self.remark_of(&change),
+                        ..change_view(change)
+                    })
                     .collect(),
                 overridden: overridden(wanted, new),
                 diff,
@@ -206,6 +209,7 @@ fn fault_view(fault: &speedloader_config::Fault) -> FaultView {
 fn change_view(change: Change) -> DraftChangeView {
     DraftChangeView {
         live: matches!(change.effect, Effect::Live),
+        remark: None,
         refused: match change.effect {
             Effect::Refused(why) => Some(why.to_owned()),
             Effect::Live | Effect::Remount => None,
