@@ -243,10 +243,11 @@ fn state_directory(scene: &Scene, findings: &mut Vec<Finding>) {
     let is_ours = rustix::process::geteuid().as_raw() == found.uid();
     let is_closed = || {
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        is_ours && found.mode() & 0o200 == 0
-            || is_ours && rustix::fs::access(directory, access).is_err()
+        // Root may all the same, but nobody takes that right away without meaning it.
+        found.mode() & 0o200 == 0 || rustix::fs::access(directory, access).is_err()
     };
-    let text = match (is_read_only, is_closed()) {
+    let is_closed = is_ours && is_closed();
+    let text = match (is_read_only, is_closed) {
         (true, _) => "its file system is read-only",
         (false, true) => "its owner may not write there",
         (false, false) => return,
