@@ -48,8 +48,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
-use crate::command::Message;
+use crate::command::{Code, Message};
+use crate::control::control_files::error_json;
 use crate::program::Program;
 
 pub use args::{command_line, completion_files, man_pages};
@@ -69,9 +71,11 @@ pub fn run(arguments: Vec<OsString>, console: &mut Console, program: &dyn Progra
     if let Some(arguments) = helper::detect(&arguments) {
         return helper::run(&arguments, console);
     }
+    // Where nothing can be understood, this alone says who reads.
+    let json = arguments.iter().any(|argument| argument == "--json");
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&error, console),
+        Err(error) => return refuse(&error, json, console),
     };
     let mut context = Context::new(console, program, arguments.global);
     match dispatch(arguments.verb, &mut context) {
@@ -119,13 +123,28 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
 }
 
 /// Prints what clap has to say: help and version are no failure.
-fn refuse(error: &clap::Error, console: &mut Console) -> u8 {
+fn refuse(error: &clap::Error, json: bool, console: &mut Console) -> u8 {
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let first = first.trim_start_matches("error: ").to_owned();
+        let message = error_json(&Message::new(Code::Usage, first));
+        // If even this cannot be written, there is nobody to tell.
+        let _ = writeln!(console.out, "{message}");
+    }
     let text = error.render();
     let text = if console.style.colour {
         text.ansi().to_string()
     } else {
         text.to_string()
     };
+    let hint = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(verb)) if ["init", "install"].contains(&verb.as_str()) => {
+            "\nThe original's `init` and `install` are `speedloader setup` here, and a service of contrib/systemd.\n"
+        }
+        _ => "",
+    };
+    let text = text + hint;
     let status = u8::try_from(error.exit_code()).unwrap_or(2);
     let stream = if status == 0 {
         &mut console.out

@@ -7,6 +7,8 @@
 
 mod web;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,6 +20,7 @@ use speedloader_config::{Checksum, Cold, ColdKind, Config, Passthrough};
 use speedloader_fs::error::FsError;
 use speedloader_fs::fuse::session::{MountSettings, Mounted, mount};
 use speedloader_fs::home::{Watch, WatchChoice};
+use speedloader_fs::mount_table;
 use speedloader_fs::mover::{Mover, MoverSettings};
 use speedloader_fs::read_ahead::ReadAhead;
 use speedloader_fs::replica::{DigestKind, Drainer};
@@ -26,16 +29,18 @@ use speedloader_fs::settings::{ColdSettings, FsSettings};
 use speedloader_fs::tiered_fs::TieredFs;
 use speedloader_fs::virtual_file::VirtualFiles;
 
-use crate::command::{Code, Message};
+use crate::command::{Code, Command, Message};
+use crate::control::client::call_once;
 use crate::control::control_files::FILES;
 use crate::control::{ControlFiles, Door, HttpServer, Peer, SocketServer, SocketSettings, socket};
 use crate::coordinator::{Coordinator, Host, Journal, Parts, chain};
 use crate::engines::Engines;
+use crate::machine;
 use crate::pressure::MemoryWatch;
 use crate::program::{Ready, SetUp, SetUpEnd, Start};
 use crate::setup::{Desk, Surroundings};
-use crate::view::Level;
-use crate::view::human::size;
+use crate::view::human::{escape, size, unescape};
+use crate::view::{Level, View};
 
 use web::WebDoor;
 
@@ -172,6 +177,7 @@ impl Running {
             mountpoint,
             ..
         } = start;
+        check_alone(&config)?;
         check_directories(&config, &mountpoint)?;
         let (events, fs_events) = bounded(EVENTS_MAX);
         let drainer = Drainer::start(|_| {}).map_err(|error| io("start the drainer", &error))?;
@@ -201,6 +207,7 @@ impl Running {
         };
         let (coordinator, wakeups) = Coordinator::new(parts);
         files.set(&coordinator);
+        tell_missing(&fs, &coordinator);
         let socket = start_socket(&config, &coordinator)?;
         fs.first_loads()
             .set_host(Arc::new(Host(Arc::downgrade(&coordinator))));
@@ -265,7 +272,7 @@ impl Running {
     }
 
     fn reload(&self) {
-        use crate::command::{Answer, Command};
+        use crate::command::Answer;
         use crate::control::Executor;
         let peer = Peer::new(Door::Internal);
         match self
@@ -343,6 +350,44 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// A daemon that answers on our socket is the one that would be in the way of everything else.
+fn check_alone(config: &Config) -> Result<(), Message> {
+    let answer = call_once(&config.control.socket, Command::Status {});
+    let Ok(View::Status(status)) = answer else {
+        return Ok(());
+    };
+    let (pid, shown) = (status.pid, &status.mountpoint);
+    let table = mount_table::read().unwrap_or_default();
+    let is_mounted = unescape(shown).is_none_or(|path| {
+        let path = Path::new(OsStr::from_bytes(&path));
+        mount_table::topmost(&table, path)
+            .is_some_and(|found| found.file_system == b"fuse.speedloader")
+    });
+    let message = |text: String| Message::new(Code::AlreadyRunning, text);
+    if is_mounted {
+        let text = format!("already mounted on {shown} by process {pid}");
+        return Err(message(text).with_hint(
+            "`speedloader umount` ends it; another one beside it needs a `state_dir` and a `control.socket` of its own",
+        ));
+    }
+    let readers = machine::readers_of_detached();
+    let named = readers.iter().map(|reader| {
+        let command = machine::command_of(*reader).unwrap_or_default();
+        format!("{reader} ({})", escape(command.as_bytes()))
+    });
+    let named: Vec<String> = named.collect();
+    let waits = match named.as_slice() {
+        [] => "another mount namespace to let go of its mount".to_owned(),
+        [one] => format!("process {one} to close what it has open there"),
+        more => format!(
+            "the processes {} to close what they have open there",
+            more.join(", ")
+        ),
+    };
+    let text = format!("process {pid} is detached from {shown}, and waits for {waits}");
+    Err(message(text).with_hint("`speedloader umount` ends it at once"))
+}
+
 fn check_directories(config: &Config, mountpoint: &Path) -> Result<(), Message> {
     let need = |what: &str, path: &Path| {
         // A mount of a dead daemon answers nothing, and is replaced later.
@@ -388,6 +433,16 @@ fn fs_settings(config: &Config) -> FsSettings {
         scan_wait: config.union.scan_wait,
         stale_check_interval: config.union.stale_check_interval,
         ..FsSettings::default()
+    }
+}
+
+/// A disk or network that is late is no reason to have nothing: the mount is there without what lies on it.
+fn tell_missing(fs: &TieredFs, coordinator: &Coordinator) {
+    for home in fs.homes().iter().filter(|home| home.is_missing()) {
+        let path = home.path().display().to_string();
+        let text = "nothing is there: what it holds is shown when it appears";
+        let events = coordinator.events();
+        events.add(Level::Warning, "home", &path, text.to_owned());
     }
 }
 
@@ -442,6 +497,7 @@ fn mount_settings(config: &Config, mountpoint: &Path) -> MountSettings {
         read_ahead_bytes: config.cache.read_ahead.0,
         allow_other: config.mount.allow_other,
         allow_suid_dev: false,
+        allow_exec: config.mount.exec,
     }
 }
 
@@ -451,9 +507,8 @@ fn cannot_open(config: &Config, error: &FsError) -> Message {
     let text = chain(error);
     match config.cold.iter().position(is_it) {
         None => Message::new(Code::Failed, text),
-        Some(index) => Message::new(Code::Failed, format!("cold[{index}].path: {text}")).with_hint(
-            "is the file system mounted? Or take the directory out of the configuration",
-        ),
+        Some(index) => Message::new(Code::Failed, format!("cold[{index}].path: {text}"))
+            .with_hint("correct the path, or take the directory out of the configuration"),
     }
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
 use crate::models::synthetic;
-use crate::program::Demo;
+use crate::program::{Demo, READY_FLAG};
 use crate::view::human::{size, unescape};
 use crate::view::table::{Align, Cell, Column, Row, Style};
 use crate::view::{PlaceView, View};
@@ -34,6 +34,9 @@ const MODELS_MAX: usize = 3;
 const MEASURED_BYTES_MAX: u64 = 4 << 30;
 /// How long the daemon may take to be there, and to go.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A message is a few lines.
+const SAID_BYTES_MAX: u64 = 1 << 20;
 
 /// What was measured of one model.
 #[derive(Debug, Serialize)]
@@ -93,6 +96,17 @@ pub fn run(demo: &Demo) -> Result<(), Message> {
     } else {
         stage.clear().and(shown)
     }
+}
+
+/// What a daemon has said that ended before its mount answered.
+fn why_it_ended(daemon: &mut Child) -> Message {
+    let mut said = Vec::new();
+    if let Some(pipe) = daemon.stdout.take() {
+        // What cannot be read was not said.
+        let _ = pipe.take(SAID_BYTES_MAX).read_to_end(&mut said);
+    }
+    serde_json::from_slice(&said)
+        .unwrap_or_else(|_| Message::new(Code::Failed, "demo: the daemon did not start"))
 }
 
 fn failed(what: &str, error: &io::Error) -> Message {
@@ -200,6 +214,8 @@ impl Stage {
         }
         let child = Process::new("/proc/self/exe")
             .arg("serve")
+            // It leaves our session and, once its mount answers, our standard error: it may outlive both.
+            .arg(READY_FLAG)
             .arg("--quiet")
             .arg("--socket")
             .arg(&self.socket)
@@ -210,7 +226,7 @@ impl Stage {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("SPEEDLOADER_CONFIG", self.directory.join("config.toml"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| failed("starting the daemon", &error))?;
         let daemon = self.daemon.insert(child);
@@ -224,9 +240,14 @@ impl Stage {
             let ended = daemon
                 .try_wait()
                 .map_err(|error| failed("the daemon", &error))?;
-            if ended.is_some() || Instant::now() > until {
-                let text = "demo: the daemon did not start; it says why above";
-                return Err(Message::new(Code::Failed, text));
+            if ended.is_some() {
+                return Err(why_it_ended(daemon));
+            }
+            if Instant::now() > until {
+                return Err(Message::new(
+                    Code::TimedOut,
+                    "demo: the mount does not answer",
+                ));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -504,7 +525,17 @@ fn show(
     let text = if demo.json {
         let document = serde_json::json!({
             "schema": crate::view::SCHEMA,
-            "unit": "GB/s",
+            "view": "demo",
+            "units": {
+                "size_bytes": "bytes",
+                "cold_read": "GB/s",
+                "hot_read": "GB/s",
+                "native_read": "GB/s",
+                "cold_mmap": "GB/s",
+                "hot_mmap": "GB/s",
+                "native_mmap": "GB/s",
+                "promote": "GB/s",
+            },
             "rounds": ROUNDS,
             "passthrough": status.passthrough,
             "models": measured,

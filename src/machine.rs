@@ -1,9 +1,11 @@
 //! Facts of this machine, read when asked; nothing is remembered and nothing changed.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use speedloader_config::{Config, Faults};
+use speedloader_fs::mount_table;
 
 /// How long a directory of a configuration may take to say where it leads.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
@@ -85,6 +87,37 @@ pub fn has_open(pid: u32, suffix: &str) -> bool {
     links.any(|link| link.as_encoded_bytes().ends_with(suffix.as_bytes()))
 }
 
+/// Processes that have files open on a FUSE mount which is in no directory any more, as far as this user may know.
+pub fn readers_of_detached() -> Vec<u32> {
+    let has = |pid: &u32| {
+        let Ok(table) = std::fs::read(format!("/proc/{pid}/mountinfo")) else {
+            return false;
+        };
+        let mounts: Vec<u64> = mount_table::entries(&table)
+            .map(|entry| entry.mount_id)
+            .collect();
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        open.flatten().any(|entry| {
+            let number = entry.file_name();
+            let info = format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy());
+            let info = std::fs::read_to_string(info).unwrap_or_default();
+            let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+            let mount = mount.and_then(|number| number.trim().parse().ok());
+            // Of what is mounted nobody is asked: it may hang.
+            mount.is_some_and(|mount| !mounts.contains(&mount)) && is_fuse(&entry.path())
+        })
+    };
+    processes().into_iter().filter(has).collect()
+}
+
+fn is_fuse(path: &Path) -> bool {
+    /// `FUSE_SUPER_MAGIC` of statfs(2).
+    const FUSE: u64 = 0x6573_5546;
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
+}
+
 /// Where a path leads, as far as there is anything: links are followed, and what is not there is kept as it is written.
 pub fn resolve(path: &Path) -> PathBuf {
     match (path.canonicalize(), path.parent(), path.file_name()) {
@@ -111,6 +144,45 @@ pub fn resolve_within(path: &Path, patience: Duration) -> PathBuf {
 /// it. A directory that does not answer within 3 s counts as written.
 pub fn misplaced(config: &Config) -> Faults {
     speedloader_config::misplaced(config, |path| resolve_within(path, RESOLVE_PATIENCE))
+}
+
+/// The topmost directory above a path that others than its owner and group may not enter: through a mount that is for
+/// everybody they could. Whom the directory itself keeps out the mount keeps out as well. May hang as the path may.
+pub fn barrier_above(path: &Path) -> Option<PathBuf> {
+    const OTHERS_ENTER: u32 = 0o001;
+    let path = resolve(path);
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    let bars = |directory: &&Path| {
+        std::fs::metadata(directory).is_ok_and(|found| found.mode() & OTHERS_ENTER == 0)
+    };
+    above.into_iter().find(bars).map(Path::to_owned)
+}
+
+/// Directories of a configuration that everybody could read through its mount, though they lie below one that others may
+/// not enter: each with that one. What does not answer within 3 s is not judged.
+pub fn opened_up(config: &Config) -> Vec<(PathBuf, PathBuf)> {
+    if !config.mount.allow_other {
+        return Vec::new();
+    }
+    let cold = config.cold.iter().map(|cold| &cold.path);
+    let homes = std::iter::once(&config.models_dir).chain(cold);
+    let asked = homes.map(|home| {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        let path = home.clone();
+        std::thread::spawn(move || {
+            // Nobody waits for an answer that comes too late.
+            let _ = sender.send(barrier_above(&path));
+        });
+        (home, answer)
+    });
+    let asked: Vec<_> = asked.collect();
+    let deadline = Instant::now() + RESOLVE_PATIENCE;
+    let found = asked.into_iter().filter_map(|(home, answer)| {
+        let barrier = answer.recv_deadline(deadline).ok().flatten()?;
+        Some((home.clone(), barrier))
+    });
+    found.collect()
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
@@ -144,6 +216,28 @@ mod tests {
         assert_eq!(resolve(&root.join("link")), root.join("real"));
         assert_eq!(resolve(&root.join("link/a/b")), root.join("real/a/b"));
         assert_eq!(resolve(&root.join("dangling")), root.join("dangling"));
+    }
+
+    #[test]
+    fn what_bars_others_is_found_above_a_path() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let allow = |path: &Path, mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, permissions).unwrap();
+        };
+        std::fs::create_dir_all(root.join("alice/models")).unwrap();
+        std::os::unix::fs::symlink("alice", root.join("link")).unwrap();
+        allow(&root, 0o755);
+        allow(&root.join("alice"), 0o711);
+        assert_eq!(barrier_above(&root.join("alice/models")), None);
+        allow(&root.join("alice"), 0o750);
+        let barrier = Some(root.join("alice"));
+        assert_eq!(barrier_above(&root.join("alice/models")), barrier);
+        assert_eq!(barrier_above(&root.join("link/models")), barrier);
+        // Its own permissions are kept by the mount.
+        assert_eq!(barrier_above(&root.join("alice")), None);
     }
 
     #[test]

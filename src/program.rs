@@ -12,6 +12,9 @@ use speedloader_config::{Config, Sources};
 use crate::command::{Code, Message};
 use crate::setup::Target;
 
+/// The flag by which `serve` knows that its standard output is the pipe to whoever has started it.
+pub const READY_FLAG: &str = "--ready-on-stdout";
+
 /// The parts of the program that do more than ask a running daemon.
 pub trait Program {
     /// Mounts and serves until it is told to end (by `Shutdown`, an unmount or a signal), and returns

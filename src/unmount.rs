@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
 use rustix::mount::UnmountFlags;
+use speedloader_fs::mount_table;
 
 use crate::command::{Code, Message};
 
@@ -53,11 +54,23 @@ fn unmount_as_user(mountpoint: &Path, lazy: bool) -> Result<(), Message> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
+    if is_roots(mountpoint) && !rustix::process::geteuid().is_root() {
+        let text = format!("{} was mounted by root", mountpoint.display());
+        return Err(Message::new(Code::Denied, text).with_hint("use sudo"));
+    }
     if said.contains("busy") {
         Err(busy(mountpoint))
     } else {
         Err(failed(mountpoint, said.trim()))
     }
+}
+
+fn is_roots(mountpoint: &Path) -> bool {
+    let table = mount_table::read().unwrap_or_default();
+    mount_table::topmost(&table, mountpoint).is_some_and(|found| {
+        let mut options = found.options.split(|byte| *byte == b',');
+        options.any(|option| option == b"user_id=0")
+    })
 }
 
 fn busy(mountpoint: &Path) -> Message {

@@ -37,8 +37,8 @@ pub use setup::{
     FileSystemView, SetupChoices, SetupState, SetupView, StoreKind, StoreView, UseView,
 };
 pub use status::{
-    CountsView, DaemonState, EngineView, MemoryView, NOT_SERVED, PassthroughView, PolicyView,
-    StatusView, TotalsView,
+    A_POOL, CountsView, DaemonState, EngineView, MemoryView, NO_POOLS, NOT_SERVED, OF_MEMORY,
+    PassthroughView, PolicyView, StatusView, TotalsView,
 };
 pub use table::Style;
 pub use tier::{

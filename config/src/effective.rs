@@ -239,6 +239,8 @@ section! {
         pub allow_other: bool = Computed("true for root, else false"), Remount;
         /// Refuse every change through the mount.
         pub read_only: bool = Value("false"), Remount;
+        /// Let programs that lie there be run, such as llamafiles. Set-user-id bits and devices never count.
+        pub exec: bool = Value("true"), Remount;
     }
 }
 

@@ -1,7 +1,8 @@
 //! The original Speedloader's `config.json`, read into the same fields, so that it can be used or converted as it is.
 //!
-//! What it has no word for keeps its default. `backend` is accepted and not needed: models are recognised by
-//! themselves. Duplicate and unknown keys are faults, as in TOML.
+//! What it has no word for keeps its default. `backend.type` is accepted and not needed: models are recognised by
+//! themselves; the engine at `backend.apiUrl` is asked what it has loaded. A `storage.type` that has no name of its own
+//! here is `other`. Duplicate and unknown keys are faults, as in TOML.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +10,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::effective::{Config, PIN};
-use crate::fault::{Fault, Faults, did_you_mean, quoted};
+use crate::fault::{Fault, Faults, did_you_mean, nearest, quoted};
 use crate::field::{Field, key_of};
 use crate::origin::{Lines, Origin};
 use crate::raw::{COLD, POOL, REMOTE, Raw};
+use crate::setting::Kind;
 use crate::value::Value;
 
 /// What the original knows, by path; `*` is the name of a host or model. The second part is our key; none for what
@@ -24,7 +26,7 @@ const KEYS: [(&str, Option<&str>); 12] = [
     ("storage.path", Some("cold[].path")),
     ("storage.type", Some("cold[].kind")),
     ("backend.type", None),
-    ("backend.apiUrl", None),
+    ("backend.apiUrl", Some("engines.ask")),
     ("remoteTiers.hosts.*.ssh", Some("remote.*.ssh")),
     ("remoteTiers.hosts.*.rdmaIp", Some("remote.*.address")),
     ("remoteTiers.hosts.*.ramdiskSize", Some("remote.*.capacity")),
@@ -105,7 +107,18 @@ impl Walk<'_, '_> {
         if let Some((_, ours)) = KEYS.iter().find(|(theirs, _)| *theirs == path) {
             if let Some(field) = ours.and_then(Config::field) {
                 let at = self.at(value);
-                self.set(field, item, scalar(value), at);
+                match (field.key, scalar(value)) {
+                    ("engines.ask", address) => {
+                        if let Some(engine) = address.text().and_then(engine) {
+                            let engines = Value::List(vec![Value::Text(engine)]);
+                            self.set(field, item, engines, at);
+                        }
+                    }
+                    ("cold[].kind", Value::Text(kind)) => {
+                        self.set(field, item, Value::Text(cold_kind(field, &kind)), at);
+                    }
+                    (_, value) => self.set(field, item, value, at),
+                }
             }
             return;
         }
@@ -200,6 +213,23 @@ impl Walk<'_, '_> {
         let start = value.get().as_ptr().addr();
         self.lines
             .at(start.saturating_sub(self.lines.text().as_ptr().addr()))
+    }
+}
+
+/// An address as we ask engines; none for one that we do not, which the original took as well.
+fn engine(address: &str) -> Option<String> {
+    let host = address.strip_prefix("http://")?.trim_end_matches('/');
+    let (name, port) = host.rsplit_once(':')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-[]:".contains(&byte);
+    let is_asked = !name.is_empty() && name.bytes().all(is_plain) && port.parse::<u16>().is_ok();
+    is_asked.then(|| format!("http://{host}"))
+}
+
+/// Every parallel file system is looked through in the same way. What is nearly a word of ours is misspelt.
+fn cold_kind(field: &Field, kind: &str) -> String {
+    match field.kind {
+        Kind::Choice(words) if nearest(kind, words.iter().copied()).is_none() => "other".to_owned(),
+        _ => kind.to_owned(),
     }
 }
 

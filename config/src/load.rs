@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::account::Account;
 use crate::effective::{BLANKED, Config};
-use crate::fault::{Fault, Faults, did_you_mean, quoted};
+use crate::fault::{Fault, Faults, nearest, quoted};
 use crate::legacy;
 use crate::origin::{Lines, Origin};
 use crate::overlay::set_option;
@@ -18,6 +18,9 @@ use crate::validate::{MISSING, validate};
 
 /// A configuration file is not larger than this, in bytes.
 pub const FILE_LEN_MAX: u64 = 1 << 20;
+
+/// What our variables begin with.
+const PREFIX: &str = "SPEEDLOADER_";
 
 /// Variables with our prefix that are not keys of the configuration: flags of the command line.
 const VARIABLES_OF_COMMANDS: [&str; 2] = ["SPEEDLOADER_CONFIG", "SPEEDLOADER_SOCKET"];
@@ -189,8 +192,8 @@ fn drop_consequences(faults: &mut Faults, broken: &BTreeSet<u32>) {
     });
 }
 
-/// Sets what the variables say; returns warnings about those that nobody knows, because others (Kubernetes, for a
-/// service of our name) invent some.
+/// Sets what the variables say. One that is nearly a known one is a fault; of others that nobody knows there are warnings,
+/// because others (Kubernetes, for a service of our name) invent some.
 fn apply_environment(
     raw: &mut Raw,
     environment: &[(OsString, OsString)],
@@ -199,10 +202,7 @@ fn apply_environment(
     let mut warnings = Vec::new();
     let mut lists_of = Vec::new();
     for (name, value) in environment {
-        let Some(name) = name
-            .to_str()
-            .filter(|name| name.starts_with("SPEEDLOADER_"))
-        else {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
         if VARIABLES_OF_COMMANDS.contains(&name) {
@@ -212,7 +212,10 @@ fn apply_environment(
             name: name.to_owned(),
         };
         let Some(key) = key_of_variable(name) else {
-            warnings.push(unknown_variable(name, at));
+            match unknown_variable(name, at) {
+                misspelt if misspelt.hint.is_some() => faults.push(misspelt),
+                unknown => warnings.push(unknown),
+            }
             continue;
         };
         // As is the custom, an empty variable is one that is not set.
@@ -253,12 +256,16 @@ fn key_of_variable(name: &str) -> Option<&'static str> {
 
 fn unknown_variable(name: &str, at: Origin) -> Fault {
     let known: Vec<String> = variables().map(|(name, _)| name).collect();
+    // What all have in common makes none of them alike.
+    let rest = |name: &str| name.trim_start_matches(PREFIX).to_owned();
+    let known: Vec<String> = known.iter().map(|name| rest(name)).collect();
+    let meant = nearest(&rest(name), known.iter().map(String::as_str));
     Fault {
         key: String::new(),
         at,
         found: format!("the unknown variable {}", quoted(name)),
         wanted: "SPEEDLOADER_ and a key, such as SPEEDLOADER_HTTP_LISTEN".to_owned(),
-        hint: did_you_mean(name, known.iter().map(String::as_str)),
+        hint: meant.map(|meant| format!("did you mean `{PREFIX}{meant}`?")),
     }
 }
 

@@ -28,7 +28,7 @@ pub struct MountOptions {
 }
 
 /// Options that mount(8) hands on, but acts on itself, or that are always so here.
-const IGNORED: [&str; 31] = [
+const IGNORED: [&str; 29] = [
     "_netdev",
     "async",
     "atime",
@@ -37,7 +37,6 @@ const IGNORED: [&str; 31] = [
     "default_permissions",
     "dev",
     "diratime",
-    "exec",
     "group",
     "lazytime",
     "loud",
@@ -45,7 +44,6 @@ const IGNORED: [&str; 31] = [
     "noauto",
     "nodev",
     "nodiratime",
-    "noexec",
     "nofail",
     "nolazytime",
     "norelatime",
@@ -100,6 +98,8 @@ fn sort_in(options: &mut MountOptions, key: &str, value: Option<&str>) -> Result
         |key: &str, value: &str| options.settings.push((key.to_owned(), value.to_owned()));
     match (key, value) {
         ("ro", None) => set("mount.read_only", "true"),
+        ("exec", None) => set("mount.exec", "true"),
+        ("noexec", None) => set("mount.exec", "false"),
         ("allow_other", None) => set("mount.allow_other", "true"),
         ("allow_other", Some(value)) => set("mount.allow_other", value),
         ("config", Some(path)) => match PathBuf::from_text(path) {

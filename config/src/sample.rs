@@ -164,6 +164,14 @@ fn listed(entries: Vec<Entry>, origins: bool) -> String {
             entry.field().name().into()
         };
         let _ = match (&entry.value, origins) {
+            // What is shown in its place would be taken for it.
+            (Some(_), _) if entry.field().kind == Kind::Secret => {
+                writeln!(
+                    text,
+                    "# {name} is set, and secret: write it here  # {}",
+                    entry.origin
+                )
+            }
             (Some(value), false) => writeln!(text, "{name} = {value}"),
             (Some(value), true) => writeln!(text, "{name} = {value}  # {}", entry.origin),
             (None, true) => writeln!(text, "# {name} is not set"),

@@ -102,6 +102,20 @@ fn is_generated(path: &str, generated: &str) {
 }
 
 #[test]
+fn what_the_original_allows_is_taken_as_it_is_meant() {
+    let of = |backend: &str, kind: &str| {
+        let text = format!(
+            r#"{{"modelsDir": "/m", "storage": {{"path": "/c", "type": "{kind}"}}, "backend": {{"apiUrl": "{backend}"}}}}"#
+        );
+        let config = loaded(&file(&text));
+        (config.engines.ask, config.cold[0].kind.word())
+    };
+    let engine = vec!["http://gpu:8080".to_owned()];
+    assert_eq!(of("http://gpu:8080/", "gpfs"), (engine, "other"));
+    assert_eq!(of("https://gpu/api", "nfs"), (Vec::new(), "nfs"));
+}
+
+#[test]
 fn engines_are_asked_at_plain_addresses_only() {
     let load_with = |ask: &str| {
         let options = vec![pair("models_dir", "/m"), pair("engines.ask", ask)];
@@ -240,6 +254,9 @@ strategy = "fastest-fit"
 
 [placement.pins]
 "llama3.2-vision:90b" = "meadowlark"
+
+[engines]
+ask = ["http://localhost:11434"]
 "#;
     assert_eq!(toml, expected);
 }
@@ -373,11 +390,18 @@ fn an_ordinary_user_has_places_of_their_own() {
 }
 
 #[test]
-fn variables_that_nobody_knows_are_warnings() {
+fn variables_that_nobody_knows_are_warnings_unless_they_are_nearly_known() {
     let mut sources = file("models_dir = \"/m\"");
     sources.environment = vec![
-        variable("SPEEDLOADER_HTP_LISTEN", "x"),
-        variable("SPEEDLOADER_SERVICE_PORT_FOR_SOMETHING_ELSE", "1"),
+        // What Kubernetes sets for a service of our name.
+        variable("SPEEDLOADER_SERVICE_HOST", "10.0.0.1"),
+        variable("SPEEDLOADER_SERVICE_PORT", "1"),
+        variable("SPEEDLOADER_SERVICE_PORT_HTTP", "1"),
+        variable("SPEEDLOADER_PORT", "tcp://10.0.0.1:1"),
+        variable("SPEEDLOADER_PORT_1_TCP", "1"),
+        variable("SPEEDLOADER_PORT_1_TCP_ADDR", "1"),
+        variable("SPEEDLOADER_PORT_1_TCP_PORT", "1"),
+        variable("SPEEDLOADER_PORT_1_TCP_PROTO", "tcp"),
         variable("SPEEDLOADER_CONFIG", "/elsewhere"),
         variable("SPEEDLOADER_LOG_LEVEL", ""),
         variable("PATH", "/bin"),
@@ -387,14 +411,17 @@ fn variables_that_nobody_knows_are_warnings() {
         ),
     ];
     let warnings = loaded(&sources).warnings;
-    let hints: Vec<_> = warnings
+    assert_eq!(warnings.len(), 8, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.hint.is_none()));
+    let misspelt = variable("SPEEDLOADER_HTP_LISTEN", "x");
+    sources.environment.push(misspelt);
+    let faults = faults(&sources);
+    let hints: Vec<_> = faults
+        .faults
         .iter()
-        .map(|warning| warning.hint.as_deref())
+        .map(|fault| fault.hint.as_deref())
         .collect();
-    assert_eq!(
-        hints,
-        [Some("did you mean `SPEEDLOADER_HTTP_LISTEN`?"), None]
-    );
+    assert_eq!(hints, [Some("did you mean `SPEEDLOADER_HTTP_LISTEN`?")]);
 }
 
 #[test]
@@ -535,9 +562,10 @@ fn secrets_are_never_shown() {
     let config = loaded(&file(text));
     let shown = show(&config, true);
     assert!(
-        shown.contains("token = \"(secret)\"") && !shown.contains("horse"),
+        shown.contains("# token is set, and secret") && !shown.contains("horse"),
         "{shown}"
     );
+    loaded(&file(&shown));
     let other = loaded(&file(&text.replace("horse", "mule")));
     let differences = changes(&config, &other);
     assert_eq!(differences.len(), 1, "a change of a secret is a change");

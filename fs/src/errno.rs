@@ -41,6 +41,11 @@ pub const INTERRUPTED: i32 = Errno::INTR.raw_os_error();
 /// A plain input or output error.
 pub const INPUT_OUTPUT: i32 = Errno::IO.raw_os_error();
 
+/// The kernel's answer where there is no such file or directory.
+pub fn missing() -> Errno {
+    Errno::NOENT
+}
+
 /// Whether the file system refuses direct I/O here: copy buffered then.
 pub fn refuses_direct_io(error: &std::io::Error) -> bool {
     matches!(

@@ -67,6 +67,13 @@ pub enum WatchChoice {
     ByFileSystem(Watch),
 }
 
+impl WatchChoice {
+    fn at_start(self) -> Watch {
+        let (Self::Fixed(watch) | Self::ByFileSystem(watch)) = self;
+        watch
+    }
+}
+
 /// One directory of originals.
 #[derive(Debug)]
 pub struct Home {
@@ -74,10 +81,9 @@ pub struct Home {
     path: PathBuf,
     /// Where the path led at the start, without links: nothing elsewhere is ever shown. `None`: there is no procfs.
     real_path: Option<PathBuf>,
-    /// Another one when another file system is mounted there.
-    root: RwLock<Arc<Root>>,
+    /// Another one when another file system is mounted there. `None`: nothing has been at the path yet.
+    root: RwLock<Option<Arc<Root>>>,
     choice: WatchChoice,
-    read_only_mount: bool,
 }
 
 /// What a home shows.
@@ -85,6 +91,8 @@ pub struct Home {
 struct Root {
     fd: OwnedFd,
     watch: Watch,
+    /// Whether the kernel itself refuses writes through `fd`.
+    read_only: bool,
 }
 
 /// How often an open is tried that a lease is in the way of.
@@ -104,56 +112,86 @@ impl Home {
     /// # Errors
     /// When `path` is not a directory that we may open.
     pub fn open_models(path: &Path) -> FsResult<Home> {
-        Home::open(HomeId::MODELS, path, WatchChoice::Fixed(Watch::Inotify))
+        let fd = open_root(path)?;
+        let choice = WatchChoice::Fixed(Watch::Inotify);
+        let real = real_path(&fd);
+        let watch = choice.at_start();
+        let root = Root {
+            fd,
+            watch,
+            read_only: false,
+        };
+        Ok(Home::new(HomeId::MODELS, path, real, Some(root), choice))
     }
 
-    /// Opens a cold directory, through a private read-only clone of its mount where we may.
+    /// Opens a cold directory, through a private read-only clone of its mount where we may. One that is not there, or whose
+    /// file system has died, has nothing in it until it appears ([`Home::follow_path`]).
     ///
     /// # Errors
-    /// When `path` is not a directory that we may open.
+    /// When `path` is something else than a directory that we may open.
     pub fn open_cold(id: HomeId, path: &Path, choice: WatchChoice) -> FsResult<Home> {
-        let mut home = Home::open(id, path, choice)?;
-        if let Ok(fd) = sys::mount::read_only_clone(&home.root().fd) {
-            let watch = home.watch();
-            home.set_root(Root { fd, watch });
-            home.read_only_mount = true;
+        match open_root(path) {
+            Ok(fd) => {
+                let real = real_path(&fd);
+                let root = protected(fd, choice.at_start());
+                Ok(Home::new(id, path, real, Some(root), choice))
+            }
+            Err(error) if may_appear(&error) => {
+                Ok(Home::new(id, path, expected_path(path, 0), None, choice))
+            }
+            Err(error) => Err(error),
         }
-        Ok(home)
     }
 
-    fn open(id: HomeId, path: &Path, choice: WatchChoice) -> FsResult<Home> {
-        let fd = open_root(path)?;
-        let (WatchChoice::Fixed(watch) | WatchChoice::ByFileSystem(watch)) = choice;
-        Ok(Home {
+    fn new(
+        id: HomeId,
+        path: &Path,
+        real_path: Option<PathBuf>,
+        root: Option<Root>,
+        choice: WatchChoice,
+    ) -> Home {
+        Home {
             id,
             path: path.to_owned(),
-            real_path: real_path(&fd),
-            root: RwLock::new(Arc::new(Root { fd, watch })),
+            real_path,
+            root: RwLock::new(root.map(Arc::new)),
             choice,
-            read_only_mount: false,
-        })
+        }
     }
 
-    fn root(&self) -> Arc<Root> {
-        Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
+    fn shown(&self) -> Option<Arc<Root>> {
+        let root = self.root.read().unwrap_or_else(PoisonError::into_inner);
+        root.clone()
+    }
+
+    /// What it shows; where nothing has been at its path yet, the kernel's answer would be that it is missing.
+    fn root(&self) -> rustix::io::Result<Arc<Root>> {
+        self.shown().ok_or_else(errno::missing)
     }
 
     fn set_root(&self, root: Root) {
-        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(root);
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(root));
+    }
+
+    /// Whether nothing has been at its path yet.
+    pub fn is_missing(&self) -> bool {
+        self.shown().is_none()
     }
 
     /// Looks what is at the home's path now. A cold home goes over to another file system there, which was mounted late,
     /// or again; to any other directory, and to an empty one, only if `asked`: a mount that is gone leaves an empty
     /// directory, and whoever may rename directories or make links, but not mount, shall not choose what root shows to
-    /// everybody. May hang as the home may.
+    /// everybody. One that was missing is whatever directory appears where its path led at the start, links followed. May
+    /// hang as the home may.
     ///
     /// # Errors
     /// What keeps us from looking, or from protecting the new one as the old one was. The old one stays.
     pub fn follow_path(&self, asked: bool) -> FsResult<AtPath> {
         let failed = |errno| FsError::io("open directory", &RelPath::root(), errno);
-        let mut fd = open_root(&self.path)?;
-        let shown = self.root();
-        let (before, now) = (directory_id(&shown.fd).ok(), directory_id(&fd)?);
+        let fd = open_root(&self.path)?;
+        let shown = self.shown();
+        let before = shown.as_ref().and_then(|root| directory_id(&root.fd).ok());
+        let now = directory_id(&fd)?;
         if before == Some(now) {
             return Ok(AtPath::Home);
         }
@@ -161,19 +199,29 @@ impl Home {
         if self.is_models() || !is_there {
             return Ok(AtPath::Other);
         }
-        let is_mounted = before.is_none_or(|before| before.0 != now.0);
-        if !(asked || is_mounted && holds_something(&fd).map_err(failed)?) {
-            return Ok(AtPath::Other);
-        }
         let watch = match self.choice {
             WatchChoice::Fixed(watch) => watch,
             WatchChoice::ByFileSystem(_) => Watch::of(&rustix::fs::fstatfs(&fd).map_err(failed)?),
         };
-        if self.read_only_mount {
-            fd = sys::mount::read_only_clone(&fd)
-                .map_err(|error| FsError::new("clone the mount", ErrorKind::Io(error)))?;
+        let Some(shown) = shown else {
+            self.set_root(protected(fd, watch));
+            return Ok(AtPath::Followed);
+        };
+        let is_mounted = before.is_none_or(|before| before.0 != now.0);
+        if !(asked || is_mounted && holds_something(&fd).map_err(failed)?) {
+            return Ok(AtPath::Other);
         }
-        self.set_root(Root { fd, watch });
+        let fd = match shown.read_only {
+            false => fd,
+            true => sys::mount::read_only_clone(&fd)
+                .map_err(|error| FsError::new("clone the mount", ErrorKind::Io(error)))?,
+        };
+        let read_only = shown.read_only;
+        self.set_root(Root {
+            fd,
+            watch,
+            read_only,
+        });
         Ok(AtPath::Followed)
     }
 
@@ -189,7 +237,8 @@ impl Home {
 
     /// How changes become known.
     pub fn watch(&self) -> Watch {
-        self.root().watch
+        self.shown()
+            .map_or_else(|| self.choice.at_start(), |root| root.watch)
     }
 
     /// Whether this is the models directory.
@@ -202,18 +251,22 @@ impl Home {
     /// # Errors
     /// The kernel's answer.
     pub fn device(&self) -> FsResult<u64> {
-        Ok(directory_id(&self.root().fd)?.0)
+        let root = self
+            .root()
+            .map_err(|errno| FsError::io("stat", &RelPath::root(), errno))?;
+        Ok(directory_id(&root.fd)?.0)
     }
 
     /// Whether the kernel itself refuses writes through us.
     pub fn has_read_only_mount(&self) -> bool {
-        self.read_only_mount
+        self.shown().is_some_and(|root| root.read_only)
     }
 
     fn beneath(&self, path: &RelPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let root = self.root()?;
         past_leases(|| {
             openat2(
-                &self.root().fd,
+                &root.fd,
                 path.as_os_str(),
                 flags | OFlags::CLOEXEC,
                 Mode::empty(),
@@ -259,10 +312,9 @@ impl Home {
     /// The kernel's answer.
     pub fn directory(&self, path: &RelPath) -> FsResult<OwnedFd> {
         if path.is_root() {
-            return self
-                .root()
-                .fd
-                .try_clone()
+            let root = self.root().map_err(std::io::Error::from);
+            return root
+                .and_then(|root| root.fd.try_clone())
                 .map_err(|error| FsError::io("open directory", path, error));
         }
         self.beneath(path, OFlags::PATH | OFlags::DIRECTORY)
@@ -418,6 +470,47 @@ fn open_root(path: &Path) -> FsResult<OwnedFd> {
         error.path = path.display().to_string();
         error
     })
+}
+
+/// A cold directory through a read-only clone of its mount, or as it is where we may not have one.
+fn protected(fd: OwnedFd, watch: Watch) -> Root {
+    match sys::mount::read_only_clone(&fd) {
+        Ok(fd) => Root {
+            fd,
+            watch,
+            read_only: true,
+        },
+        Err(_) => Root {
+            fd,
+            watch,
+            read_only: false,
+        },
+    }
+}
+
+/// Whether something may be mounted or made there yet: nothing is, or a mount whose server has died.
+fn may_appear(error: &FsError) -> bool {
+    let ErrorKind::Io(error) = &error.kind else {
+        return false;
+    };
+    error.kind() == std::io::ErrorKind::NotFound || errno::is_stale_mount(error)
+}
+
+/// Where a path leads that is not there: links are followed, also one that leads nowhere yet.
+fn expected_path(path: &Path, links: u32) -> Option<PathBuf> {
+    const LINKS_MAX: u32 = 8;
+    if links > LINKS_MAX {
+        return None;
+    }
+    let above = path.parent()?;
+    if let Ok(target) = std::fs::read_link(path) {
+        return expected_path(&above.join(target), links + 1);
+    }
+    let above = match above.canonicalize() {
+        Ok(above) => above,
+        Err(_) => expected_path(above, links)?,
+    };
+    Some(above.join(path.file_name()?))
 }
 
 /// Where a directory is, as the kernel knows it.
@@ -587,6 +680,41 @@ mod tests {
         assert_eq!(look(&home, false), AtPath::Home);
         assert_eq!(home.watch() == Watch::Inotify, is_local(top.path()));
         assert_eq!((look(&models, true), names(&models)), (AtPath::Other, 0));
+    }
+
+    #[test]
+    fn what_is_missing_has_nothing_until_it_appears_where_it_was_to_be() {
+        let top = tempfile::tempdir().expect("made");
+        let at = |name: &str| top.path().join(name);
+        let choice = WatchChoice::ByFileSystem(Watch::Rescan);
+        let open = |name: &str| Home::open_cold(HomeId(1), &at(name), choice);
+        std::fs::write(at("file"), "x").expect("written");
+        open("file").expect_err("it is no directory");
+        Home::open_models(&at("deep/place")).expect_err("engines write there");
+        std::os::unix::fs::symlink("deep/place", at("link")).expect("linked");
+        let homes = [open("deep/place"), open("link")].map(|home| home.expect("it may come"));
+        for home in &homes {
+            assert!(home.is_missing() && !home.has_read_only_mount());
+            home.list(&RelPath::root()).expect_err("nothing is there");
+            home.follow_path(true).expect_err("nothing is there");
+        }
+
+        // Who may make links does not choose what is shown.
+        std::fs::create_dir_all(at("other/place")).expect("made");
+        std::os::unix::fs::symlink("other", at("deep")).expect("linked");
+        for home in &homes {
+            assert_eq!(home.follow_path(true).expect("looked"), AtPath::Other);
+            assert!(home.is_missing());
+        }
+        std::fs::remove_file(at("deep")).expect("removed");
+        std::fs::create_dir_all(at("deep/place")).expect("made");
+        std::fs::write(at("deep/place/model"), "x").expect("written");
+        for home in &homes {
+            assert_eq!(home.follow_path(false).expect("looked"), AtPath::Followed);
+            let found = home.list(&RelPath::root()).expect("listed").found;
+            assert_eq!((found.len(), home.is_missing()), (1, false));
+            assert_eq!(home.follow_path(false).expect("looked"), AtPath::Home);
+        }
     }
 
     fn is_local(path: &Path) -> bool {

@@ -1,5 +1,5 @@
 //! `speedloader config`: what is configured, where each value is from, and whether a file is right.
-//! Needs no daemon, except to reload.
+//! Needs no daemon, except to reload, to set and for all its fields.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use speedloader_config::{Config, sample, show};
 use super::context::Context;
 use super::settings::{Loaded, bad_config, load_config};
 use crate::command::{Code, Command, Message};
-use crate::machine::misplaced;
+use crate::machine::{misplaced, opened_up};
 use crate::view::{ConfigView, DoneView, SettingChange, SettingView, View, human};
 
 /// Check, show or reload the configuration
@@ -53,7 +53,7 @@ Example:
 Example:
   speedloader config sample > /etc/speedloader/config.toml")]
     Sample,
-    /// Print every field with its value, origin, effect and meaning
+    /// Print every field of the running daemon with its value, origin, effect and meaning
     #[command(after_help = "\
 Example:
   speedloader config fields")]
@@ -128,12 +128,20 @@ fn check(file: Option<PathBuf>, context: &mut Context<'_>) -> Result<(), Message
         path,
     } = load_config(context.console, file.as_deref(), Vec::new())?;
     check_places(&config, path.as_deref())?;
-    for warning in &config.warnings {
+    let opened_up = opened_up(&config).into_iter().map(|(home, barrier)| {
+        format!(
+            "{} lies below {}, which others may not enter; through the mount they can",
+            home.display(),
+            barrier.display()
+        )
+    });
+    let warnings = config.warnings.iter().map(ToString::to_string);
+    for warning in warnings.chain(opened_up) {
         // A warning that cannot be written is not worth failing for.
         let _ = writeln!(
             context.console.err,
             "warning: {}",
-            human::printable(&warning.to_string())
+            human::printable(&warning)
         );
     }
     let what = path.map_or_else(
@@ -156,7 +164,10 @@ fn check_places(config: &Config, path: Option<&Path>) -> Result<(), Message> {
 
 fn show_config(origin: bool, running: bool, context: &mut Context<'_>) -> Result<(), Message> {
     let view = if running {
-        context.ask(Command::Config {})?
+        match context.ask(Command::Config {})? {
+            View::Config(view) if origin => View::Config(with_origins(view)),
+            view => view,
+        }
     } else {
         let loaded = load_config(
             context.console,
@@ -166,6 +177,18 @@ fn show_config(origin: bool, running: bool, context: &mut Context<'_>) -> Result
         View::Config(config_view(&loaded, origin))
     };
     context.show(&view)
+}
+
+/// The daemon's configuration with where each value is from, by dotted keys.
+fn with_origins(view: ConfigView) -> ConfigView {
+    let line = |setting: &SettingView| match setting.value.as_str() {
+        "" => format!("# {} is not set\n", setting.key),
+        value => format!("{} = {value}  # {}\n", setting.key, setting.origin),
+    };
+    ConfigView {
+        toml: view.settings.iter().map(line).collect(),
+        ..view
+    }
 }
 
 fn config_view(loaded: &Loaded, origin: bool) -> ConfigView {

@@ -58,6 +58,8 @@ pub(super) struct Context<'a> {
     pub(super) console: &'a mut Console,
     pub(super) program: &'a dyn Program,
     pub(super) global: Global,
+    /// Whether an answer was printed as JSON: programs read one document.
+    has_answered: bool,
 }
 
 impl<'a> Context<'a> {
@@ -66,13 +68,19 @@ impl<'a> Context<'a> {
             console,
             program,
             global,
+            has_answered: false,
         }
+    }
+
+    /// The socket of the daemon that is meant.
+    pub(super) fn socket(&self) -> Result<PathBuf, Message> {
+        let (socket, config) = (self.global.socket.as_deref(), self.global.config.as_deref());
+        settings::socket(self.console, socket, config)
     }
 
     /// A connection to the daemon.
     pub(super) fn connect(&self) -> Result<Client, Message> {
-        let (socket, config) = (self.global.socket.as_deref(), self.global.config.as_deref());
-        Client::connect(&settings::socket(self.console, socket, config)?)
+        Client::connect(&self.socket()?)
     }
 
     /// What `command` comes to.
@@ -109,6 +117,7 @@ impl<'a> Context<'a> {
 
     /// Shows what was asked for.
     pub(super) fn show(&mut self, view: &View) -> Result<(), Message> {
+        self.has_answered = true;
         let text = if self.global.json {
             format!("{}\n", view.json())
         } else {
@@ -161,7 +170,7 @@ impl<'a> Context<'a> {
                 message.code.exit_status()
             };
         }
-        if self.global.json {
+        if self.global.json && !self.has_answered {
             let _ = writeln!(self.console.out, "{}", error_json(message));
         }
         // If even this cannot be written, there is nobody to tell; the status remains.
@@ -222,7 +231,8 @@ pub(super) fn judge(view: &View, done: &str) -> Result<(), Message> {
     let texts: Vec<String> = texts.into_iter().flatten().collect();
     let code = match (unknown.as_slice(), refused.as_slice()) {
         ([], []) => return Ok(()),
-        ([], _) => Code::Failed,
+        // Refused like a single one, whose answer is its refusal.
+        ([], _) => Code::NoSpace,
         _ => Code::NoMatch,
     };
     Err(Message::new(code, texts.join("; ")))

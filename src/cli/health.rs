@@ -36,7 +36,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
-    let (config, path) = configuration(context)?;
+    let (mut config, path) = configuration(context)?;
+    // What is asked is what is named.
+    config.control.socket = context.socket().unwrap_or(config.control.socket);
     let status = status(context);
     let scene = Scene {
         resident: status.as_ref().map_or_else(Vec::new, |_| resident(context)),

@@ -22,7 +22,7 @@ A copy goes on in the background, also if --wait is interrupted.
 
 A list has a name a line, the most wanted first; empty lines and lines that begin with # are
 comments. Nothing is promoted if a line is none. What is not there or does not fit is said at the
-end and keeps nothing else from its pool; the status is 3 or 1 then.
+end and keeps nothing else from its pool; the status is 3 or 4 then.
 
 Examples:
   speedloader promote llama3.2:3b

@@ -201,11 +201,14 @@ pub(super) fn start(
     let Loaded {
         config,
         sources,
-        path: _,
+        path: named,
     } = load_config(context.console, config.as_deref(), settings)?;
     let Some(mountpoint) = config.mountpoint.as_deref().map(resolve) else {
         return Err(Message::new(Code::Usage, "nothing says where to mount")
-            .with_hint("name a directory, or set `mountpoint` in the configuration"));
+            .with_hint(match named.as_deref().is_some_and(is_originals) {
+                true => "the original had none: `speedloader mount /mnt/models`, or `-o mountpoint=/mnt/models`",
+                false => "name a directory: `speedloader mount /mnt/models`; or set `mountpoint` in the configuration",
+            }));
     };
     Ok(Start {
         config,
@@ -214,6 +217,11 @@ pub(super) fn start(
         verbosity: context.global.verbosity(),
         foreground,
     })
+}
+
+/// Whether a configuration is the original's, by its name.
+fn is_originals(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "json")
 }
 
 /// The configuration file that is named, and the settings that go before it.

@@ -23,11 +23,30 @@ pub(super) struct Loaded {
 
 /// Who runs the program.
 pub(super) fn account(console: &Console) -> Account {
+    let uid = rustix::process::geteuid().as_raw();
     Account {
-        uid: rustix::process::geteuid().as_raw(),
-        home: console.variable("HOME").map(PathBuf::from),
+        uid,
+        // mount(8) gives its helpers none.
+        home: console
+            .variable("HOME")
+            .map(PathBuf::from)
+            .or_else(|| home_of(uid)),
         runtime_dir: console.variable("XDG_RUNTIME_DIR").map(PathBuf::from),
     }
+}
+
+/// The home directory that `/etc/passwd` gives a user.
+fn home_of(uid: u32) -> Option<PathBuf> {
+    let people = fs::read_to_string("/etc/passwd").ok()?;
+    let uid = uid.to_string();
+    let person = people
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&uid))?;
+    let home = person
+        .split(':')
+        .nth(5)
+        .filter(|home| home.starts_with('/'))?;
+    Some(PathBuf::from(home))
 }
 
 /// Loads the configuration from `explicit`, or from where it is looked for, together with the
@@ -77,18 +96,32 @@ pub(super) fn load_config(
 /// Where a configuration would be, if there is none: the place that somebody named, or the first where it
 /// is looked for.
 pub(super) fn missing_config(console: &Console, explicit: Option<&Path>) -> Option<PathBuf> {
+    let places = places_of(console, explicit);
+    places
+        .iter()
+        .all(|path| is_gone(path))
+        .then(|| places[0].clone())
+}
+
+/// The configuration that is in the way of a first one.
+pub(super) fn found_config(console: &Console, explicit: Option<&Path>) -> Option<PathBuf> {
+    let places = places_of(console, explicit);
+    places.into_iter().find(|path| !is_gone(path))
+}
+
+fn places_of(console: &Console, explicit: Option<&Path>) -> Vec<PathBuf> {
     let named = explicit
         .map(Path::to_owned)
         .or_else(|| console.variable("SPEEDLOADER_CONFIG").map(PathBuf::from));
-    let places = match named {
+    match named {
         Some(path) => vec![path],
         None => places(console, account(console).uid),
-    };
-    let gone = |path: &PathBuf| {
-        let looked = fs::symlink_metadata(path);
-        looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
-    places.iter().all(gone).then(|| places[0].clone())
+    }
+}
+
+fn is_gone(path: &Path) -> bool {
+    let looked = fs::symlink_metadata(path);
+    looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// What a daemon without a configuration goes by: how its page is served, and no models.

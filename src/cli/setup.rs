@@ -9,7 +9,7 @@ use speedloader_config::{Bytes, Capacity, Sources};
 
 use super::context::Context;
 use super::mount;
-use super::settings::{account, missing_config};
+use super::settings::{account, found_config, missing_config};
 use crate::command::{Code, Message};
 use crate::setup::{Desk, Surroundings, Target};
 use crate::view::human::size;
@@ -54,7 +54,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     let explicit = context.global.config.as_deref();
     let path = missing_config(context.console, explicit)
-        .ok_or_else(|| there_already(context.global.config.as_deref()))?;
+        .ok_or_else(|| there_already(found_config(context.console, explicit)))?;
     let sources = Sources {
         file: None,
         environment: context.console.environment.clone(),
@@ -81,15 +81,23 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
     let answers = context.console.answers.take();
     match answers.filter(|_| !arguments.dry_run && !context.global.json) {
         Some(mut answers) => ask(&desk, view, answers.as_mut(), context),
-        None => context.show(&View::Setup(Box::new(view))),
+        None => {
+            let is_faulty = !view.faults.is_empty();
+            context.show(&View::Setup(Box::new(view)))?;
+            match is_faulty {
+                // The faults are among what was shown.
+                true => Err(Message::new(Code::BadConfig, "")),
+                false => Ok(()),
+            }
+        }
     }
 }
 
-fn there_already(named: Option<&Path>) -> Message {
-    let which = named.map_or("there is a configuration already".to_owned(), |path| {
+fn there_already(found: Option<PathBuf>) -> Message {
+    let which = found.map_or("there is a configuration already".to_owned(), |path| {
         format!("{} is there already", path.display())
     });
-    Message::new(Code::AlreadyRunning, which).with_hint(
+    Message::new(Code::Busy, which).with_hint(
         "`speedloader config show --origin` shows it, `speedloader config set` changes it",
     )
 }
@@ -135,8 +143,13 @@ fn write(desk: &Desk, view: SetupView, context: &mut Context<'_>) -> Result<(), 
         .iter()
         .map(|one| format!("  {:<20} {}\n", one.engine, one.line))
         .collect();
+    let notes: String = written
+        .remarks
+        .iter()
+        .map(|remark| format!("note: {remark}\n"))
+        .collect();
     let text = format!(
-        "{} is written. Mount with `speedloader mount`, then point your engine at it:\n{uses}",
+        "{notes}{} is written. Mount with `speedloader mount`, then point your engine at it:\n{uses}",
         written.config_path
     );
     context.print(&text)

@@ -14,14 +14,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::command::{Code, Message};
+use crate::program::READY_FLAG;
 
 /// A mount waits for no home, so it answers soon or never.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// A message is a few lines.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
-
-/// The flag by which `serve` knows that its standard output is the pipe.
-pub(super) const READY_FLAG: &str = "--ready-on-stdout";
 
 /// Runs `serve` with `arguments` in the background; returns its process id when its mount answers.
 pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message> {

@@ -202,6 +202,14 @@ fn ends_until(process: &OwnedFd, until: Instant) -> bool {
     }
 }
 
+/// An answer's view, by a connection of its own.
+///
+/// # Errors
+/// As [`Client::connect`] and [`Client::call`].
+pub fn call_once(path: &Path, command: Command) -> Result<View, Message> {
+    Client::connect(path)?.call(command)
+}
+
 fn cannot_connect(path: &Path, error: &io::Error) -> Message {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Message::new(

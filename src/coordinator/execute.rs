@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use speedloader_config::{Config, Effect, changes};
+use speedloader_config::{Change, Config, Effect, changes};
 use speedloader_fs::ids::{FileId, TransferId};
 use speedloader_fs::seam::{NoSeam, Seam};
 use speedloader_policy::{
@@ -18,11 +18,11 @@ use super::{Cause, Coordinator, PoolId};
 use crate::command::{Answer, Code, Command, Message, PROTOCOL};
 use crate::control::{Executor, Peer};
 use crate::machine;
-use crate::view::human::{escape, size, sizes};
+use crate::view::human::{escape, shell_word, size, sizes};
 use crate::view::{
-    ChangeView, ConfigView, DoneView, EventsView, Level, ModelView, ModelsView, MoveView,
-    MovesView, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView, TiersView,
-    TransferState, TransferView, TransfersView, VersionView, View, WhichView,
+    A_POOL, ChangeView, ConfigView, DoneView, EventsView, Level, ModelView, ModelsView, MoveView,
+    MovesView, NO_POOLS, Outcome, PlanView, PlannedView, ReloadView, ScanView, SettingView,
+    TiersView, TransferState, TransferView, TransfersView, VersionView, View, WhichView,
 };
 
 /// How long a demotion waits for copies of its files to end.
@@ -531,8 +531,13 @@ impl Coordinator {
                 "try again when the writer has closed it",
             ),
             Refusal::PinnedTo(id) => (Code::Pinned, format!("is pinned to {}", pool(id)), UNPIN),
+            Refusal::NoPool
+                if self.config().pools.is_empty() && self.config().remotes.is_empty() =>
+            {
+                (Code::NoSpace, NO_POOLS.to_owned(), A_POOL)
+            }
             Refusal::NoPool => (
-                Code::NoSuchPool,
+                Code::NoSpace,
                 "no pool is connected".to_owned(),
                 "speedloader tiers shows the pools, speedloader tiers connect NAME connects one",
             ),
@@ -819,6 +824,10 @@ impl Coordinator {
     fn tier_resize(&self, name: &str, capacity: &str) -> Result<View, Message> {
         let bytes = self.resize_pool(name, capacity)?;
         let text = format!("may hold {} now", size(bytes));
+        let text = match self.too_much_for_memory() {
+            None => text,
+            Some(warning) => format!("{text}; {warning}"),
+        };
         Ok(Coordinator::tier_moved(name, Outcome::Done, bytes, text))
     }
 
@@ -1158,6 +1167,7 @@ impl Coordinator {
         self.think();
         let shown = found.into_iter().map(|change| ChangeView {
             applied: matches!(change.effect, Effect::Live) && !left.contains(&change.key),
+            remark: self.remark_of(&change),
             before: change.old.unwrap_or_default(),
             after: change.new.unwrap_or_default(),
             key: change.key,
@@ -1165,6 +1175,26 @@ impl Coordinator {
         Ok(View::Reload(ReloadView {
             changes: shown.collect(),
         }))
+    }
+
+    /// When a change counts that a reload does not bring about by itself.
+    pub(super) fn remark_of(&self, change: &Change) -> Option<String> {
+        if change.key == "control.socket" {
+            let here = self.config().control.socket.display().to_string();
+            let word = shell_word(here.as_bytes());
+            return Some(format!(
+                "at the next mount; until then `--socket {word}` reaches the daemon"
+            ));
+        }
+        let is_new = change.old.is_none() && change.new.is_some();
+        let (name, _) = change.key.strip_prefix("pool.")?.rsplit_once('.')?;
+        let is_waiting = is_new && !self.is_pool_in_use(name);
+        is_waiting.then(|| {
+            format!(
+                "after `speedloader tiers connect {}`",
+                shell_word(name.as_bytes())
+            )
+        })
     }
 
     /// Pools that the file has not had before can be connected from now on; one that it has no longer goes once it

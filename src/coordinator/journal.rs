@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -90,6 +90,8 @@ pub struct Journal {
     directory: PathBuf,
     /// Who writes first is replaced first.
     writing: Mutex<()>,
+    /// Why the last one could not be written, if it could not.
+    fault: Mutex<Option<String>>,
     /// Locked: two daemons would overwrite each other's state.
     _locked: File,
 }
@@ -116,6 +118,7 @@ impl Journal {
         Ok(Journal {
             directory: directory.to_owned(),
             writing: Mutex::new(()),
+            fault: Mutex::new(None),
             _locked: locked,
         })
     }
@@ -204,11 +207,20 @@ impl Journal {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let _one = self
-            .writing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        whole_file::replace(&self.directory.join(name), bytes)
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = whole_file::replace(&self.directory.join(name), bytes);
+        let fault = written
+            .as_ref()
+            .err()
+            .map(|error| format!("{}: {error}", self.directory.display()));
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        written
+    }
+
+    /// Why what was to be written last could not be written, if it could not.
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.clone()
     }
 }
 

@@ -70,6 +70,15 @@ impl Coordinator {
             .iter()
             .map(|change| (change.key.clone(), change.value.clone()))
             .collect();
+        if before.trim_start().starts_with('{') {
+            let text = format!(
+                "{} is the original's, which is read and not changed",
+                path.display()
+            );
+            return Err(Message::new(Code::Unsupported, text).with_hint(
+                "speedloader config show > /etc/speedloader/config.toml, see to what it says of secrets, and mount with it",
+            ));
+        }
         let after = edit(&before, &pairs).map_err(|text| Message::new(Code::BadRequest, text))?;
         let mut sources = self.sources.clone();
         if let Some(file) = &mut sources.file {
@@ -153,7 +162,10 @@ impl Coordinator {
             Ok(new) => DraftView {
                 changes: changes(&self.config(), new)
                     .into_iter()
-                    .map(change_view)
+                    .map(|change| DraftChangeView {
+                        remark: self.remark_of(&change),
+                        ..change_view(change)
+                    })
                     .collect(),
                 overridden: overridden(wanted, new),
                 diff,
@@ -197,6 +209,7 @@ fn fault_view(fault: &speedloader_config::Fault) -> FaultView {
 fn change_view(change: Change) -> DraftChangeView {
     DraftChangeView {
         live: matches!(change.effect, Effect::Live),
+        remark: None,
         refused: match change.effect {
             Effect::Refused(why) => Some(why.to_owned()),
             Effect::Live | Effect::Remount => None,

@@ -17,11 +17,12 @@ use super::moves::Subject;
 use super::prefault::ready_bytes;
 use super::world::Known;
 use super::{Coordinator, Errand, Told, events, history};
-use crate::view::human::escape;
+use crate::machine;
+use crate::view::human::{escape, size};
 use crate::view::{
-    CountsView, HomeRole, HomeState, HomeView, MemoryView, ModelView, PassthroughView, PlaceView,
-    PolicyView, ReplicaState, ReplicaView, StatusView, TierKind, TierState, TierView, TotalsView,
-    TransferState, TransferView,
+    A_POOL, CountsView, HomeRole, HomeState, HomeView, MemoryView, ModelView, NO_POOLS, OF_MEMORY,
+    PassthroughView, PlaceView, PolicyView, ReplicaState, ReplicaView, StatusView, TierKind,
+    TierState, TierView, TotalsView, TransferState, TransferView,
 };
 
 /// A home that has not answered for so long is shown as hung, milliseconds.
@@ -140,10 +141,40 @@ impl Coordinator {
         {
             warnings.push(format!("pool {} is not in memory", pool.name()));
         }
+        if self.config().pools.is_empty() && self.config().remotes.is_empty() {
+            warnings.push(format!("{NO_POOLS}: {A_POOL}"));
+        }
+        warnings.extend(self.too_much_for_memory());
+        warnings.extend(self.journal.fault().map(|fault| {
+            format!(
+                "what is learned and pinned is not written down, and is lost at the end: {fault}"
+            )
+        }));
         warnings.extend(self.pin_warnings());
         warnings.extend(self.remote_warnings());
         warnings.extend(self.lock_web_fault().clone());
         warnings
+    }
+
+    /// What there is to say of pools that promise more than this machine has.
+    pub(super) fn too_much_for_memory(&self) -> Option<String> {
+        let total = machine::memory().total_bytes;
+        let in_memory = self
+            .pools()
+            .into_iter()
+            .filter(|pool| pool.is_memory() && self.remote_config(pool.name()).is_none());
+        let promised = in_memory.fold(0_u64, |sum, pool| {
+            let capacity = pool.usage().map_or(0, |usage| usage.capacity_bytes);
+            let held_back = self.lock_memory().held_back_bytes(pool.id());
+            sum.saturating_add(capacity).saturating_add(held_back)
+        });
+        (total > 0 && promised > total).then(|| {
+            format!(
+                "the pools may hold {}, more than the {} {OF_MEMORY}: they fill only as far as policy.memory_reserve lets them",
+                size(promised),
+                size(total)
+            )
+        })
     }
 
     pub(super) fn tier_views(&self, counts: &Counts) -> Vec<TierView> {

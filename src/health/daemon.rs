@@ -8,7 +8,9 @@ use std::path::Path;
 use super::patience::Patience;
 use super::{Finding, Repair, Scene, word};
 use crate::view::human::{shell_word, size};
-use crate::view::{HomeRole, HomeState, HomeView, Severity, TierState};
+use crate::view::{
+    A_POOL, HomeRole, HomeState, HomeView, NO_POOLS, OF_MEMORY, Severity, TierState,
+};
 
 pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     mount(scene, patience, findings);
@@ -201,6 +203,27 @@ fn pools(scene: &Scene, findings: &mut Vec<Finding>) {
             )
             .means("Copies in it are no faster than its disk.")
             .remedy("set pool.path to a directory of a tmpfs, or pool.mount = true"),
+        );
+    }
+    let too_large = status
+        .warnings
+        .iter()
+        .filter(|text| text.contains(OF_MEMORY));
+    findings.extend(too_large.map(|warning| {
+        Finding::new(
+            "pools-too-large",
+            Severity::Warning,
+            &status.mountpoint,
+            warning.clone(),
+        )
+        .means("They give memory back all the time, and models do not stay.")
+        .remedy("speedloader tiers resize NAME SIZE, and pool.capacity in the configuration")
+    }));
+    if status.pools.is_empty() {
+        findings.push(
+            Finding::new("no-pool", Severity::Warning, &status.mountpoint, NO_POOLS)
+                .means("Every model is read from its home.")
+                .remedy(A_POOL),
         );
     }
     for home in &status.homes {

@@ -11,7 +11,7 @@ use speedloader_config::misplaced;
 use super::patience::{Patience, Pulse};
 use super::{Finding, Repair, Scene, hangs, is_known_to_hang, word};
 use crate::control::http::{TOKEN_FILE, Token};
-use crate::machine::resolve_within;
+use crate::machine::{opened_up, resolve_within};
 use crate::state_files::{is_kept, is_set_aside, is_unfinished};
 use crate::view::Severity;
 
@@ -31,8 +31,10 @@ const UNFINISHED_MS: u64 = 60_000;
 pub(super) fn check(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     kernel(scene, findings);
     places(scene, findings);
+    privacy(scene, findings);
     space(scene, patience, findings);
     permissions(scene, findings);
+    state_directory(scene, findings);
     state(scene, findings);
 }
 
@@ -88,6 +90,24 @@ fn places(scene: &Scene, findings: &mut Vec<Finding>) {
     }
 }
 
+/// What the mount shows to more people than the directories above it do.
+fn privacy(scene: &Scene, findings: &mut Vec<Finding>) {
+    for (home, barrier) in opened_up(&scene.config) {
+        let found = format!(
+            "it lies below {}, which others may not enter",
+            barrier.display()
+        );
+        findings.push(
+            Finding::new("home-opened-up", Severity::Notice, &home, found)
+                .means("Through the mount everybody can enter it, and read what its own permissions let them.")
+                .remedy(format!(
+                    "if that is not wanted: chmod o= {} (the mount keeps to that), take it out, or mount.allow_other = false",
+                    word(&home)
+                )),
+        );
+    }
+}
+
 fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>) {
     let models = &scene.config.models_dir;
     let look = |path: &PathBuf| {
@@ -123,7 +143,7 @@ fn space(scene: &Scene, patience: &mut Patience<'_>, findings: &mut Vec<Finding>
         if let Some((None | Some(false), _)) = patience.wait(path, look(path)) {
             findings.push(
                 Finding::new("home-missing", Severity::Error, path, "no directory")
-                    .means("The configuration names it as cold storage, and the daemon does not start without.")
+                    .means("The configuration names it as cold storage: what it holds is shown when it appears.")
                     .remedy(format!("mount it, correct {key}, or take it out")),
             );
         }
@@ -209,6 +229,34 @@ fn token_file(directory: &Path, findings: &mut Vec<Finding>) {
             ))
             .repair(Repair::Remove(path)),
     });
+}
+
+/// Whether what the daemon learns could be written down: a full or broken disk is often mounted read-only by the kernel.
+fn state_directory(scene: &Scene, findings: &mut Vec<Finding>) {
+    let directory = &scene.config.state_dir;
+    let Ok(found) = fs::metadata(directory) else {
+        return;
+    };
+    let is_read_only = rustix::fs::statvfs(directory)
+        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    // Another user's directory need not let us in.
+    let is_ours = rustix::process::geteuid().as_raw() == found.uid();
+    let is_closed = || {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        // Root may all the same, but nobody takes that right away without meaning it.
+        found.mode() & 0o200 == 0 || rustix::fs::access(directory, access).is_err()
+    };
+    let is_closed = is_ours && is_closed();
+    let text = match (is_read_only, is_closed) {
+        (true, _) => "its file system is read-only",
+        (false, true) => "its owner may not write there",
+        (false, false) => return,
+    };
+    findings.push(
+        Finding::new("state-read-only", Severity::Error, directory, text)
+            .means("What is learned, pinned and resident is not written down: the next start knows nothing of it.")
+            .remedy(format!("mount it writable, chmod u+rwx {}, or set another state_dir", word(directory))),
+    );
 }
 
 fn state(scene: &Scene, findings: &mut Vec<Finding>) {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,12 +62,14 @@ impl Desk {
     pub fn look(&self, directories: &[PathBuf]) -> SetupView {
         let candidates = stores::candidates(&self.around, directories);
         let found = Found {
-            stores: stores::look(candidates, &self.around.limits),
+            stores: stores::look(&self.around, candidates),
             file_systems: disks::file_systems(),
             memory: pressure::memory(),
         };
         let options = &self.target.sources.options;
-        let choices = proposal::propose(&self.around, &found.stores, found.memory, options);
+        let is_shared = proposal::is_shared(&self.target.sources);
+        let (stores, memory) = (&found.stores, found.memory);
+        let choices = proposal::propose(&self.around, stores, memory, options, is_shared);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         self.view(&found, choices)
     }
@@ -112,23 +114,25 @@ impl Desk {
         Ok(view)
     }
 
-    /// Ollama's service has a user of its own, which pulls models through the mount: who owns the store
-    /// that was found owns the new directory.
+    /// Ollama's service has a user of its own, which pulls models through the mount: who owns the first of its stores that
+    /// were chosen owns the new directory, and those in it that Ollama writes to. Of a directory that several homes have the
+    /// first one's owner is shown, so without these it would be another store's.
     fn give_to_its_engine(&self, models_dir: &Path, view: &SetupView) {
-        let is_chosen = |store: &&StoreView| {
-            store.kind == StoreKind::Ollama && view.choices.cold.contains(&store.path)
+        let is_ollamas = |path: &&String| {
+            let mut stores = view.stores.iter();
+            stores.any(|store| store.kind == StoreKind::Ollama && store.path == **path)
         };
-        let largest = view
-            .stores
-            .iter()
-            .filter(is_chosen)
-            .max_by_key(|store| store.bytes);
-        if let Some(store) = largest
+        if let Some(path) = view.choices.cold.iter().find(is_ollamas)
             && self.around.account.uid == 0
-            && let Ok(found) = fs::metadata(&store.path)
+            && let Ok(found) = fs::metadata(path)
         {
+            let parts = ["blobs", "manifests"].map(|name| models_dir.join(name));
             // Where it cannot be given away it stays ours, and the engine is told so by its own errors.
-            let _ = std::os::unix::fs::chown(models_dir, Some(found.uid()), Some(found.gid()));
+            let give = |path: &Path| chown(path, Some(found.uid()), Some(found.gid()));
+            let _ = give(models_dir);
+            for part in &parts {
+                let _ = make(part).and_then(|()| give(part));
+            }
         }
     }
 
@@ -163,7 +167,13 @@ impl Desk {
                 .total_bytes
                 .saturating_sub(found.memory.available_bytes),
             file_systems: found.file_systems.clone(),
-            remarks: proposal::remarks_of(&self.around, &choices, &found.stores, found.memory),
+            remarks: proposal::remarks_of(
+                &self.around,
+                &choices,
+                &found.stores,
+                found.memory,
+                proposal::is_shared(&self.target.sources),
+            ),
             uses: proposal::uses_of(&choices, &found.stores),
             stores: found.stores.clone(),
             choices,

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use speedloader_config::{Bytes, File, Sources, edit, load};
 
+use super::stores::{is_named, is_of_service};
 use super::surroundings::Surroundings;
 use crate::machine::Memory;
-use crate::view::human::size;
+use crate::view::human::{shell_word, size};
 use crate::view::{FaultView, SetupChoices, StoreKind, StoreView, UseView};
 
 const MIB: u64 = 1 << 20;
@@ -39,12 +40,35 @@ fn rounded(bytes: u64) -> u64 {
     bytes / step * step
 }
 
+/// Whether the mount will be for everybody, not for its user alone.
+pub(super) fn is_shared(sources: &Sources) -> bool {
+    let mut sources = sources.clone();
+    sources.file = None;
+    // What else may be missing says nothing of it.
+    let (models, mountpoint) = ("/models".to_owned(), "/mount".to_owned());
+    let missing = [
+        ("models_dir".to_owned(), models),
+        ("mountpoint".to_owned(), mountpoint),
+    ];
+    sources.options.splice(0..0, missing);
+    match load(&sources) {
+        Ok(config) => config.mount.allow_other,
+        Err(_) => sources.account.uid == 0,
+    }
+}
+
+/// Whether everybody on the machine could read it through the mount, who may not now.
+fn opens_up(store: &StoreView, is_shared: bool) -> bool {
+    is_shared && store.barrier.is_some()
+}
+
 /// What is proposed: everything found is only read, and what is new goes into a directory of its own.
 pub(super) fn propose(
     around: &Surroundings,
     stores: &[StoreView],
     memory: Memory,
     options: &[(String, String)],
+    is_shared: bool,
 ) -> SetupChoices {
     let option = |name: &str| {
         let found = options.iter().rev().find(|(key, _)| key == name);
@@ -61,7 +85,14 @@ pub(super) fn propose(
     let mountpoint = option("mountpoint").unwrap_or_else(|| text(&free_mountpoint(around)));
     let taken = [models_dir.as_str(), mountpoint.as_str()];
     let mut cold: Vec<String> = Vec::new();
-    for store in stores {
+    let wanted = stores
+        .iter()
+        .filter(|store| !of_the_system(Path::new(&store.path)))
+        .filter(|store| is_named(store) || !opens_up(store, is_shared));
+    let mut wanted: Vec<&StoreView> = wanted.collect();
+    // What several homes have is shown as the first one's: its engine shall be able to write there.
+    wanted.sort_by_key(|store| !is_of_service(store));
+    for store in wanted {
         let meets = |other: &str| overlaps(&store.path, other);
         let is_alone = !taken.iter().any(|one| meets(one)) && !cold.iter().any(|one| meets(one));
         if store.models > 0 && store.problem.is_none() && is_alone {
@@ -199,7 +230,29 @@ fn mountpoint_fault(path: &Path) -> Option<String> {
     }
 }
 
+/// Whether a directory is no place for models: what is there belongs to the system.
+fn of_the_system(path: &Path) -> bool {
+    const TREES: [&str; 8] = [
+        "/etc", "/proc", "/sys", "/boot", "/bin", "/sbin", "/lib", "/usr/bin",
+    ];
+    path == Path::new("/") || TREES.iter().any(|tree| path.starts_with(tree))
+}
+
+/// Whether it is one that many things lie in, which engines cannot have for themselves.
+fn is_a_top(path: &Path) -> bool {
+    const TOPS: [&str; 9] = [
+        "/dev", "/home", "/mnt", "/opt", "/root", "/run", "/tmp", "/usr", "/var",
+    ];
+    TOPS.iter().any(|top| path == Path::new(top))
+}
+
 fn models_dir_fault(path: &Path) -> Option<String> {
+    if of_the_system(path) || is_a_top(path) {
+        return Some(format!(
+            "{} is the system's; name a directory for models",
+            path.display()
+        ));
+    }
     if !path.is_dir() {
         return make_fault(path);
     }
@@ -212,6 +265,12 @@ fn models_dir_fault(path: &Path) -> Option<String> {
 }
 
 fn cold_fault(path: &Path) -> Option<String> {
+    if of_the_system(path) {
+        return Some(format!(
+            "{} is the system's; name a directory of models",
+            path.display()
+        ));
+    }
     if !path.is_dir() {
         return Some(format!(
             "{} is no directory that can be read",
@@ -258,8 +317,34 @@ pub(super) fn remarks_of(
     choices: &SetupChoices,
     stores: &[StoreView],
     memory: Memory,
+    is_shared: bool,
 ) -> Vec<String> {
     let mut remarks = Vec::new();
+    for store in stores.iter().filter(|store| opens_up(store, is_shared)) {
+        let (path, barrier) = (&store.path, store.barrier.as_deref().unwrap_or_default());
+        remarks.push(match choices.cold.contains(path) {
+            true => format!(
+                "others may not enter {barrier}, but through the mount everybody on this machine can read {path}, as far as its own permissions allow"
+            ),
+            false => format!(
+                "{path} is left out: others may not enter {barrier}, and through the mount everybody on this machine could read it; --directory {} serves it all the same",
+                shell_word(path.as_bytes())
+            ),
+        });
+    }
+    let is_left_out = |store: &&StoreView| {
+        is_named(store) && !choices.cold.contains(&store.path) && store.path != choices.models_dir
+    };
+    for store in stores.iter().filter(is_left_out) {
+        let why = match (&store.problem, store.models, store.complete) {
+            (Some(problem), ..) => problem.as_str(),
+            (None, 0, true) => "there is no model in it",
+            (None, 0, false) => "no model was found in it in time",
+            (None, ..) if of_the_system(Path::new(&store.path)) => "it is the system's",
+            (None, ..) => "you left it out, or it holds, or lies in, another directory of these",
+        };
+        remarks.push(format!("{} is left out: {why}", store.path));
+    }
     if !choices.cold.is_empty() {
         remarks.push(format!(
             "what was found is only read; what engines write through the mount goes to {}",

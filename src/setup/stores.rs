@@ -11,12 +11,17 @@ use speedloader_fs::mount_table;
 use super::disks;
 use super::surroundings::{Surroundings, as_text};
 use super::walk::{Limits, Walked};
+use crate::machine::barrier_above;
 use crate::models::Catalog;
 use crate::view::human;
 use crate::view::{StoreKind, StoreView};
 
 /// How long after their time threads that look are waited for: one look at a slow disk.
 const GRACE: Duration = Duration::from_millis(500);
+/// What led to a store, where that decides what is proposed.
+const BY_PERSON: &str = "you named it";
+const BY_UNIT: &str = "Ollama's systemd unit";
+const BY_SYSTEM: &str = "where models often are";
 /// Names of models that are told of each store.
 const NAMES_MAX: usize = 6;
 /// Places that are looked at.
@@ -45,12 +50,7 @@ pub(super) fn candidates(around: &Surroundings, directories: &[PathBuf]) -> Vec<
         });
     };
     for directory in directories {
-        add(
-            directory.clone(),
-            StoreKind::Directory,
-            "you named it",
-            true,
-        );
+        add(directory.clone(), StoreKind::Directory, BY_PERSON, true);
     }
     for (name, below, kind) in VARIABLES {
         if let Some(path) = around.path_variable(name) {
@@ -64,7 +64,7 @@ pub(super) fn candidates(around: &Surroundings, directories: &[PathBuf]) -> Vec<
     }
     for unit in OLLAMA_UNITS {
         for path in ollama_of_unit(around, Path::new(unit)) {
-            add(path, StoreKind::Ollama, "Ollama's systemd unit", true);
+            add(path, StoreKind::Ollama, BY_UNIT, true);
         }
     }
     for home in around.homes() {
@@ -81,10 +81,21 @@ pub(super) fn candidates(around: &Surroundings, directories: &[PathBuf]) -> Vec<
         }
     }
     for (path, kind) in IN_SYSTEM {
-        add(around.system(path), kind, "where models often are", false);
+        add(around.system(path), kind, BY_SYSTEM, false);
     }
     all.truncate(CANDIDATES_MAX);
     all
+}
+
+/// Whether a person named it, so that it is wanted whoever will see it.
+pub(super) fn is_named(store: &StoreView) -> bool {
+    store.found_by == BY_PERSON
+}
+
+/// Whether it is the store of Ollama's service, whose user pulls models through the mount.
+pub(super) fn is_of_service(store: &StoreView) -> bool {
+    let found_by = store.found_by.as_str();
+    store.kind == StoreKind::Ollama && [BY_UNIT, BY_SYSTEM].contains(&found_by)
 }
 
 /// Variables of engines: what below them is the store.
@@ -171,18 +182,20 @@ fn lm_studio_of(around: &Surroundings, home: &Path) -> Vec<PathBuf> {
 }
 
 /// What is at the candidates, each directory once; what is not there and was not named is left out.
-pub(super) fn look(candidates: Vec<Candidate>, limits: &Limits) -> Vec<StoreView> {
+pub(super) fn look(around: &Surroundings, candidates: Vec<Candidate>) -> Vec<StoreView> {
+    let limits = &around.limits;
     let deadline = Instant::now() + limits.time_max;
     let (sender, answers) = bounded(candidates.len());
     let mut found: Vec<Option<Look>> = Vec::new();
     for (index, candidate) in candidates.iter().enumerate() {
         let (sender, candidate, limits) = (sender.clone(), candidate.clone(), *limits);
+        let top = around.root.clone();
         found.push(Some(Look::Hangs));
         // What hangs holds up nobody but this thread.
         let _ = std::thread::Builder::new()
             .name("look".to_owned())
             .spawn(move || {
-                let _ = sender.send((index, look_at(&candidate, &limits, deadline)));
+                let _ = sender.send((index, look_at(&candidate, &top, &limits, deadline)));
             });
     }
     drop(sender);
@@ -213,7 +226,8 @@ enum Look {
     Hangs,
 }
 
-fn look_at(candidate: &Candidate, limits: &Limits, deadline: Instant) -> Option<Look> {
+/// What is at a candidate; `top` is the root directory.
+fn look_at(candidate: &Candidate, top: &Path, limits: &Limits, deadline: Instant) -> Option<Look> {
     let found = std::fs::canonicalize(&candidate.path).and_then(|path| {
         let table = mount_table::read().unwrap_or_default();
         let kind = disks::kind_at(&table, &path);
@@ -226,7 +240,11 @@ fn look_at(candidate: &Candidate, limits: &Limits, deadline: Instant) -> Option<
             return Ok(bare(candidate, &path, why, "rename it"));
         }
         let walked = Walked::new(&path, limits, deadline)?;
-        Ok(store_of(candidate, &path, &walked, kind))
+        let barrier = barrier_above(&path).filter(|barrier| barrier.starts_with(top));
+        Ok(StoreView {
+            barrier: barrier.map(|barrier| shown(&barrier)),
+            ..store_of(candidate, &path, &walked, kind)
+        })
     });
     match found {
         Ok(store) => Some(Look::Found(store)),
@@ -254,6 +272,7 @@ fn store_of(candidate: &Candidate, path: &Path, walked: &Walked, file_system: St
         names: names.map(|index| catalog.name(index).to_owned()).collect(),
         complete: walked.is_complete,
         file_system,
+        barrier: None,
         problem: None,
         remedy: None,
     }

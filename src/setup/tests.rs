@@ -1,8 +1,9 @@
 //! A machine in a directory: what is found there, what is proposed, and what is written.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use crate::view::{SetupState, SetupView, StoreKind, StoreView};
 struct Machine {
     root: tempfile::TempDir,
     around: Surroundings,
+    /// What is set beside the configuration's file.
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Machine {
@@ -30,7 +33,11 @@ impl Machine {
         };
         let mut around = Surroundings::new(Vec::new(), account);
         around.root = root.path().to_owned();
-        Self { root, around }
+        Self {
+            root,
+            around,
+            environment: Vec::new(),
+        }
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -51,6 +58,7 @@ impl Machine {
     fn desk(&self) -> Desk {
         let sources = Sources {
             account: self.around.account.clone(),
+            environment: self.environment.clone(),
             ..Sources::default()
         };
         let target = Target {
@@ -328,4 +336,70 @@ fn wrong_choices_are_faults_of_their_keys_and_nothing_is_made() {
         assert!(!view.faults.is_empty(), "{key} {value}");
     }
     assert!(!machine.path("etc/speedloader").exists());
+}
+
+/// The same machine as root sees it, with a store of the service and one of a person whose home nobody else may enter.
+fn of_root() -> Machine {
+    let mut machine = Machine::new();
+    machine.around.account = Account {
+        uid: 0,
+        home: None,
+        runtime_dir: None,
+    };
+    machine.put(
+        "etc/passwd",
+        "lena:x:1000:1000::/home/lena:/bin/sh\nmax:x:1001:1001::/home/max:/bin/sh\n",
+    );
+    ollama(&machine, "home/lena/.ollama/models");
+    ollama(&machine, "home/max/.ollama/models");
+    ollama(&machine, "usr/share/ollama/.ollama/models");
+    let closed = fs::Permissions::from_mode(0o750);
+    fs::set_permissions(machine.path("home/lena"), closed).expect("set");
+    machine
+}
+
+#[test]
+fn what_others_may_not_enter_is_proposed_only_if_it_is_named() {
+    let machine = of_root();
+    let has = |view: &SetupView, below: &str| {
+        let path = machine.path(below).canonicalize().expect("there");
+        let path = path.display().to_string();
+        let told = view.remarks.iter().any(|remark| remark.contains(&path));
+        (view.choices.cold.contains(&path), told)
+    };
+    let view = machine.look();
+    assert_eq!(has(&view, "home/lena/.ollama/models"), (false, true));
+    assert_eq!(has(&view, "home/max/.ollama/models"), (true, false));
+    let barrier = store(&view, "home/lena/.ollama/models").barrier.as_deref();
+    assert!(barrier.is_some_and(|path| path.ends_with("/home/lena")));
+    let named = machine.path("home/lena/.ollama/models");
+    let view = machine.desk().look(&[named]);
+    assert_eq!(has(&view, "home/lena/.ollama/models"), (true, true));
+    // Through a mount of one's own nobody else sees it.
+    let mut machine = of_root();
+    let option = ("SPEEDLOADER_MOUNT_ALLOW_OTHER", "false");
+    machine.environment.push((option.0.into(), option.1.into()));
+    let view = machine.look();
+    assert_eq!(view.choices.cold.len(), 3, "{:?}", view.remarks);
+}
+
+#[test]
+fn ollamas_service_can_write_what_it_finds_through_the_mount() {
+    let machine = of_root();
+    let service = machine.path("usr/share/ollama/.ollama/models");
+    if chown(&service, Some(990), Some(990)).is_err() {
+        eprintln!("skipped: only root gives directories away");
+        return;
+    }
+    let desk = machine.desk();
+    let choices = desk.look(&[]).choices;
+    assert_eq!(choices.cold.len(), 2, "{:?}", choices.cold);
+    assert!(choices.cold[0].ends_with("/usr/share/ollama/.ollama/models"));
+    let written = desk.apply(choices).expect("it can be written");
+    assert_eq!(written.state, SetupState::Written, "{:?}", written.faults);
+    for below in ["", "blobs", "manifests"] {
+        let path = machine.path("var/lib/speedloader/models").join(below);
+        let found = fs::metadata(&path).expect("made");
+        assert_eq!((found.uid(), found.gid()), (990, 990), "{}", path.display());
+    }
 }

@@ -198,6 +198,9 @@ pub struct ChangeView {
     pub after: String,
     /// Whether it is in effect already; else it takes a new mount.
     pub applied: bool,
+    /// When it counts, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 impl Row for ChangeView {
@@ -214,11 +217,12 @@ impl Row for ChangeView {
             before,
             after,
             applied,
+            remark,
         } = self;
-        let effect = if *applied {
-            Cell::new("applied", Tone::Good)
-        } else {
-            Cell::new("at the next mount", Tone::Warning)
+        let effect = match (remark, applied) {
+            (Some(remark), _) => Cell::new(remark, Tone::Warning),
+            (None, true) => Cell::new("applied", Tone::Good),
+            (None, false) => Cell::new("at the next mount", Tone::Warning),
         };
         vec![key.into(), before.into(), after.into(), effect]
     }

@@ -128,6 +128,9 @@ pub struct DraftChangeView {
     pub live: bool,
     /// Why a running daemon refuses it, if it does.
     pub refused: Option<String>,
+    /// When it counts, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 impl Row for DraftChangeView {
@@ -139,7 +142,7 @@ impl Row for DraftChangeView {
     ];
 
     fn cells(&self, _now_ms: u64) -> Vec<Cell> {
-        let effect = match (&self.refused, self.live) {
+        let effect = match (self.refused.as_ref().or(self.remark.as_ref()), self.live) {
             (Some(why), _) => Cell::new(why, Tone::Warning),
             (None, true) => Cell::new("at once", Tone::Good),
             (None, false) => Cell::new("at the next mount", Tone::Warning),
@@ -181,11 +184,15 @@ impl DraftView {
             (false, false, _) => "not saved",
         };
         lines.push(ending.to_owned());
-        let waiting = self.changes.iter().filter(|change| !change.live);
-        lines.extend(waiting.map(|change| match &change.refused {
-            None => format!("{} counts from the next mount on", change.key),
-            Some(why) => format!("{} is not in effect: {why}", change.key),
-        }));
+        let is_waiting = |change: &&DraftChangeView| !change.live || change.remark.is_some();
+        let waiting = self.changes.iter().filter(is_waiting);
+        lines.extend(
+            waiting.map(|change| match (&change.refused, &change.remark) {
+                (None, Some(remark)) => format!("{} counts {remark}", change.key),
+                (None, None) => format!("{} counts from the next mount on", change.key),
+                (Some(why), _) => format!("{} is not in effect: {why}", change.key),
+            }),
+        );
         let overridden = self.overridden.iter();
         lines
             .extend(overridden.map(|(key, origin)| {

@@ -58,6 +58,10 @@ pub struct StoreView {
     pub complete: bool,
     /// What the directory lies on, for example `ext4`; empty if that is not known.
     pub file_system: String,
+    /// The directory above it that others than its owner and group may not enter, if there is one: through a mount for
+    /// everybody they could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barrier: Option<String>,
     /// Why it cannot be used, if it cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

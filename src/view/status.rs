@@ -9,6 +9,12 @@ use super::human::{count, duration, percent, size};
 use super::table::{self, Style, Tone};
 use super::tier::{HomeView, TierView};
 
+/// What the warning begins with that there is no pool.
+pub const NO_POOLS: &str = "there is no pool, so nothing is kept in RAM";
+/// How one is had.
+pub const A_POOL: &str = "`--pool 50%`, or a `[[pool]]` in the configuration, makes one";
+/// What the warning has that pools are larger than this machine.
+pub const OF_MEMORY: &str = "that this machine has of memory";
 /// What the warning begins with that there is no web page.
 pub const NOT_SERVED: &str = "the web page is not served";
 

@@ -185,3 +185,56 @@ fn what_is_wrong_is_said_and_nothing_written() {
     assert!(outcome.err.contains("is not empty"), "{}", outcome.err);
     assert!(!place.path("x").exists());
 }
+
+#[test]
+fn what_is_no_place_for_models_is_refused_and_what_is_left_out_is_said() {
+    let place = Place::new();
+    let home = place.text("home");
+    let run = |arguments: &[&str]| {
+        let config = place.text("y/config.toml");
+        let mountpoint = place.text("mnt");
+        let whole = [
+            &[
+                "speedloader",
+                "--config",
+                &config,
+                "setup",
+                "--pool",
+                "64MiB",
+            ][..],
+            &["--mountpoint", &mountpoint],
+            arguments,
+        ];
+        with_answers(
+            &whole.concat(),
+            None,
+            &[("HOME", &home)],
+            &Recorder::default(),
+        )
+    };
+    let models = place.text("models");
+    let faulty = run(&["--models", "/etc", "--dry-run"]);
+    assert_eq!(faulty.status, 2, "{faulty:?}");
+    assert!(
+        faulty.out.contains("/etc is the system's"),
+        "{}",
+        faulty.out
+    );
+    for left_out in ["/nope", "/etc"] {
+        let outcome = run(&["--models", &models, "--directory", left_out, "--dry-run"]);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        let told = format!("{left_out} is left out: ");
+        assert!(outcome.out.contains(&told), "{}", outcome.out);
+    }
+    let written = run(&["--models", &models, "--directory", "/nope", "--yes"]);
+    assert_eq!(written.status, 0, "{written:?}");
+    assert!(written.out.contains("/nope is left out"), "{}", written.out);
+    let again = run(&["--models", &models, "--yes", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!(document["error"]["code"], "busy", "{document}");
+    assert!(
+        has(&again.err, &place.path("y/config.toml")),
+        "{}",
+        again.err
+    );
+}

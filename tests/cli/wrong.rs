@@ -263,3 +263,13 @@ fn a_state_directory_that_leads_to_the_models_is_refused() {
     let outcome = speedloader(&arguments);
     assert_refused(&arguments, &outcome, 2, "which is the same as models_dir");
 }
+
+#[test]
+fn wrong_usage_is_json_for_programs() {
+    let outcome = speedloader(&["--json", "promot", "x"]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    let document: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(document["error"]["code"], "usage", "{document}");
+    let hinted = speedloader(&["init"]);
+    assert!(hinted.err.contains("speedloader setup"), "{hinted:?}");
+}

@@ -274,6 +274,7 @@ fn draft(changes: &[SettingChange], saved: bool) -> DraftView {
         after: change.value.clone().unwrap_or_default(),
         live: change.key.starts_with("policy."),
         refused: None,
+        remark: None,
     };
     let line = |sign: &str, text: &str| DiffLineView {
         sign: sign.to_owned(),
@@ -585,6 +586,7 @@ fn changes() -> Vec<ChangeView> {
         before: "\"8GiB\"".to_owned(),
         after: "\"16GiB\"".to_owned(),
         applied,
+        remark: None,
     };
     vec![
         change("policy.memory_reserve", true),

@@ -70,6 +70,7 @@ impl Place {
     fn new() -> Place {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().canonicalize().unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
         for name in [
             "models",
             "mnt",
@@ -93,6 +94,11 @@ impl Place {
                 active: true,
                 why: "FUSE passthrough".to_owned(),
             },
+            pools: vec![TierView {
+                name: "local".to_owned(),
+                state: TierState::Connected,
+                ..TierView::default()
+            }],
             ..StatusView::default()
         };
         let scene = Scene {
@@ -207,6 +213,23 @@ const SEEDS: &[(&str, Seed)] = &[
         symlink("models", place.root.join("link")).unwrap();
         let state = place.root.join("link/state").display().to_string();
         place.scene.config = config(&place.root, &[("state_dir", &state)]);
+    }),
+    ("home-opened-up", |place| {
+        let closed = fs::Permissions::from_mode(0o700);
+        fs::create_dir_all(place.root.join("alice/models")).unwrap();
+        fs::set_permissions(place.root.join("alice"), closed).unwrap();
+        let cold = place.root.join("alice/models").display().to_string();
+        let more = [("cold", cold.as_str()), ("mount.allow_other", "true")];
+        place.scene.config = config(&place.root, &more);
+    }),
+    ("no-pool", |place| place.status().pools.clear()),
+    ("pools-too-large", |place| {
+        let warning = "the pools may hold 2 TB, more than the 1 TB that this machine has of memory";
+        place.status().warnings.push(warning.to_owned());
+    }),
+    ("state-read-only", |place| {
+        let closed = fs::Permissions::from_mode(0o555);
+        fs::set_permissions(place.root.join("state"), closed).unwrap();
     }),
     ("home-missing", |place| {
         fs::remove_dir(place.root.join("models")).unwrap()

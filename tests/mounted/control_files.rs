@@ -29,6 +29,13 @@ fn each_can_be_read() {
             assert_eq!(document["view"], *name, "{document}");
             assert!(!read(name).is_empty());
         }
+        for name in ["stats", "config", "version"] {
+            json(&read(&format!("{name}.json")));
+        }
+        read("events.json")
+            .lines()
+            .for_each(|line| drop(json(line)));
+        assert!(!at("metrics.json").exists(), "Prometheus has its own form");
         assert!(read("tiers").contains("connected"), "{}", read("tiers"));
         assert!(json(&read("stats"))["totals"].is_object() || json(&read("stats")).is_object());
         assert!(

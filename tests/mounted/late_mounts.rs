@@ -129,3 +129,34 @@ fn a_disk_that_covers_the_models_directory_is_told() {
     drop(disk);
     mount.finish();
 }
+
+/// One cold directory that was missing, an unplugged disk say, left everybody without any model.
+#[test]
+fn a_cold_directory_that_is_missing_is_shown_when_it_appears() {
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let site = Site::new()
+        .models_file("own", 1, LEN)
+        .cold_file("first", 2, LEN)
+        .unguarded();
+    let (place, away) = (site.cold(0, ""), site.root().join("away"));
+    fs::rename(&place, &away).unwrap();
+    let Some(mount) = site.start() else {
+        return;
+    };
+    let shows = |name: &str, seed| content::check_file(&mount.mounted(name), seed, LEN).is_ok();
+    assert!(shows("own", 1) && !mount.mounted("first").exists());
+    assert!(matches!(state(&mount, 1), HomeState::Failed { .. }));
+    until_told(&mount, "shown when it appears");
+
+    fs::rename(&away, &place).unwrap();
+    mount.until("what has appeared is shown", || shows("first", 2));
+    until_told(&mount, "goes over to what is at the path now");
+    mount.until("it is a home like any other", || {
+        state(&mount, 1) == HomeState::Ok
+    });
+    content::write_file(&mount.cold(0, "second"), 3, LEN);
+    mount.until("it is watched", || shows("second", 3));
+    mount.finish();
+}

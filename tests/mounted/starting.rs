@@ -566,10 +566,7 @@ fn what_is_in_the_way_is_said() {
         (&["nowhere", "--models", "models"], "nowhere"),
         (&["mnt", "--models", "file"], "file"),
         (&["file", "--models", "models"], "file"),
-        (
-            &["mnt", "--models", "models", "--cold", "nowhere"],
-            "nowhere",
-        ),
+        (&["mnt", "--models", "models", "--cold", "file"], "file"),
         (&["mnt", "--models", "models", "--pool", "p:much"], "much"),
         (&["mnt", "--models", "models", "-o", "nosuch=1"], "nosuch"),
     ] {

@@ -92,7 +92,7 @@ fn the_mountpoint_as_a_name_means_all_that_is_in_it() {
         speedloader promote $T/mnt/ --wait || echo left out $?
         speedloader which $T/mnt | grep -c pools/p";
     if let Some(told) = steered(script) {
-        assert!(told.contains("left out 1"), "{told}");
+        assert!(told.contains("left out 4"), "{told}");
         assert_eq!(told.lines().rev().nth(1), Some("2"), "{told}");
     }
 }
@@ -105,7 +105,7 @@ fn of_several_names_only_those_refused_are_left_out() {
         speedloader pin f p
         speedloader demote f g || echo status $?";
     let Some(told) = steered(script) else { return };
-    assert_eq!(told.matches("status 1").count(), 2, "{told}");
+    assert_eq!(told.matches("status 4").count(), 2, "{told}");
     assert!(told.contains("/pools/p/"), "{told}");
 }
 
@@ -218,4 +218,78 @@ fn what_the_configuration_undoes_again_is_told() {
     let Some(said) = steered(script) else { return };
     assert!(said.contains("set to never, and goes"), "{said}");
     assert!(said.contains("set to always, and comes back"), "{said}");
+}
+
+/// It said that another speedloader kept its state, whoever that was.
+#[test]
+fn a_mount_where_one_is_says_which_and_who_keeps_it() {
+    let script = "
+        $PROGRAM --config $T/config.toml mount $T/mnt 2>&1 && echo mounted
+        exec 7< $T/mnt/f
+        speedloader umount --lazy
+        $PROGRAM --config $T/config.toml mount $T/mnt 7<&- 2>&1 && echo mounted
+        echo shell $$
+        exec 7<&-
+        until ! speedloader status > /dev/null 2>&1; do :; done
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1";
+    let Some(told) = steered(script) else { return };
+    assert!(told.contains("/mnt by process "), "{told}");
+    let shell = told.lines().find_map(|line| line.strip_prefix("shell "));
+    let waits = format!("waits for process {} (sh)", shell.expect("it is said"));
+    assert!(
+        told.contains("is detached from") && told.contains(&waits),
+        "{told}"
+    );
+    assert!(!told.contains("mounted\n/"), "{told}");
+}
+
+/// Two documents were printed: what became of each, and an error.
+#[test]
+fn what_is_refused_in_part_is_one_json_document() {
+    let script = "
+        echo begin
+        speedloader promote big f --json 2> /dev/null || echo status $?
+        echo middle
+        speedloader promote big --json 2> /dev/null || echo status $?
+        echo end";
+    let Some(told) = steered(script) else { return };
+    let (_, told) = told.split_once("begin\n").expect("it begins");
+    let (parts, rest) = told.split_once("middle\n").expect("it goes on");
+    let (whole, _) = rest.split_once("end\n").expect("it ends");
+    for (text, member) in [(parts, "moves"), (whole, "error")] {
+        let (document, status) = text.trim_end().rsplit_once('\n').expect("two lines");
+        assert_eq!(status, "status 4", "{told}");
+        let document: serde_json::Value = serde_json::from_str(document).expect("one document");
+        assert!(!document[member].is_null(), "{document}");
+    }
+}
+
+/// It was "applied", and nothing could go there.
+#[test]
+fn a_pool_that_a_reload_adds_says_how_it_is_had() {
+    let script = "
+        cp $T/config.toml $T/before
+        printf '[[pool]]\\nname = \"two\"\\npath = \"%s/pools/two\"\\ncapacity = \"8MiB\"\\n' $T >> $T/config.toml
+        sed -i \"s#$T/s\\\"#$T/elsewhere\\\"#\" $T/config.toml
+        speedloader config reload
+        cp $T/before $T/config.toml
+        speedloader config show --running --origin | grep capacity";
+    let Some(told) = steered(script) else { return };
+    assert!(
+        told.contains("after `speedloader tiers connect two`"),
+        "{told}"
+    );
+    assert!(told.contains("until then `--socket /"), "{told}");
+    assert!(told.contains("pool[0].capacity = \"64MiB\"  # "), "{told}");
+}
+
+/// `noexec` was taken for one of mount(8)'s own options and left out.
+#[test]
+fn what_may_not_be_run_is_not_run() {
+    let script = "
+        speedloader umount
+        $PROGRAM --config $T/config.toml mount $T/mnt -o noexec > $T/log 2>&1
+        grep \"$T/mnt\" /proc/self/mountinfo";
+    let Some(told) = steered(script) else { return };
+    assert!(told.contains("noexec"), "{told}");
 }

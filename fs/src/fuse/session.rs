@@ -32,6 +32,8 @@ pub struct MountSettings {
     pub allow_other: bool,
     /// Whether set-user-id programs and devices on the mount are honoured.
     pub allow_suid_dev: bool,
+    /// Whether programs on the mount may be run.
+    pub allow_exec: bool,
 }
 
 /// A live mount. Dropping it unmounts lazily.
@@ -112,6 +114,9 @@ fn options(settings: &MountSettings, read_only: bool) -> Vec<MountOption> {
     if !settings.allow_suid_dev {
         options.extend([MountOption::NoSuid, MountOption::NoDev]);
     }
+    if !settings.allow_exec {
+        options.push(MountOption::NoExec);
+    }
     if read_only {
         options.push(MountOption::RO);
     }
@@ -136,6 +141,9 @@ fn mount_as_root(settings: &MountSettings, read_only: bool) -> io::Result<OwnedF
     let mut mount_flags = MountFlags::empty();
     if !settings.allow_suid_dev {
         mount_flags |= MountFlags::NOSUID | MountFlags::NODEV;
+    }
+    if !settings.allow_exec {
+        mount_flags |= MountFlags::NOEXEC;
     }
     if read_only {
         mount_flags |= MountFlags::RDONLY;

@@ -327,6 +327,8 @@ impl TieredFs {
 
     fn scanner_thread(&self, home: &Home, first_done: Sender<()>) {
         let scanner = self.keep_true.scanner(home.id());
+        // Its path is looked at until something is there.
+        scanner.detached.store(home.is_missing(), Ordering::Relaxed);
         if home.is_models() {
             scanner.scanned.store(true, Ordering::Relaxed);
             scanner
@@ -484,7 +486,10 @@ impl TieredFs {
     }
 
     fn note_error(&self, home: &Home, done: FsResult<()>) {
-        let text = done.err().map(|error| error.to_string());
+        let text = done.err().map(|error| match home.is_missing() {
+            true => "nothing is there yet".to_owned(),
+            false => error.to_string(),
+        });
         if let Some(error) = &text {
             tracing::warn!(%error, home = %home.path().display(), "cannot read a home");
         }
