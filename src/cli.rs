@@ -1,7 +1,7 @@
 //! The command line. Each verb has a file: its arguments, its help with an example, and what it asks
 //! of the daemon. Nothing is decided here that another door would have to decide again: a verb makes a
 //! [`Command`](crate::command::Command), sends it to the socket and shows the answer. Exit statuses
-//! are those of [`Code`](crate::command::Code).
+//! are those of [`Code`].
 
 mod console;
 mod settings;

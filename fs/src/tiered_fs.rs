@@ -568,7 +568,10 @@ impl TieredFs {
         // before, and the kernel would keep that.
         let attr = if file.is_cold() {
             let mut attr = file.attr();
-            attr.permissions &= !self.union.barred(file);
+            // Of a symlink they say nothing.
+            if file.kind != Kind::Symlink {
+                attr.permissions &= !self.union.barred(file);
+            }
             attr
         } else {
             match self.stands_for(node, file).map(attr_of) {

@@ -110,7 +110,7 @@ impl EventLog {
         self.changed.notify_all();
     }
 
-    /// Adds an event that anybody can cause as often as he likes: of those that are `alike`, one in [`RARELY`], with how
+    /// Adds an event that anybody can cause as often as he likes: of those that are `alike`, one in ten seconds, with how
     /// many were left out before it.
     pub fn add_rarely(&self, level: Level, kind: &str, subject: &str, text: &str, alike: &str) {
         let left_out = {

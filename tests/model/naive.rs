@@ -380,6 +380,31 @@ impl Naive {
         }
     }
 
+    /// Permissions that are not shown of what a home has at a path: a directory above it is shown with the wider
+    /// permissions of an earlier home, and its own would keep somebody out. Everything is root's.
+    fn barred(&self, home: usize, path: &str) -> u16 {
+        let (mut bits, mut at) = (0, path);
+        while let Some((above, _)) = at.rsplit_once('/') {
+            let mode = |home: usize| self.dir_in(home, above).map(|dir| dir.mode);
+            let shown = (0..self.homes.len()).find_map(mode).unwrap_or(0);
+            let own = mode(home).unwrap_or(0);
+            if own & 0o111 != 0o111 && shown & !own & 0o111 != 0 {
+                let searched = |bit: u16, class: u16| if own & bit == 0 { class } else { 0 };
+                bits |= 0o007 | searched(0o100, 0o700) | searched(0o010, 0o070);
+            }
+            at = above;
+        }
+        bits
+    }
+
+    /// The same of a file, under whichever of its names the least is kept back.
+    fn barred_file(&self, home: usize, ino: Ino) -> u16 {
+        let paths = self.paths_of(home).into_iter();
+        let names = paths.filter(|(_, found)| *found == Some(ino));
+        let bits = names.map(|(path, _)| self.barred(home, &path.0));
+        bits.reduce(|one, other| one & other).unwrap_or(0)
+    }
+
     fn directory_mode(&self, path: &str) -> u16 {
         match self.view(path) {
             Ok(View::Dir(homes)) => self.dir_in(homes[0], path).map_or(0, |dir| dir.mode),
@@ -721,7 +746,7 @@ impl Naive {
 
     fn stat(&self, path: &P) -> Outcome {
         Ok(match self.view(&path.0)? {
-            View::Dir(_) => {
+            View::Dir(homes) => {
                 let below = self
                     .list(&path.0)?
                     .into_values()
@@ -729,18 +754,22 @@ impl Naive {
                     .count();
                 Answer::Stat {
                     kind: 'd',
-                    mode: self.directory_mode(&path.0),
+                    mode: self.directory_mode(&path.0) & !self.barred(homes[0], &path.0),
                     size: None,
                     nlink: 2 + below as u32,
                 }
             }
-            View::Leaf { ino, .. } => {
+            View::Leaf { home, ino } => {
                 let inode = &self.inodes[ino];
                 let size = match &inode.body {
                     Body::File(bytes) => bytes.len(),
                     Body::Symlink(target) => target.len(),
                 };
-                let (mode, nlink) = (inode.mode, inode.nlink);
+                let barred = match inode.body {
+                    Body::File(_) => self.barred_file(home, ino),
+                    Body::Symlink(_) => 0,
+                };
+                let (mode, nlink) = (inode.mode & !barred, inode.nlink);
                 Answer::Stat {
                     kind: self.kind(ino),
                     mode,
