@@ -1,19 +1,10 @@
 //! The offline bound against the least load time there is, found by trying every placement of tiny traces.
 
+mod dice;
+
 use speedloader_policy::{HEADER, TierId, Tiers, Trace, TraceReader, load_time_bound_secs};
 
-/// splitmix64: the same everywhere, for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n.max(1)
-    }
-}
+use dice::Dice;
 
 /// Loads by (object, bytes).
 fn trace(loads: &[(usize, u64)]) -> Trace {

@@ -4,11 +4,13 @@
 //! `SPEEDLOADER_HISTORIES` sets how many (100,000 is the figure the project shows);
 //! `SPEEDLOADER_HISTORY` replays one seed.
 
+mod dice;
 mod world;
 
 use speedloader_policy::{Learned, Outcome, Plan, Refusal, Snapshot, check, explain, plan};
 
-use world::{Dice, World};
+use dice::Dice;
+use world::World;
 
 /// One line a thing.
 fn readable(snapshot: &Snapshot, plan: &Plan) -> String {

@@ -1,6 +1,7 @@
 //! The checker notices: right plans of random histories are spoilt in one way at a time, each must give the one
 //! note that says so. A note that never fires in any test might as well not be there.
 
+mod dice;
 mod world;
 
 use speedloader_policy::{
@@ -8,7 +9,8 @@ use speedloader_policy::{
     TierId, WantKind, check, plan,
 };
 
-use world::{Dice, World};
+use dice::Dice;
+use world::World;
 
 /// A world and the plan for it.
 struct Case {

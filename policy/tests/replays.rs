@@ -1,23 +1,14 @@
 //! Replays of traces of all shapes, also odd ones: no policy is ever below the offline bound, none
 //! serves from a pool what it cannot hold, and a replay is the same twice.
 
+mod dice;
+
 use speedloader_policy::{
     BASELINES, HEADER, Moves, Params, Replay, TierId, Tiers, Totals, Trace, TraceReader,
     load_time_bound_secs, replay, replay_baseline,
 };
 
-/// splitmix64: the same everywhere, for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n.max(1)
-    }
-}
+use dice::Dice;
 
 /// (time, object, bytes) as a trace.
 fn trace(loads: impl Iterator<Item = (u64, u64, u64)>) -> Trace {

@@ -609,31 +609,26 @@ impl Coordinator {
         process: u32,
     ) -> Option<ModelIndex> {
         let models = known.catalog.models_of(file.0).iter().copied();
-        let models: Vec<_> = models
-            .filter(|index| counts_as_weights(known, *index, file.0))
-            .collect();
-        if let [only] = models[..] {
-            return Some(only);
-        }
-        let heat = |index| {
-            let id = model_id(known.catalog.name(index));
-            self.lock_moves().learned.heat(id)
-        };
-        let closeness = |index: &ModelIndex| {
+        let models = models.filter(|index| counts_as_weights(known, *index, file.0));
+        let ranked = models.map(|index| {
+            let heat = self
+                .lock_moves()
+                .learned
+                .heat(model_id(known.catalog.name(index)));
             let loads = self.lock_loads();
-            let files = known.catalog.files(*index);
+            let files = known.catalog.files(index);
             let weights = files.filter(|(_, _, role)| role.is_tensors());
             let (opened, missed): (Vec<_>, Vec<_>) = weights
                 .map(|(other, ..)| other == file.0 || loads.has_opened(FileId(other), process))
                 .partition(|opened| *opened);
-            (Reverse(opened.len()), missed.len())
-        };
-        let best = models.iter().map(closeness).min()?;
-        let close = models.iter().filter(|index| closeness(index) == best);
-        let hottest =
-            |one: &&ModelIndex, other: &&ModelIndex| heat(**other).total_cmp(&heat(**one));
+            (Reverse(opened.len()), missed.len(), heat, index)
+        });
         // Of equal ones the first: so a set of files has one name from load to load.
-        close.min_by(hottest).copied()
+        let best = ranked.min_by(|one, other| {
+            let closeness = (one.0, one.1).cmp(&(other.0, other.1));
+            closeness.then(other.2.total_cmp(&one.2))
+        });
+        best.map(|(.., index)| index)
     }
 
     /// A load of a model begins; `cause` of its moves, if it is moved.

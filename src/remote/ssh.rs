@@ -388,7 +388,7 @@ fn read_lines(output: impl Read + Send + 'static) -> io::Result<Receiver<io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::wire::{Export, Fabric};
+    use crate::remote::wire::export_of_tests;
 
     /// An ssh that says what is put into the channel.
     fn ssh(patience: Duration) -> (Ssh, Sender<io::Result<Vec<u8>>>) {
@@ -429,17 +429,7 @@ mod tests {
     fn who_says_how_far_it_is_is_waited_for_and_who_falls_silent_is_not() {
         let patience = Duration::from_millis(400);
         let request = Request::MakeRam {
-            export: Export {
-                nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
-                host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
-                secret: None,
-                tls: false,
-                host_name: "here".to_owned(),
-                address: "10.9.0.1".parse().unwrap(),
-                port: 4420,
-                fabric: Fabric::Tcp,
-                capacity: "5B".to_owned(),
-            },
+            export: export_of_tests(),
         };
         for ends in [true, false] {
             let (mut ssh, answers) = ssh(patience);

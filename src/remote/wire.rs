@@ -96,6 +96,22 @@ pub struct Export {
     pub capacity: String,
 }
 
+/// One that tests ask for.
+#[cfg(test)]
+pub(super) fn export_of_tests() -> Export {
+    Export {
+        nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
+        host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
+        secret: None,
+        tls: false,
+        host_name: "here".to_owned(),
+        address: "10.9.0.1".parse().expect("an address"),
+        port: 4420,
+        fabric: Fabric::Tcp,
+        capacity: "64MiB".to_owned(),
+    }
+}
+
 /// What the agent is asked. Each is answered with how things are then; each may be asked again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]

@@ -276,6 +276,13 @@ pub(super) fn write_config(site: &Site, extra: &str) {
     fs::write(site.root().join("config.toml"), text).unwrap();
 }
 
+/// The site with its configuration written down.
+fn configured() -> Site {
+    let site = site(Site::new());
+    write_config(&site, "");
+    site
+}
+
 pub(super) fn cannot_run() -> bool {
     if let Some(why) = skip::why_no_mount() {
         skip::skip(why);
@@ -289,8 +296,7 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     if cannot_run() {
         return;
     }
-    let site = site(Site::new());
-    write_config(&site, "");
+    let site = configured();
     let config = site.root().join("config.toml");
     write_fstab(
         &site,
@@ -327,8 +333,7 @@ fn a_start_that_fails_leaves_no_pool() {
     if cannot_run() {
         return;
     }
-    let site = site(Site::new());
-    write_config(&site, "");
+    let site = configured();
     let output = in_namespace(
         &site,
         "
@@ -349,8 +354,7 @@ fn a_source_that_contradicts_the_configuration_is_refused() {
     if cannot_run() {
         return;
     }
-    let site = site(Site::new());
-    write_config(&site, "");
+    let site = configured();
     let output = in_namespace(
         &site,
         "
@@ -373,8 +377,7 @@ fn a_mountpoint_can_be_a_symlink() {
     if cannot_run() {
         return;
     }
-    let site = site(Site::new());
-    write_config(&site, "");
+    let site = configured();
     symlink("mnt", site.root().join("link")).unwrap();
     let output = in_namespace(
         &site,
@@ -497,8 +500,7 @@ fn a_change_that_an_option_goes_before_is_told() {
     if cannot_run() {
         return;
     }
-    let site = site(Site::new());
-    write_config(&site, "");
+    let site = configured();
     let output = in_namespace(
         &site,
         "
@@ -518,8 +520,7 @@ fn a_change_that_the_next_start_would_refuse_is_refused() {
     if cannot_run() {
         return;
     }
-    let site = site(Site::new());
-    write_config(&site, "");
+    let site = configured();
     symlink("models", site.root().join("way")).unwrap();
     let output = in_namespace(
         &site,

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::remote::wire::export_of_tests as export;
 
 fn nowhere() -> (tempfile::TempDir, Target) {
     let directory = tempfile::tempdir().unwrap();
@@ -14,20 +15,6 @@ fn nowhere() -> (tempfile::TempDir, Target) {
         is_kernel: false,
     };
     (directory, target)
-}
-
-fn export() -> Export {
-    Export {
-        nqn: "nqn.2026-01.io.speedloader:meadowlark".to_owned(),
-        host_nqn: "nqn.2014-08.org.nvmexpress:uuid:us".to_owned(),
-        secret: None,
-        tls: false,
-        host_name: "here".to_owned(),
-        address: "10.9.0.1".parse().unwrap(),
-        port: 4420,
-        fabric: Fabric::Tcp,
-        capacity: "64MiB".to_owned(),
-    }
 }
 
 /// Nobody looks how far it is.
