@@ -110,7 +110,7 @@ impl Access {
         }
     }
 
-    /// Reads the file by so many threads; the rate. Opening is not part of it, mapping is.
+    /// Reads the file by so many threads; the rate. Opening and closing are not part of it, mapping is.
     ///
     /// # Errors
     /// The kernel's answer.
@@ -129,78 +129,116 @@ impl Access {
         let bytes = usize::try_from(files[0].metadata()?.len())?;
         let share = bytes / threads / READ_BYTES * READ_BYTES;
         ensure!(share > 0, "{} is too small", path.display());
-        let start = Barrier::new(threads + 1);
-        let times = std::thread::scope(|scope| -> Result<(Duration, Duration)> {
-            let work = |(index, file): (usize, File)| {
+        let start = Barrier::new(threads);
+        let spans = std::thread::scope(|scope| -> Result<Vec<Span>> {
+            let work = |(index, file)| {
                 let start = &start;
-                scope.spawn(move || self.read(&file, index * share, share, start))
+                scope.spawn(move || self.read(file, index * share, share, start))
             };
-            let workers: Vec<_> = files.into_iter().enumerate().map(work).collect();
-            start.wait();
-            let (began, mut processor) = (Instant::now(), Duration::ZERO);
-            for worker in workers {
-                processor += worker.join().expect("a reader panicked")?;
-            }
-            Ok((began.elapsed(), processor))
+            let workers: Vec<_> = files.iter().enumerate().map(work).collect();
+            let spans = workers.into_iter().map(|worker| {
+                let span = worker.join();
+                span.expect("a reader panicked")
+            });
+            spans.collect()
         })?;
-        let total = (share * threads) as f64;
+        let total = (share * threads * self.passes()) as f64;
         let amount = match self {
-            Access::RandomRead => total / PAGE_BYTES as f64 / 1e6,
-            Access::MapRandomPages => MAP_PASSES as f64 * total / PAGE_BYTES as f64 / 1e6,
+            Access::RandomRead | Access::MapRandomPages => total / PAGE_BYTES as f64 / 1e6,
             _ => total / 1e9,
         };
-        Ok(Sample::rate(amount, times.0, times.1))
+        let began = spans.iter().map(|span| span.began).min();
+        let ended = spans.iter().map(|span| span.ended).max();
+        let elapsed = began.zip(ended).map(|(began, ended)| ended - began);
+        let processor = spans.iter().map(|span| span.processor).sum();
+        Ok(Sample::rate(
+            amount,
+            elapsed.context("no thread")?,
+            processor,
+        ))
     }
 
-    /// One thread's part; the processor time that it took.
-    fn read(self, file: &File, from: usize, bytes: usize, start: &Barrier) -> Result<Duration> {
-        let began;
+    /// How often the file is gone through in one measurement: mappings are too fast for once.
+    fn passes(self) -> usize {
+        match self {
+            Access::MapLines => 4,
+            Access::MapRandomPages => 16,
+            _ => 1,
+        }
+    }
+
+    /// One thread's part.
+    fn read(self, file: &File, from: usize, bytes: usize, start: &Barrier) -> Result<Span> {
         match self {
             Access::Read | Access::Direct => {
                 let mut buffer = HugeBuffer::new(READ_BYTES)?;
                 buffer.bytes_mut().fill(1);
-                start.wait();
-                began = thread_time();
-                for at in (from..from + bytes).step_by(READ_BYTES) {
-                    file.read_exact_at(buffer.bytes_mut(), at as u64)?;
-                }
+                Span::of(start, || {
+                    for at in (from..from + bytes).step_by(READ_BYTES) {
+                        file.read_exact_at(buffer.bytes_mut(), at as u64)?;
+                    }
+                    Ok(())
+                })
             }
             Access::RandomRead => {
                 let mut buffer = vec![1_u8; PAGE_BYTES];
                 let mut numbers = Numbers::new(from as u64 + 77);
-                start.wait();
-                began = thread_time();
-                for _ in 0..bytes / PAGE_BYTES {
-                    let page = from / PAGE_BYTES + numbers.below(bytes / PAGE_BYTES);
-                    file.read_exact_at(&mut buffer, (page * PAGE_BYTES) as u64)?;
-                }
+                Span::of(start, || {
+                    for _ in 0..bytes / PAGE_BYTES {
+                        let page = from / PAGE_BYTES + numbers.below(bytes / PAGE_BYTES);
+                        file.read_exact_at(&mut buffer, (page * PAGE_BYTES) as u64)?;
+                    }
+                    Ok(())
+                })
             }
-            Access::MapLines => {
-                start.wait();
-                began = thread_time();
-                let map = ReadMap::of_unchanging_file(file)?;
-                let mut sum = 0_u8;
-                for line in map.bytes()[from..from + bytes].chunks_exact(LINE_BYTES) {
-                    sum = sum.wrapping_add(line[0]);
-                }
-                std::hint::black_box(sum);
-            }
-            Access::MapRandomPages => {
-                let order = shuffled(bytes / PAGE_BYTES, from as u64 + 5);
-                start.wait();
-                began = thread_time();
-                for _ in 0..MAP_PASSES {
+            Access::MapLines => Span::of(start, || {
+                for _ in 0..self.passes() {
                     let map = ReadMap::of_unchanging_file(file)?;
-                    let part = &map.bytes()[from..from + bytes];
                     let mut sum = 0_u8;
-                    for page in &order {
-                        sum = sum.wrapping_add(part[*page as usize * PAGE_BYTES]);
+                    for line in map.bytes()[from..from + bytes].chunks_exact(LINE_BYTES) {
+                        sum = sum.wrapping_add(line[0]);
                     }
                     std::hint::black_box(sum);
                 }
+                Ok(())
+            }),
+            Access::MapRandomPages => {
+                let order = shuffled(bytes / PAGE_BYTES, from as u64 + 5);
+                Span::of(start, || {
+                    for _ in 0..self.passes() {
+                        let map = ReadMap::of_unchanging_file(file)?;
+                        let part = &map.bytes()[from..from + bytes];
+                        let mut sum = 0_u8;
+                        for page in &order {
+                            sum = sum.wrapping_add(part[*page as usize * PAGE_BYTES]);
+                        }
+                        std::hint::black_box(sum);
+                    }
+                    Ok(())
+                })
             }
         }
-        Ok(thread_time() - began)
+    }
+}
+
+/// When one thread did its part, and what it took.
+struct Span {
+    began: Instant,
+    ended: Instant,
+    processor: Duration,
+}
+
+impl Span {
+    /// Waits for the other threads, then does it.
+    fn of(start: &Barrier, work: impl FnOnce() -> Result<()>) -> Result<Span> {
+        start.wait();
+        let (began, processor) = (Instant::now(), thread_time());
+        work()?;
+        Ok(Span {
+            began,
+            ended: Instant::now(),
+            processor: thread_time() - processor,
+        })
     }
 }
 
@@ -210,9 +248,6 @@ fn thread_time() -> Duration {
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
-
-/// Mappings that are made and walked in random order in one round: one alone is too short.
-const MAP_PASSES: usize = 3;
 
 /// The numbers below `count` in an order that looks random.
 pub fn shuffled(count: usize, seed: u64) -> Vec<u32> {
