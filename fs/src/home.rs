@@ -551,10 +551,16 @@ fn holds_something(directory: &OwnedFd) -> rustix::io::Result<bool> {
 fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Listed>> {
     let looked = || {
         let stat: Stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let attr = with_acl(Attr::of(&stat), directory, |acl| {
+        let read = |acl: &mut [u8]| {
             let path = Path::new(&proc_path(directory)).join(name);
             rustix::fs::lgetxattr(path, acl::ATTRIBUTE, acl)
-        })?;
+        };
+        // Another file system may be mounted there.
+        let is_served_by_fuse = || {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(directory, name, flags, Mode::empty()).is_ok_and(is_served_by_fuse)
+        };
+        let attr = with_acl(Attr::of(&stat), is_served_by_fuse, read)?;
         let target = match attr.kind {
             Kind::Symlink => Some(link_target(directory, name)?.into_boxed_slice()),
             _ => None,
@@ -575,16 +581,15 @@ fn look_at(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option
 /// The kernel's answer.
 pub fn attr_of(fd: impl AsFd) -> rustix::io::Result<Attr> {
     let attr = Attr::of(&fstat(&fd)?);
-    with_acl(attr, fd.as_fd(), |acl| {
-        rustix::fs::getxattr(proc_path(fd.as_fd()), acl::ATTRIBUTE, acl)
-    })
+    let read = |acl: &mut [u8]| rustix::fs::getxattr(proc_path(&fd), acl::ATTRIBUTE, acl);
+    with_acl(attr, || is_served_by_fuse(&fd), read)
 }
 
 /// Attributes with no more permissions than the ACL gives, which is read where it can matter: one
-/// that gives nobody but the owner anything narrows nothing. `place` is on the file's file system.
+/// that gives nobody but the owner anything narrows nothing.
 fn with_acl(
     mut attr: Attr,
-    place: BorrowedFd<'_>,
+    is_served_by_fuse: impl Fn() -> bool,
     read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<Attr> {
     if attr.kind == Kind::Symlink || attr.permissions & acl::BITS_OF_OTHERS == 0 {
@@ -600,16 +605,16 @@ fn with_acl(
             acl::narrowed(attr.permissions, &many[..length])
         }
         // Some servers answer anything for what they do not have, and the kernel does not go by it.
-        Err(_) if is_served_by_fuse(place) => attr.permissions,
+        Err(_) if is_served_by_fuse() => attr.permissions,
         Err(errno) if errno::is_no_answer(errno) => return Err(errno),
         Err(_) => acl::narrowed(attr.permissions, &[]),
     };
     Ok(attr)
 }
 
-fn is_served_by_fuse(place: BorrowedFd<'_>) -> bool {
+fn is_served_by_fuse(file: impl AsFd) -> bool {
     const FUSE: u64 = 0x6573_5546;
-    rustix::fs::fstatfs(place).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
+    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
 }
 
 fn link_target(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Vec<u8>> {

@@ -109,7 +109,7 @@ impl HttpSettings {
             token,
             connections_max: 512,
             connections_reserved: 64,
-            streams_max: 128,
+            streams_max: 256,
             connection_timeout: Duration::from_secs(120),
             reserved_timeout: Duration::from_secs(10),
             body_bytes_max: 256 << 10,

@@ -201,11 +201,16 @@ impl Site {
     /// A far store in the place of the first cold directory. `None`, and a line that says why, where nothing can be
     /// mounted.
     pub fn far_store(&self, directory: &Path, speed: Speed) -> Option<Store> {
+        self.far_store_at(directory, &self.cold(0, ""), speed)
+    }
+
+    /// The same there.
+    pub fn far_store_at(&self, directory: &Path, place: &Path, speed: Speed) -> Option<Store> {
         if let Some(why) = skip::why_no_mount() {
             skip::skip(why);
             return None;
         }
-        Some(Store::start(directory, &self.cold(0, ""), speed).expect("a far store"))
+        Some(Store::start(directory, place, speed).expect("a far store"))
     }
 
     /// Gives everything to the user whom the daemon runs as.

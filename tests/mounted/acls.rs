@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::acl::{self, Entry};
+use crate::harness::store::Speed;
 use crate::harness::{Mount, Site, content, skip};
 
 /// Whose files are, and who is named in ACLs.
@@ -158,4 +159,23 @@ fn nobody_is_let_in_whom_an_acl_refuses() {
     content::check_file(&mount.mounted("own/8"), 1, 1).unwrap();
     compare(&mount);
     mount.finish();
+}
+
+/// Its server answers any question for an ACL with EIO, as rclone's does, and the directory that it is mounted in is
+/// on another file system.
+#[test]
+fn what_is_mounted_below_a_cold_directory_is_shown() {
+    let site = Site::new().cold_file("near", 1, 4096);
+    let backing = site.root().join("backing");
+    fs::create_dir(&backing).unwrap();
+    content::write_file(&backing.join("model"), 2, 4096);
+    fs::create_dir(site.cold(0, "far")).unwrap();
+    let Some(store) = site.far_store_at(&backing, &site.cold(0, "far"), Speed::default()) else {
+        return;
+    };
+    let mount = site.start().expect("a mount");
+    content::check_file(&mount.mounted("near"), 1, 4096).unwrap();
+    content::check_file(&mount.mounted("far/model"), 2, 4096).unwrap();
+    mount.finish();
+    drop(store);
 }
