@@ -182,7 +182,10 @@ impl Running {
         let (events, fs_events) = bounded(EVENTS_MAX);
         let drainer = Drainer::start(|_| {}).map_err(|error| io("start the drainer", &error))?;
         let drainer = Arc::new(drainer);
-        let files = Arc::new(Files::default());
+        let files = Arc::new(Files {
+            group_id: control_group(&config)?,
+            ..Files::default()
+        });
         let settings = fs_settings(&config);
         let virtual_files: Arc<dyn VirtualFiles> = files.clone();
         let (fs, notices) = TieredFs::new(settings, Arc::clone(&drainer), events, virtual_files)
@@ -545,14 +548,18 @@ fn cannot_mount(mountpoint: &Path, error: &std::io::Error) -> Message {
     }
 }
 
-fn start_socket(config: &Config, coordinator: &Arc<Coordinator>) -> Result<SocketServer, Message> {
+/// The group that may give commands beside the daemon's user, if one is configured.
+fn control_group(config: &Config) -> Result<Option<u32>, Message> {
     let group = config.control.group.as_ref();
-    let group_id = group
+    group
         .map(|group| socket::group_id(group.as_str()))
-        .transpose()?;
+        .transpose()
+}
+
+fn start_socket(config: &Config, coordinator: &Arc<Coordinator>) -> Result<SocketServer, Message> {
     let settings = SocketSettings {
         mode: config.control.mode.0,
-        group_id,
+        group_id: control_group(config)?,
         ..SocketSettings::new(&config.control.socket)
     };
     let executor: Arc<dyn crate::control::Executor> = coordinator.clone();
@@ -581,6 +588,7 @@ fn start_mover(config: &Config, coordinator: &Arc<Coordinator>) -> Result<Mover,
 /// The virtual files, which exist before the coordinator that fills them.
 #[derive(Default)]
 struct Files {
+    group_id: Option<u32>,
     coordinator: OnceLock<Weak<Coordinator>>,
     contents: OnceLock<ControlFiles>,
     names: OnceLock<Vec<&'static str>>,
@@ -607,6 +615,12 @@ impl VirtualFiles for Files {
             .find(|file| file.name == name)
             .map_or(0, |file| file.mode);
         u16::try_from(mode).unwrap_or(0)
+    }
+
+    fn owner(&self) -> (u32, u32) {
+        let own = rustix::process::getegid().as_raw();
+        let uid = rustix::process::geteuid().as_raw();
+        (uid, self.group_id.unwrap_or(own))
     }
 
     fn size_bytes(&self, name: &str) -> u64 {

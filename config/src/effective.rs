@@ -265,7 +265,8 @@ section! {
         pub socket: PathBuf = Computed(
             "/run/speedloader/control.sock for root, else $XDG_RUNTIME_DIR/speedloader/control.sock"),
             Remount;
-        /// The group whose members may give commands.
+        /// The group whose members may give commands. They can change the configuration, too: to be in it is as much as
+        /// to be who runs the daemon.
         pub group: Option<Group> = Unset("the group of who runs it"), Remount;
         /// The permissions of the socket, in octal.
         pub mode: Mode = Value("0660"), Remount;

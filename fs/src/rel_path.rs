@@ -151,11 +151,17 @@ pub fn escape(name: &[u8]) -> String {
 }
 
 /// Whether [`escape`] does not show a character. The second range is C1, which terminals obey as they obey escape
-/// sequences; the rest turns the direction of writing round, so that a name could show as another.
+/// sequences; the rest turns the direction of writing round or takes no room, so that a name could show as another.
 pub fn is_hidden(character: char) -> bool {
     matches!(
         character,
-        '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        '\0'..='\x1f'
+            | '\x7f'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
     )
 }
 

@@ -604,6 +604,7 @@ impl TieredFs {
         // The root is never removed from the union.
         let mut attr = self.union.root_attr();
         attr.kind = kind;
+        (attr.uid, attr.gid) = self.virtual_files.owner();
         attr.permissions = permissions;
         attr.nlink = 1;
         attr.blocks = 0;

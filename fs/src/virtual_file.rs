@@ -9,6 +9,12 @@ pub trait VirtualFiles: Send + Sync {
     fn names(&self) -> &[&'static str];
     /// Permission bits of the file.
     fn permissions(&self, name: &str) -> u16;
+    /// User and group to whom the directory and all files belong: those of the daemon, or whom it lets give commands.
+    /// Whoever owns the models directory is neither.
+    fn owner(&self) -> (u32, u32) {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        (uid.as_raw(), gid.as_raw())
+    }
     /// The size to show, for a file that grows and is followed; others show 0.
     fn size_bytes(&self, name: &str) -> u64 {
         let _ = name;

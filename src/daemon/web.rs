@@ -11,7 +11,7 @@ use speedloader_config::Config;
 
 use crate::command::Message;
 use crate::control::http::Token;
-use crate::control::{Executor, HttpServer, HttpSettings, socket};
+use crate::control::{Executor, HttpServer, HttpSettings};
 use crate::coordinator::Coordinator;
 
 /// How often it is tried to open a door that could not be opened.
@@ -122,13 +122,7 @@ fn serve(
 pub(super) fn settings(config: &Config) -> Result<HttpSettings, Message> {
     let token = match &config.http.token {
         Some(token) => Token::new(token.as_str()),
-        None => {
-            let group = config.control.group.as_ref();
-            let group_id = group
-                .map(|group| socket::group_id(group.as_str()))
-                .transpose()?;
-            Token::of_process(&config.state_dir, group_id)?
-        }
+        None => Token::of_process(&config.state_dir, super::control_group(config)?)?,
     };
     Ok(HttpSettings {
         hosts: config.http.hosts.clone(),

@@ -8,6 +8,7 @@ use super::entries::Entries;
 use super::facts::FactTable;
 use super::model::{Details, FileIndex, Kind, Model, ModelFile, ModelIndex, ModelRef, Role};
 use super::ollama;
+use speedloader_fs::rel_path::is_hidden;
 use std::collections::HashMap;
 
 /// Every model of a tree.
@@ -265,12 +266,12 @@ fn position(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-/// A path or name as people may see it: what a terminal would obey is replaced.
+/// A path or name as people may see it: what a terminal would obey or what turns writing round is replaced.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars()
         .map(|c| {
-            if c.is_control() {
+            if is_hidden(c) {
                 char::REPLACEMENT_CHARACTER
             } else {
                 c

@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use speedloader_fs::rel_path::is_hidden;
 use std::fmt;
 use std::io;
 
@@ -230,7 +231,8 @@ impl<'a, 'b> Window<'a, 'b> {
 /// Reads JSON whose size the caller has bounded; `serde_json` bounds the depth.
 ///
 /// # Errors
-/// With line and column of what is wrong, unless it quotes so much of the document that it is cut.
+/// With line and column of what is wrong. No value of the document is quoted: everybody is shown what is wrong with a
+/// model, also who may not read its files.
 pub fn json<'de, T: Deserialize<'de>>(
     format: &'static str,
     bytes: &'de [u8],
@@ -238,8 +240,22 @@ pub fn json<'de, T: Deserialize<'de>>(
     serde_json::from_slice(bytes).map_err(|error| FormatError {
         format,
         offset: 0,
-        problem: short_text(&error.to_string()).into(),
+        problem: short_text(&without_value(&error.to_string())).into(),
     })
+}
+
+/// A message of serde without the value that it found: `invalid type: string "...", expected ...`.
+fn without_value(message: &str) -> String {
+    let quoted = message
+        .strip_prefix("invalid ")
+        .and_then(|_| message.find(['"', '`']));
+    // The document can have this within the value; what is wanted is ours, and comes last.
+    match (quoted, message.rfind(", expected ")) {
+        (Some(quoted), Some(wanted)) if quoted < wanted => {
+            format!("{}{}", message[..quoted].trim_end(), &message[wanted..])
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// Text kept from a JSON document is cut to this many bytes.
@@ -276,14 +292,14 @@ impl Scalar {
     }
 }
 
-/// The start of `text`, at most [`TEXT_BYTES`] long, with nothing a terminal would obey.
+/// The start of `text`, at most [`TEXT_BYTES`] long, with nothing that a terminal would obey or that turns writing round.
 pub fn short_text(text: &str) -> Box<str> {
     let mut short = String::new();
     for c in text.chars() {
         if short.len() + c.len_utf8() > TEXT_BYTES {
             break;
         }
-        short.push(if c.is_control() {
+        short.push(if is_hidden(c) {
             char::REPLACEMENT_CHARACTER
         } else {
             c
@@ -340,5 +356,36 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Scalar, A::Error> {
         while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Scalar::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who may not read a file is told what is wrong with it, where a link in the tree leads to it.
+    #[test]
+    fn nothing_of_a_document_is_told() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its reading is tested")]
+        struct Config {
+            layers: u64,
+        }
+        for secret in ["\"hf_secret\"", "{\"layers\":\"hf_secret\"}", "hf_secret"] {
+            let error = json::<Config>("config.json", secret.as_bytes()).expect_err("is none");
+            let text = error.to_string();
+            assert!(
+                !text.contains("hf_secret") && text.contains("line 1"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_turns_writing_round_is_not_shown() {
+        assert_eq!(
+            &*short_text("x\u{202e}\u{200b}\u{1b}y"),
+            "x\u{fffd}\u{fffd}\u{fffd}y"
+        );
     }
 }

@@ -3,15 +3,19 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Site, content, in_both_modes, skip};
+use crate::harness::{Site, as_user, content, in_both_modes, skip};
 
 const LEN: u64 = 100_000;
 
 fn site(site: Site) -> Site {
     site.cold_file("d/f.gguf", 1, LEN)
 }
+
+/// Whom the models directory belongs to: the account of an engine.
+const ENGINE: u32 = 1234;
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -155,5 +159,24 @@ fn they_cannot_be_changed() {
         );
         assert!(!mount.models("link").exists() && !mount.models("x").exists());
         json(&fs::read_to_string(at("stats")).unwrap());
+    });
+}
+
+/// By settings it could have something else mounted over the system's own directories, and become root.
+#[test]
+fn who_owns_the_models_directory_gives_no_commands() {
+    in_both_modes(site, |mount| {
+        chown(mount.models(""), Some(ENGINE), Some(ENGINE)).unwrap();
+        let control = mount.mounted(".speedloader/control");
+        let shown = fs::metadata(&control).unwrap();
+        let daemon = rustix::process::geteuid().as_raw();
+        assert_eq!((shown.uid(), shown.gid()), (daemon, daemon));
+        let refused = as_user(ENGINE, &[], || {
+            fs::write(mount.mounted("own"), "x").unwrap();
+            let written = OpenOptions::new().write(true).open(&control);
+            written.and_then(|mut file| file.write_all(b"set mountpoint /etc"))
+        });
+        let refused = refused.expect_err("it is not the engine's");
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
     });
 }
