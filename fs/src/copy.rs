@@ -23,7 +23,7 @@ use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::identity::Identity;
 use crate::replica::{Digest, DigestKind, Partial, Replica};
-use crate::sys::map::{FileMap, HugeBuffer, PAGE_BYTES};
+use crate::sys::map::{FileMap, HugeBuffer, PAGE_BYTES, kernel_page_bytes};
 use hash::{Parts, Sequential};
 
 /// How to copy.
@@ -526,7 +526,8 @@ fn bytes_of(number: u64) -> usize {
 }
 
 fn round_to_page(bytes: u64) -> u64 {
-    bytes.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES)
+    let page_bytes = kernel_page_bytes();
+    bytes.div_ceil(page_bytes).saturating_mul(page_bytes)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

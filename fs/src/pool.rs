@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::ids::PoolId;
 use crate::seam::Seam;
+use crate::sys::map::kernel_page_bytes;
 use crate::tmpfs::{self, DroppedOption, TmpfsSettings};
 use layout::Layout;
 pub(crate) use layout::{open_unnamed, preallocate, reopen_direct};
@@ -262,11 +263,11 @@ impl Pool {
     /// Bytes that a copy of `size_bytes` takes in this pool: whole pages, and one for its
     /// metadata.
     pub fn footprint_bytes(&self, size_bytes: u64) -> u64 {
-        const PAGE: u64 = crate::sys::map::PAGE_BYTES;
+        let page_bytes = kernel_page_bytes();
         size_bytes
-            .div_ceil(PAGE)
-            .saturating_mul(PAGE)
-            .saturating_add(METADATA_BYTES)
+            .div_ceil(page_bytes)
+            .saturating_add(1)
+            .saturating_mul(page_bytes)
     }
 
     /// Claims room for a copy of `size_bytes`. Given back when the guard is dropped.
@@ -469,9 +470,6 @@ fn unmount(path: &Path) -> FsResult<()> {
         other => other,
     }
 }
-
-/// What the metadata beside a replica takes at least: one page.
-const METADATA_BYTES: u64 = crate::sys::map::PAGE_BYTES;
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -19,7 +19,7 @@ use super::{Replica, allocated_bytes, unlink};
 use crate::errno;
 use crate::error::{ErrorKind, FsError, FsResult};
 use crate::pool::{Pool, Reservation, open_unnamed, preallocate, reopen_direct};
-use crate::sys::map::{FileMap, HUGE_PAGE_BYTES, PAGE_BYTES};
+use crate::sys::map::{FileMap, HUGE_PAGE_BYTES, PAGE_BYTES, kernel_page_bytes};
 
 /// Bytes allocated at a time: the pool's books are closed meanwhile.
 const ALLOCATION_STEP_BYTES: u64 = 256 << 20;
@@ -178,7 +178,7 @@ impl Partial {
         }
         let tail_bytes = size_bytes - head_bytes;
         if tail_bytes > 0 {
-            let pages = tail_bytes.next_multiple_of(PAGE_BYTES);
+            let pages = tail_bytes.next_multiple_of(kernel_page_bytes());
             let populate = || populate_small(&self.file, head_bytes, tail_bytes);
             claim
                 .reservation
@@ -376,7 +376,7 @@ fn huge_page(offset: u64) -> usize {
 
 /// Allocates `len` bytes at `offset`, which lies on a huge page, in small pages.
 fn populate_small(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let map = FileMap::of_private_file(file, offset, len.next_multiple_of(PAGE_BYTES))?;
+    let map = FileMap::of_private_file(file, offset, len.next_multiple_of(kernel_page_bytes()))?;
     match map.use_small_pages().and_then(|()| map.populate()) {
         // A kernel without huge pages, or before 5.14.
         Err(error) if errno::is_unsupported(&error) => preallocate(file, offset, len),

@@ -10,8 +10,14 @@ use std::ops::Range;
 
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 
-/// Bytes of the smallest page.
+/// Direct I/O is aligned to so many bytes; no page is smaller.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// Bytes of the kernel's pages, in which memory is taken: on ARM64 they may have 64 KiB.
+pub fn kernel_page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
 /// Bytes of a huge page (of the PMD level).
 pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
