@@ -49,6 +49,7 @@ mod cli {
 
 mod health {
     mod faults;
+    mod access;
 }
 
 mod mounted {

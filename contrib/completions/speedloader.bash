@@ -28,6 +28,9 @@ _speedloader() {
             speedloader,demote)
                 cmd="speedloader__subcmd__demote"
                 ;;
+            speedloader,doctor)
+                cmd="speedloader__subcmd__health"
+                ;;
             speedloader,events)
                 cmd="speedloader__subcmd__events"
                 ;;
@@ -317,7 +320,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health doctor config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -749,12 +752,16 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__health)
-            opts="-v -q -h --repair --all --config --socket --json --verbose --quiet --help"
+            opts="-v -q -h --repair --all --as --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -54,6 +54,7 @@ complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "events" -d 
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "history" -d 'Show the last loads: from RAM or not, and what that saved'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "forecast" -d 'Show what other pool sizes would have meant for the loads that are logged'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "health" -d 'Find what is wrong: mounts, pools, homes, blobs, space, settings; and repair what is safe'
+complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "doctor" -d 'Find what is wrong: mounts, pools, homes, blobs, space, settings; and repair what is safe'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "config" -d 'Check, show or reload the configuration'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "remote-agent" -d 'Answer another machine\'s daemon over standard input and output'
 complete -c speedloader -n "__fish_speedloader_needs_command" -f -a "web-url" -d 'Print a link to the web page that may change things'
@@ -268,6 +269,7 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -l jso
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand forecast" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l as -d 'Only tell whether this user can reach and read the mount and the models in it' -r
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l repair -d 'Repair what can be repaired safely: left-over files, stale mounts, bad replicas; never a home'
@@ -276,6 +278,15 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand health" -l json 
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -s v -l verbose -d 'Say more; may be repeated'
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -s q -l quiet -d 'Say nothing but errors'
 complete -c speedloader -n "__fish_speedloader_using_subcommand health" -s h -l help -d 'Print help'
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -l as -d 'Only tell whether this user can reach and read the mount and the models in it' -r
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -l repair -d 'Repair what can be repaired safely: left-over files, stale mounts, bad replicas; never a home'
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -l all -d 'Hash every blob and compare every byte of every replica, rather than samples'
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -l json -d 'Print JSON instead of text'
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -s v -l verbose -d 'Say more; may be repeated'
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -s q -l quiet -d 'Say nothing but errors'
+complete -c speedloader -n "__fish_speedloader_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l config -d 'The configuration file [default: ~/.config/speedloader/config.toml, except for root, else /etc/speedloader/config.toml; environment: SPEEDLOADER_CONFIG]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l socket -d 'The daemon\'s socket [default: as configured; environment: SPEEDLOADER_SOCKET]' -r -F
 complete -c speedloader -n "__fish_speedloader_using_subcommand config; and not __fish_seen_subcommand_from check show sample fields set reload help" -l json -d 'Print JSON instead of text'
