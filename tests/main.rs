@@ -43,6 +43,7 @@ mod cli {
     mod answers;
     mod process;
     mod setup;
+    mod install;
     mod simulate;
     mod wrong;
 }

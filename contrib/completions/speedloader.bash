@@ -49,6 +49,9 @@ _speedloader() {
             speedloader,history)
                 cmd="speedloader__subcmd__history"
                 ;;
+            speedloader,install)
+                cmd="speedloader__subcmd__install"
+                ;;
             speedloader,man)
                 cmd="speedloader__subcmd__man"
                 ;;
@@ -187,6 +190,9 @@ _speedloader() {
             speedloader__subcmd__help,history)
                 cmd="speedloader__subcmd__help__subcmd__history"
                 ;;
+            speedloader__subcmd__help,install)
+                cmd="speedloader__subcmd__help__subcmd__install"
+                ;;
             speedloader__subcmd__help,man)
                 cmd="speedloader__subcmd__help__subcmd__man"
                 ;;
@@ -320,7 +326,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health doctor config remote-agent web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup install status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health doctor config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -778,7 +784,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
+            opts="mount umount serve setup install status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1002,6 +1008,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__install)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1386,6 +1406,36 @@ _speedloader() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__install)
+            opts="-v -q -h --fstab --uninstall --now --yes --dry-run --force --root --program --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -327,6 +327,33 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
+/// What `install` writes is read by mount(8) itself, strange names included.
+#[test]
+fn what_install_writes_into_fstab_is_mounted() {
+    if cannot_run() {
+        return;
+    }
+    let site = configured();
+    let output = in_namespace(
+        &site,
+        "
+        mkdir -p \"$T/image$T/my models\" \"$T/my models\" $T/image/etc
+        { cat $T/config.toml; echo \"mountpoint = \\\"$T/my models\\\"\"; } > $T/unsorted
+        { grep ^mountpoint $T/unsorted; grep -v ^mountpoint $T/unsorted; } > $T/config.toml
+        cp $T/config.toml $T/image$T/
+        echo '# mine' > $T/image/etc/fstab
+        install=\"$PROGRAM --config $T/config.toml install --root $T/image --program $PROGRAM\"
+        $install --fstab --yes > $T/log
+        mount -T $T/image/etc/fstab -a
+        cmp \"$T/my models/f\" $T/cold0/f
+        umount \"$T/my models\"
+        $install --uninstall --yes >> $T/log
+        test \"$(cat $T/image/etc/fstab)\" = '# mine'
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
 /// The memory of its pools stayed, for nobody.
 #[test]
 fn a_start_that_fails_leaves_no_pool() {
