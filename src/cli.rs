@@ -10,6 +10,7 @@ mod context;
 mod mountpoint;
 mod running;
 mod spawn;
+mod complete;
 mod completions;
 mod config;
 mod demo;
@@ -120,6 +121,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Openapi(arguments) => openapi::run(&arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(arguments, context),
+        Verb::Complete(arguments) => complete::run(&arguments, &args::command_line(), context),
         Verb::Completions(arguments) => {
             completions::run(&args::completions(arguments.shell), context)
         }

@@ -44,6 +44,7 @@ mod cli {
     mod process;
     mod setup;
     mod install;
+    mod completions;
     mod simulate;
     mod wrong;
 }

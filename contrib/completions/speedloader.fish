@@ -450,3 +450,12 @@ complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "fields" -d 'Print every field of the running daemon with its value, origin, effect and meaning'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "set" -d 'Change the configuration file of the running daemon, keeping its comments, and apply what can be'
 complete -c speedloader -n "__fish_speedloader_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "reload" -d 'Have the daemon read its configuration again, and say what that changed'
+
+# Names of models, pools, transfers and settings, which the running daemon knows.
+function __speedloader_names
+    set -l words (commandline -opc)
+    $words[1] complete -- $words (commandline -ct | string unescape; or commandline -ct) 2>/dev/null
+end
+complete -c speedloader -a '(__speedloader_names)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand promote" -l pool -s p -x -a '(__speedloader_names)'
+complete -c speedloader -n "__fish_speedloader_using_subcommand transfers" -l cancel -x -a '(__speedloader_names)'

@@ -7,9 +7,9 @@ use clap_complete::Shell;
 
 use super::context::Global;
 use super::{
-    completions, config, demo, demote, events, explain, forecast, health, history, install, man,
-    models, mount, openapi, pin, plan, promote, remote_agent, rescan, serve, setup, simulate,
-    status, tiers, top, transfers, umount, version, wait, web_url, which,
+    complete, completions, config, demo, demote, events, explain, forecast, health, history,
+    install, man, models, mount, openapi, pin, plan, promote, remote_agent, rescan, serve, setup,
+    simulate, status, tiers, top, transfers, umount, version, wait, web_url, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -75,6 +75,7 @@ pub(super) enum Verb {
     Openapi(openapi::Arguments),
     Version(version::Arguments),
     Demo(demo::Arguments),
+    Complete(complete::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -86,9 +87,7 @@ pub fn command_line() -> clap::Command {
 
 /// The completions of a shell.
 pub(super) fn completions(shell: Shell) -> String {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command_line(), "speedloader", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    completions::script(shell, &command_line())
 }
 
 /// Completions as files of `contrib/completions`: their names and contents.
