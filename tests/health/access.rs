@@ -12,7 +12,7 @@ use speedloader::view::{HealthView, View};
 use speedloader_config::Config;
 
 use super::faults::{config, hung_mount};
-use crate::cli::console::speedloader;
+use crate::cli::console::{Outcome, speedloader};
 use crate::harness::mount::PROGRAM;
 use crate::harness::{Mount, Site, acl, skip};
 
@@ -288,20 +288,28 @@ fn users_are_found_by_name_and_number() {
         "a\x1b[2J",
     ] {
         assert_eq!(find(name), None, "{name:?}");
-        let outcome = speedloader(&[
-            "--config",
-            "/dev/null",
-            "health",
-            &format!("--as={name}"),
-            "/",
-        ]);
-        assert_ne!(outcome.status, 0, "{name:?}");
-        assert!(
-            !outcome.err.trim_end().contains('\x1b'),
-            "{:?}",
-            outcome.err
-        );
+        let outcome = asked("health", &format!("--as={name}"));
+        assert_eq!(outcome.status, 3, "{name:?}: {outcome:?}");
+        assert!(outcome.err.contains("no user is called"), "{}", outcome.err);
+        assert!(!outcome.err.contains('\x1b'), "{:?}", outcome.err);
     }
+}
+
+#[test]
+fn the_verb_has_the_name_that_people_look_for() {
+    let own = rustix::process::geteuid().as_raw();
+    let outcome = asked("doctor", &format!("--as={own}"));
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.out.ends_with("nothing found\n"), "{}", outcome.out);
+}
+
+/// What the verb says of `/`.
+fn asked(verb: &str, user: &str) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, socket) = (directory.path().join("c"), directory.path().join("s"));
+    fs::write(&config, "models_dir = \"/srv/models\"\n").unwrap();
+    let [config, socket] = [config, socket].map(|path| path.to_str().unwrap().to_owned());
+    speedloader(&["--config", &config, "--socket", &socket, verb, user, "/"])
 }
 
 #[test]
