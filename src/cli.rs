@@ -10,6 +10,7 @@ mod context;
 mod mountpoint;
 mod running;
 mod spawn;
+mod complete;
 mod completions;
 mod config;
 mod demo;
@@ -28,6 +29,7 @@ mod rescan;
 mod serve;
 mod mount;
 mod setup;
+mod install;
 mod status;
 mod tiers;
 mod top;
@@ -90,6 +92,10 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Umount(arguments) => umount::run(arguments, context),
         Verb::Serve(arguments) => serve::run(arguments, context),
         Verb::Setup(arguments) => setup::run(&arguments, context),
+        Verb::Install(arguments) => {
+            let pages = install::pages(args::man_pages(), args::completion_files());
+            install::run(&arguments, &pages, context)
+        }
         Verb::Status(arguments) => status::run(&arguments, context),
         Verb::Models(arguments) => models::run(arguments, context),
         Verb::Promote(arguments) => promote::run(arguments, context),
@@ -115,6 +121,7 @@ fn dispatch(verb: Verb, context: &mut Context<'_>) -> Result<(), Message> {
         Verb::Openapi(arguments) => openapi::run(&arguments, context),
         Verb::Version(arguments) => version::run(&arguments, context),
         Verb::Demo(arguments) => demo::run(arguments, context),
+        Verb::Complete(arguments) => complete::run(&arguments, &args::command_line(), context),
         Verb::Completions(arguments) => {
             completions::run(&args::completions(arguments.shell), context)
         }
@@ -139,8 +146,8 @@ fn refuse(error: &clap::Error, json: bool, console: &mut Console) -> u8 {
         text.to_string()
     };
     let hint = match error.get(ContextKind::InvalidSubcommand) {
-        Some(ContextValue::String(verb)) if ["init", "install"].contains(&verb.as_str()) => {
-            "\nThe original's `init` and `install` are `speedloader setup` here, and a service of contrib/systemd.\n"
+        Some(ContextValue::String(verb)) if verb == "init" => {
+            "\nThe original's `init` is `speedloader setup` here, and its `install` writes a service.\n"
         }
         _ => "",
     };

@@ -9,6 +9,7 @@ mod system;
 mod homes;
 mod remotes;
 mod replicas;
+pub mod access;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -240,6 +241,7 @@ pub fn view(findings: &[Finding]) -> HealthView {
     HealthView {
         checked: CHECKS.iter().map(|check| (*check).to_owned()).collect(),
         findings: findings.iter().map(Finding::view).collect(),
+        scope: None,
     }
 }
 

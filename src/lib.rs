@@ -24,4 +24,5 @@ pub mod logging;
 pub mod crash;
 pub mod daemon;
 pub mod demo;
+pub mod install;
 pub mod cli;

@@ -15,6 +15,7 @@ mod settings;
 mod history;
 mod health;
 mod setup;
+mod install;
 mod forecast;
 
 use schemars::JsonSchema;
@@ -28,6 +29,7 @@ pub use explain::{ExplainView, IfLoaded, StandingView};
 pub use forecast::{ForecastPoint, ForecastView};
 pub use health::{FindingView, HealthView, Severity};
 pub use history::{HistoryView, HourView, LoadView};
+pub use install::{ContentView, FileChangeView, InstallState, InstallView};
 pub(crate) use model::problems;
 pub use model::{ModelView, ModelsView, PlaceView, ReplicaState, ReplicaView, WhichView};
 pub use settings::{
@@ -99,6 +101,8 @@ pub enum View {
     Health(HealthView),
     /// What was found on a machine without a configuration, and what is proposed.
     Setup(Box<SetupView>),
+    /// What an installation changes.
+    Install(InstallView),
     /// A request was carried out, and there is nothing to show but a sentence.
     Done(DoneView),
 }
@@ -149,6 +153,7 @@ impl View {
             }
             Self::Health(view) => view.text(style),
             Self::Setup(view) => view.text(style),
+            Self::Install(view) => view.text(style),
             Self::Done(view) => format!("{}\n", view.text),
         }
     }

@@ -43,12 +43,15 @@ mod cli {
     mod answers;
     mod process;
     mod setup;
+    mod install;
+    mod completions;
     mod simulate;
     mod wrong;
 }
 
 mod health {
     mod faults;
+    mod access;
 }
 
 mod mounted {

@@ -1,4 +1,65 @@
+# Names of models, pools, transfers and settings, which the running daemon knows. Bash ends words at colons and equals
+# signs, which names have, so the words are put together again, and what is before the last of them is left out of the
+# answer.
+_speedloader_names() {
+    local line="${COMP_LINE:0:COMP_POINT}" part words=() names name index
+    for ((index = 0; index <= COMP_CWORD; index++)); do
+        part="${COMP_WORDS[index]}"
+        ((index == COMP_CWORD)) && part="${line#"${line%%[![:blank:]]*}"}"
+        if ((index > 0)) && [[ "$line" != [[:blank:]]* ]]; then
+            words[${#words[@]}-1]+="$part"
+        else
+            line="${line#"${line%%[![:blank:]]*}"}"
+            words+=("$part")
+        fi
+        line="${line#"$part"}"
+    done
+
+    # What was typed, without the quotes of the shell.
+    local plain=() quote word letter
+    for word in "${words[@]}"; do
+        local text=""
+        quote=""
+        for ((index = 0; index < ${#word}; index++)); do
+            letter="${word:index:1}"
+            case "$quote$letter" in
+                \'\' | \"\") quote="" ;;
+                \' | \") quote="$letter" ;;
+                \\ | \"\\) ((++index)); text+="${word:index:1}" ;;
+                *) text+="$letter" ;;
+            esac
+        done
+        plain+=("$text")
+    done
+    names="$("$1" complete -- "${plain[@]}" 2>/dev/null)"
+    [[ -n "$names" ]] || return 1
+
+    local typed="${plain[${#plain[@]}-1]}" left=""
+    # Within quotes bash ends no word.
+    if [[ -z "$quote" ]]; then
+        for letter in : =; do
+            [[ "$COMP_WORDBREAKS" == *"$letter"* && "$typed" == *"$letter"* ]] || continue
+            word="${typed%"${typed##*"$letter"}"}"
+            ((${#word} > ${#left})) && left="$word"
+        done
+    fi
+    while IFS= read -r name; do
+        [[ "$name" == "$typed"* ]] || continue
+        [[ "$name" == *= ]] && compopt -o nospace 2>/dev/null
+        name="${name:${#left}}"
+        case "$quote" in
+            \') name="${name//\'/\'\\\'\'}" ;;
+            \") name="${name//\\/\\\\}"; name="${name//\"/\\\"}"; name="${name//\$/\\\$}"; name="${name//\`/\\\`}" ;;
+            *) printf -v name '%q' "$name" ;;
+        esac
+        COMPREPLY+=("$name")
+    done <<<"$names"
+    ((${#COMPREPLY[@]} > 0))
+}
+
 _speedloader() {
+    COMPREPLY=()
+    _speedloader_names "$@" && return
     local i cur prev opts cmd
     COMPREPLY=()
     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -28,6 +89,9 @@ _speedloader() {
             speedloader,demote)
                 cmd="speedloader__subcmd__demote"
                 ;;
+            speedloader,doctor)
+                cmd="speedloader__subcmd__health"
+                ;;
             speedloader,events)
                 cmd="speedloader__subcmd__events"
                 ;;
@@ -45,6 +109,9 @@ _speedloader() {
                 ;;
             speedloader,history)
                 cmd="speedloader__subcmd__history"
+                ;;
+            speedloader,install)
+                cmd="speedloader__subcmd__install"
                 ;;
             speedloader,man)
                 cmd="speedloader__subcmd__man"
@@ -184,6 +251,9 @@ _speedloader() {
             speedloader__subcmd__help,history)
                 cmd="speedloader__subcmd__help__subcmd__history"
                 ;;
+            speedloader__subcmd__help,install)
+                cmd="speedloader__subcmd__help__subcmd__install"
+                ;;
             speedloader__subcmd__help,man)
                 cmd="speedloader__subcmd__help__subcmd__man"
                 ;;
@@ -317,7 +387,7 @@ _speedloader() {
 
     case "${cmd}" in
         speedloader)
-            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
+            opts="-v -q -h -V --config --socket --json --verbose --quiet --help --version mount umount serve setup install status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health doctor config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -749,12 +819,16 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__health)
-            opts="-v -q -h --repair --all --config --socket --json --verbose --quiet --help"
+            opts="-v -q -h --repair --all --as --config --socket --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -771,7 +845,7 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help)
-            opts="mount umount serve setup status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
+            opts="mount umount serve setup install status models promote demote pin unpin tiers top transfers wait which explain plan simulate rescan events history forecast health config remote-agent web-url openapi version demo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -995,6 +1069,20 @@ _speedloader() {
             return 0
             ;;
         speedloader__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__help__subcmd__install)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1379,6 +1467,36 @@ _speedloader() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        speedloader__subcmd__install)
+            opts="-v -q -h --fstab --uninstall --now --yes --dry-run --force --root --program --config --socket --json --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -7,9 +7,9 @@ use clap_complete::Shell;
 
 use super::context::Global;
 use super::{
-    completions, config, demo, demote, events, explain, forecast, health, history, man, models,
-    mount, openapi, pin, plan, promote, remote_agent, rescan, serve, setup, simulate, status,
-    tiers, top, transfers, umount, version, wait, web_url, which,
+    complete, completions, config, demo, demote, events, explain, forecast, health, history,
+    install, man, models, mount, openapi, pin, plan, promote, remote_agent, rescan, serve, setup,
+    simulate, status, tiers, top, transfers, umount, version, wait, web_url, which,
 };
 
 /// Keeps the models that matter in RAM, behind one directory.
@@ -26,6 +26,7 @@ use super::{
 Examples:
   speedloader demo                                          see what it does
   speedloader setup                                         find models, write a configuration
+  sudo speedloader install --now                            mount at every start
   speedloader mount /mnt/models --models ~/models --pool 50%
   speedloader status
   speedloader promote llama3.2:3b --wait
@@ -48,6 +49,7 @@ pub(super) enum Verb {
     Umount(umount::Arguments),
     Serve(serve::Arguments),
     Setup(setup::Arguments),
+    Install(install::Arguments),
     Status(status::Arguments),
     Models(models::Arguments),
     Promote(promote::Arguments),
@@ -73,6 +75,7 @@ pub(super) enum Verb {
     Openapi(openapi::Arguments),
     Version(version::Arguments),
     Demo(demo::Arguments),
+    Complete(complete::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -84,9 +87,7 @@ pub fn command_line() -> clap::Command {
 
 /// The completions of a shell.
 pub(super) fn completions(shell: Shell) -> String {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command_line(), "speedloader", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    completions::script(shell, &command_line())
 }
 
 /// Completions as files of `contrib/completions`: their names and contents.

@@ -153,6 +153,11 @@ fn places(console: &Console, uid: u32) -> Vec<PathBuf> {
     places.collect()
 }
 
+/// Where root's configuration is looked for.
+pub(super) fn system_places() -> [PathBuf; 2] {
+    files_in(Path::new(SYSTEM_DIRECTORY))
+}
+
 fn files_in(directory: &Path) -> [PathBuf; 2] {
     NAMES.map(|name| directory.join(name))
 }
@@ -225,7 +230,7 @@ fn system_config() -> Result<Config, Message> {
         options: client_options(),
         ..Sources::default()
     };
-    let mut places = files_in(Path::new(SYSTEM_DIRECTORY)).into_iter();
+    let mut places = system_places().into_iter();
     let path = places.find(|place| is_there(place));
     let loaded = match &path {
         Some(path) => load_path(path, sources),

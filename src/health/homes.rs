@@ -361,7 +361,7 @@ impl Tree {
 }
 
 /// Whether it has a POSIX ACL, or gives one to what is made in it (acl(5)).
-fn has_acl(path: &Path) -> bool {
+pub(super) fn has_acl(path: &Path) -> bool {
     let has = |name: &str| rustix::fs::lgetxattr(path, name, &mut [0_u8; 0]).is_ok();
     has("system.posix_acl_access") || has("system.posix_acl_default")
 }

@@ -63,6 +63,9 @@ pub struct FindingView {
 /// All that was found, the worst first.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HealthView {
+    /// As whom and where it was looked, if not at everything as oneself: part of a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Checks that were made, by their words.
     pub checked: Vec<String>,
     /// What they found.
@@ -71,8 +74,10 @@ pub struct HealthView {
 
 impl HealthView {
     pub(super) fn text(&self, style: Style) -> String {
+        let scope = self.scope.as_deref();
+        let scope = scope.map_or_else(String::new, |scope| format!("{scope}\n"));
         if self.findings.is_empty() {
-            return format!("{} checks, nothing found\n", self.checked.len());
+            return format!("{scope}{} checks, nothing found\n", self.checked.len());
         }
         let shown = |finding: &FindingView| {
             let head = style.paint(finding.severity.text(), finding.severity.tone());
@@ -91,6 +96,7 @@ impl HealthView {
                 finding.remedy
             )
         };
-        self.findings.iter().map(shown).collect()
+        let findings = self.findings.iter().map(shown);
+        std::iter::once(scope).chain(findings).collect()
     }
 }

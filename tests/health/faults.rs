@@ -41,7 +41,7 @@ impl Drop for Place {
     }
 }
 
-fn config(root: &Path, more: &[(&str, &str)]) -> Config {
+pub(super) fn config(root: &Path, more: &[(&str, &str)]) -> Config {
     let path = |name: &str| root.join(name).display().to_string();
     let mut options = vec![
         ("models_dir".to_owned(), path("models")),
@@ -386,7 +386,7 @@ const MOUNTED_SEEDS: &[(&str, Seed)] = &[
 ];
 
 /// A mount that answers nothing while the device is open.
-fn hung_mount(at: &Path) -> fs::File {
+pub(super) fn hung_mount(at: &Path) -> fs::File {
     let device = fs::File::options()
         .read(true)
         .write(true)

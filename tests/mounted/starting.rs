@@ -327,6 +327,73 @@ fn a_line_of_fstab_is_mounted_and_unmounted() {
     assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
+/// What `install` writes is read by mount(8) itself, strange names included.
+#[test]
+fn what_install_writes_into_fstab_is_mounted() {
+    if cannot_run() {
+        return;
+    }
+    let site = configured();
+    let output = in_namespace(
+        &site,
+        "
+        mkdir -p \"$T/image$T/my models\" \"$T/my models\" $T/image/etc
+        { cat $T/config.toml; echo \"mountpoint = \\\"$T/my models\\\"\"; } > $T/unsorted
+        { grep ^mountpoint $T/unsorted; grep -v ^mountpoint $T/unsorted; } > $T/config.toml
+        cp $T/config.toml $T/image$T/
+        echo '# mine' > $T/image/etc/fstab
+        install=\"$PROGRAM --config $T/config.toml install --root $T/image --program $PROGRAM\"
+        $install --fstab --yes > $T/log
+        mount -T $T/image/etc/fstab -a
+        cmp \"$T/my models/f\" $T/cold0/f
+        umount \"$T/my models\"
+        $install --uninstall --yes >> $T/log
+        test \"$(cat $T/image/etc/fstab)\" = '# mine'
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
+/// On a machine whose `/etc` is a copy, and whose systemd only writes down what it is told.
+#[test]
+fn a_service_is_enabled_and_taken_away_by_systemd() {
+    if cannot_run() {
+        return;
+    }
+    let site = configured();
+    let output = in_namespace(
+        &site,
+        "
+        mkdir $T/etc $T/bin
+        cp -a /etc/. $T/etc/ && mount --bind $T/etc /etc
+        rm -rf /etc/systemd/system/speedloader.service
+        mount -t tmpfs none /usr/local && mount -t tmpfs none /run && mkdir -p /run/systemd/system
+        printf '#!/bin/sh\necho \"$@\" >> %s\n' $T/told > $T/bin/systemctl && chmod +x $T/bin/systemctl
+        PATH=$T/bin:$PATH
+        { echo \"mountpoint = \\\"$T/mnt\\\"\"; cat $T/config.toml; } > $T/c && mv $T/c $T/config.toml
+        install=\"$PROGRAM --config $T/config.toml install\"
+        $install --dry-run --now | grep 'systemctl enable --now speedloader.service' > $T/log
+        test ! -e $T/told
+        $install --yes --now >> $T/log
+        ln -s /etc/systemd/system/speedloader.service /etc/systemd/system/multi-user.target.wants/
+        grep \"ExecStart=$PROGRAM serve --config $T/config.toml\" /etc/systemd/system/speedloader.service >> $T/log
+        $install --yes >> $T/log
+        $PROGRAM --config $T/config.toml mount > $T/log
+        $install --uninstall --yes --now >> $T/log
+        ! grep -q \" $T/mnt \" /proc/self/mountinfo
+        test ! -e /etc/systemd/system/speedloader.service
+        test ! -L /etc/systemd/system/multi-user.target.wants/speedloader.service
+        printf '#!/bin/sh\necho no such unit >&2; exit 5\n' > $T/bin/systemctl
+        $install --yes --now 2>&1 | tail -n 1
+        cat $T/told",
+    );
+    let told = said(&output);
+    let wanted = "error: `systemctl daemon-reload` failed: exit status: 5; no such unit; the files are written; \
+                  give it by hand\n\
+                  daemon-reload\nenable --now speedloader.service\ndaemon-reload";
+    assert_eq!(told, wanted);
+}
+
 /// The memory of its pools stayed, for nobody.
 #[test]
 fn a_start_that_fails_leaves_no_pool() {
