@@ -1,8 +1,9 @@
 //! The coordinator: the one owner of all that is learned, pinned and configured at run time.
 //!
 //! It hears what the file system tells, counts loads, asks the policy, has the plan checked, and
-//! hands moves to the mover. Its thread does no I/O but reads of /proc; copies run in the mover's
-//! threads. Commands of all doors come to `Coordinator::execute`, in the doors' own threads.
+//! hands moves to the mover. Its thread reads /proc and the headers of models that have changed (of cold ones on
+//! the threads of their homes, with a patience), and writes the journals and the log of loads; copies run in the
+//! mover's threads. Commands of all doors come to `Coordinator::execute`, in the doors' own threads.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
