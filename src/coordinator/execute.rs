@@ -731,7 +731,7 @@ impl Coordinator {
         self.journal.save_pins(&pins).map_err(|error| {
             Message::new(
                 Code::Failed,
-                format!("the pins hold, but not across a restart: {error}"),
+                format!("it is as you say until a restart, and then as before: {error}"),
             )
         })
     }
@@ -797,7 +797,7 @@ impl Coordinator {
             true => (Outcome::Done, "disconnected, its memory is free"),
             false => (
                 Outcome::Draining,
-                "its memory is free when the last reader lets go",
+                "its memory is free when the last reader or copy has let go",
             ),
         };
         Ok(Coordinator::tier_gone(name, outcome, text, moved))
