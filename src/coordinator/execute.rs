@@ -525,6 +525,11 @@ impl Coordinator {
                     "demote a model, or make the pool larger",
                 )
             }
+            Refusal::Busy(file) if self.is_moving(FileId(file.0)) => (
+                Code::Busy,
+                "one of its files is being copied to another place".to_owned(),
+                "try again when that has ended: speedloader wait",
+            ),
             Refusal::Busy(_) => (
                 Code::Busy,
                 "one of its files is being written or is locked".to_owned(),
@@ -563,6 +568,10 @@ impl Coordinator {
             ),
         };
         Message::new(code, format!("{name}: {text}")).with_hint(hint)
+    }
+
+    fn is_moving(&self, file: FileId) -> bool {
+        self.mover.get().is_some_and(|mover| mover.is_moving(file))
     }
 
     fn demote(&self, names: &[String]) -> Result<View, Message> {
