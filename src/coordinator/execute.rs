@@ -1,6 +1,6 @@
 //! Carrying commands out: one arm a command, the same for every door.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -1161,16 +1161,9 @@ impl Coordinator {
             .config
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
-        {
-            let mut moves = self.lock_moves();
-            let written = std::mem::take(&mut moves.written_pins);
-            let is_written = |model: &str| old.pins.contains_key(model) || written.has(model);
-            moves.pins.retain(|model, _| !is_written(model));
-            moves.pins.extend(
-                new.pins
-                    .iter()
-                    .map(|(m, pool)| (m.clone(), pool.to_string())),
-            );
+        let is_pinned_anew = self.take_over_pins(&old, &new);
+        if is_pinned_anew && let Err(error) = self.save_pins() {
+            tracing::warn!(%error, "what the file says of pins holds");
         }
         self.watch.wake();
         self.think();
@@ -1184,6 +1177,26 @@ impl Coordinator {
         Ok(View::Reload(ReloadView {
             changes: shown.collect(),
         }))
+    }
+
+    /// Pins that the file says something new of, and whether there are any: every other is as it was pinned since.
+    fn take_over_pins(&self, old: &Config, new: &Config) -> bool {
+        let written: BTreeSet<&String> = old.pins.keys().chain(new.pins.keys()).collect();
+        let mut moves = self.lock_moves();
+        let mut is_any = false;
+        for name in written {
+            let pool = new.pins.get(name);
+            if pool == old.pins.get(name) {
+                continue;
+            }
+            is_any = true;
+            let model = moves.written_pins.forget(name);
+            moves.pins.remove(&model);
+            if let Some(pool) = pool {
+                moves.pins.insert(name.clone(), pool.to_string());
+            }
+        }
+        is_any
     }
 
     /// When a change counts that a reload does not bring about by itself.
