@@ -31,6 +31,7 @@ pub fn edit(text: &str, changes: &[(String, Option<String>)]) -> Result<String, 
         }
     }
     gone.sort_unstable();
+    gone.dedup();
     for (list, index) in gone.into_iter().rev() {
         remove_item(&mut document, list, index)?;
     }
@@ -213,6 +214,15 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\"x:1\" = \"a\""), "{text}");
+    }
+
+    /// The second time it was the pool after it.
+    #[test]
+    fn a_pool_that_is_named_twice_goes_once() {
+        let twice = [change("pool[0]", None), change("pool[0]", None)];
+        let text = edit(FILE, &twice).expect("well-formed");
+        assert!(!text.contains("name = \"a\""), "{text}");
+        assert!(text.contains("[[pool]]\nname = \"b\""), "{text}");
     }
 
     /// One item was made of it, brackets and quotes and all.

@@ -180,7 +180,8 @@ impl FirstLoads {
         let (file, tid) = (load.file().id, opening.tid);
         // What it finds may be served by another load by then. The kernel looks once more only: told so again, its
         // caller would get ESTALE.
-        let was_sent = lock(&self.table).sent_on.contains_key(&(tid, file));
+        let sent_on = lock(&self.table).sent_on.get(&(tid, file)).copied();
+        let was_sent = sent_on.is_some_and(|at| at.elapsed() < SENT_ON_EXPIRES);
         let sends_on = !was_sent && load.sends_on(opening, &lineage(tid));
         if sends_on {
             self.sent_on(file, tid);

@@ -374,19 +374,13 @@ impl Pool {
     }
 
     /// Takes the pool out of use: no new reservation is given, and a tmpfs of ours is unmounted as
-    /// soon as the last draining replica is gone, which may be now. Asking again is harmless.
+    /// soon as the last copy into it has ended and the last replica is gone, which may be now. Asking
+    /// again is harmless.
     ///
     /// # Errors
-    /// Busy while replicas serve or copies are being made (they are dropped first); Io.
+    /// Io.
     pub fn disconnect(&self) -> FsResult<()> {
         let mut ledger = self.ledger();
-        let busy = |why| Err(FsError::new("disconnect", ErrorKind::Busy(why)).at_file(&self.path));
-        if ledger.replicas_serving > 0 {
-            return busy("replicas in this pool are in service; demote them first");
-        }
-        if ledger.draining_bytes < ledger.occupied_bytes || ledger.reserved_bytes > 0 {
-            return busy("copies into this pool are being made; cancel them first");
-        }
         ledger.close();
         self.unmount_when_empty(&ledger)
     }
@@ -410,6 +404,11 @@ impl Pool {
     /// Whether [`Pool::disconnect`] succeeded.
     pub fn is_disconnected(&self) -> bool {
         self.ledger().closing
+    }
+
+    /// Whether a replica, a reader of a dropped one, or a copy that has not ended has any of its space.
+    pub fn is_held(&self) -> bool {
+        self.ledger().claims > 0
     }
 
     /// Number of replicas in service.

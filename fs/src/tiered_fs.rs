@@ -49,6 +49,8 @@ pub use open::{CreateRequest, OpenReply, OpenRequest, Opened, Patience, Register
 
 /// Why a file loses its replicas that no name leads to.
 const HIDDEN: &str = "no name shows the file any more";
+/// Why it goes when its pool was taken out of use while it was made.
+const PARTED: &str = "its pool is disconnected";
 /// The same for one that is no longer what was copied.
 const CHANGED: &str = "the file changed in its home";
 
@@ -286,6 +288,7 @@ impl TieredFs {
         replica: Replica,
         writes: u32,
     ) -> Result<(), (FsError, Box<Replica>)> {
+        let pool = Arc::clone(replica.pool());
         if !self.union.shows(file) {
             self.first_loads.end(file.id);
             return Err((
@@ -321,6 +324,10 @@ impl TieredFs {
         // sees the other's work.
         if !self.union.shows(file) {
             self.drop_replicas(file, None, HIDDEN);
+        }
+        // So with whoever takes a pool out of use.
+        if pool.is_disconnected() {
+            self.drop_replicas(file, Some(pool.id()), PARTED);
         }
         Ok(())
     }

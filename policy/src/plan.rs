@@ -459,8 +459,11 @@ impl<'a> Planner<'a> {
 
     fn requested(&mut self, at: usize, pool: Option<TierId>) -> Result<Outcome, Refusal> {
         let state = self.board.state(at);
-        if let Some(pool) = state.moving_to {
-            return Err(Refusal::UnderWay(pool));
+        if let Some(to) = state.moving_to {
+            // A pin is obeyed when it has arrived.
+            let elsewhere = pool.is_some_and(|pool| pool != to && state.pin != Some(pool));
+            let busy = elsewhere.then(|| self.board.busy_replica(at)).flatten();
+            return Err(busy.map_or(Refusal::UnderWay(to), Refusal::Busy));
         }
         if let Some(pin) = state.pin.filter(|&pin| pool.is_some_and(|p| p != pin)) {
             return Err(Refusal::PinnedTo(pin));

@@ -1,10 +1,13 @@
 //! The contents of `<mount>/.speedloader/`: what each file shows, and what a line written into
 //! `control` does. The nodes are in `fs`; this says only which bytes they have. Reading never
-//! changes anything; a write is carried out wholly or, if any of its lines is wrong, not at all.
+//! changes anything; a write is carried out wholly or, if any of its lines is wrong, not at all. The
+//! kernel lets one write after the other: what takes long goes on without its writer.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{Executor, Peer, metrics};
 use crate::command::{Answer, Code, Command, Message, parse_line};
@@ -16,6 +19,12 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 const COMMANDS_MAX: usize = 64;
 /// So many answers can be read back.
 const ANSWERS_MAX: usize = 64;
+/// How long a write waits for its commands: whoever writes next waits as well.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+/// So many writes may go on without their writers.
+const GOING_ON_MAX: usize = 16;
+/// What the answers say of one.
+const GOES_ON: &str = "it takes long, and goes on: its answer comes here when it is over\n";
 /// A stream of events starts again, with its newer half, when it is longer.
 const EVENTS_BYTES_MAX: usize = 4 << 20;
 
@@ -190,10 +199,24 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn lock(answers: &Mutex<VecDeque<String>>) -> MutexGuard<'_, VecDeque<String>> {
+    // A panic elsewhere leaves whole answers behind; they can still be read.
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keep(answers: &Mutex<VecDeque<String>>, answer: String) {
+    let mut answers = lock(answers);
+    if answers.len() >= ANSWERS_MAX {
+        answers.pop_front();
+    }
+    answers.push_back(answer);
+}
+
 /// The files with their memory: the last answers, and the events so far.
 pub struct ControlFiles {
     exec: Arc<dyn Executor>,
-    answers: Mutex<VecDeque<String>>,
+    /// Each write that is carried out has it, too.
+    answers: Arc<Mutex<VecDeque<String>>>,
     events: Mutex<Streams>,
 }
 
@@ -208,6 +231,11 @@ struct Streams {
 
 impl Streams {
     fn append(&mut self, view: &EventsView) {
+        if let Some(lost) = view.lost_text() {
+            let json = serde_json::json!({ "schema": crate::view::SCHEMA, "lost": view.lost });
+            self.text.push_str(&format!("{lost}\n"));
+            self.json.push_str(&format!("{json}\n"));
+        }
         for event in &view.events {
             self.since = self.since.max(event.seq);
             self.text.push_str(&event.line(Style::PLAIN));
@@ -238,7 +266,7 @@ impl ControlFiles {
     pub fn new(exec: Arc<dyn Executor>) -> Self {
         Self {
             exec,
-            answers: Mutex::default(),
+            answers: Arc::default(),
             events: Mutex::default(),
         }
     }
@@ -247,7 +275,7 @@ impl ControlFiles {
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
         match name {
             "control" => Some(
-                self.answers()
+                lock(&self.answers)
                     .iter()
                     .flat_map(|answer| answer.bytes())
                     .collect(),
@@ -258,33 +286,64 @@ impl ControlFiles {
         }
     }
 
-    /// Carries out what somebody wrote into the file `name`, and keeps the answer for its readers.
+    /// Carries out what somebody wrote into the file `name`, and keeps the answer for its readers. What takes
+    /// longer than two seconds goes on behind the writer's back: it has succeeded as far as he is concerned.
     ///
     /// # Errors
-    /// As [`write_control`]; [`Code::Denied`] for any file but `control`. The caller's reply is
-    /// EINVAL for [`Code::BadRequest`].
+    /// As [`write_control`]; [`Code::Denied`] for any file but `control`; [`Code::Busy`] while 16 writes go on
+    /// without their writers. The caller's reply is EINVAL for [`Code::BadRequest`].
     pub fn write(&self, name: &str, bytes: &[u8], peer: &Peer) -> Result<(), Message> {
         if name != "control" {
             let text = format!("`.speedloader/{name}` cannot be written");
             return Err(Message::new(Code::Denied, text)
                 .with_hint("commands go into `.speedloader/control`"));
         }
-        let result = write_control(bytes, peer, self.exec.as_ref());
-        let answer = match &result {
-            Ok(answer) => answer.clone(),
-            Err(message) => format!("error: {message}\n"),
-        };
-        let mut answers = self.answers();
-        if answers.len() >= ANSWERS_MAX {
-            answers.pop_front();
+        let result = self.carry_out(bytes, peer);
+        if let Err(message) = &result {
+            keep(&self.answers, format!("error: {message}\n"));
         }
-        answers.push_back(answer);
-        result.map(|_| ())
+        result
     }
 
-    fn answers(&self) -> MutexGuard<'_, VecDeque<String>> {
-        // A panic elsewhere leaves whole answers behind; they can still be read.
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for the answer a moment; whichever it is, it is kept then or later.
+    fn carry_out(&self, bytes: &[u8], peer: &Peer) -> Result<(), Message> {
+        if Arc::strong_count(&self.answers) > GOING_ON_MAX {
+            let text = format!("{GOING_ON_MAX} commands that take long are not over yet");
+            return Err(
+                Message::new(Code::Busy, text).with_hint("`.speedloader/control` says when")
+            );
+        }
+        let (said, heard) = bounded(0);
+        let (bytes, peer, exec) = (bytes.to_vec(), peer.clone(), Arc::clone(&self.exec));
+        let answers = Arc::clone(&self.answers);
+        let carries_out = move || {
+            let result = write_control(&bytes, &peer, exec.as_ref());
+            // Nobody hears it any more: it is kept here.
+            if let Err(unheard) = said.send(result) {
+                keep(
+                    &answers,
+                    unheard
+                        .into_inner()
+                        .unwrap_or_else(|e| format!("error: {e}\n")),
+                );
+            }
+        };
+        let internal = |text: String| Message::new(Code::Internal, text);
+        std::thread::Builder::new()
+            .name("control-file".to_owned())
+            .spawn(carries_out)
+            .map_err(|error| internal(format!("no thread can be started: {error}")))?;
+        let answer = match heard.recv_timeout(WRITE_PATIENCE) {
+            Ok(result) => result?,
+            Err(RecvTimeoutError::Timeout) => GOES_ON.to_owned(),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(internal(
+                    "the command broke off; the log says where".to_owned(),
+                ));
+            }
+        };
+        keep(&self.answers, answer);
+        Ok(())
     }
 
     /// How many bytes a file has that grows, 0 of all others: those are made when they are opened.

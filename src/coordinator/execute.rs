@@ -1,6 +1,6 @@
 //! Carrying commands out: one arm a command, the same for every door.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -525,6 +525,11 @@ impl Coordinator {
                     "demote a model, or make the pool larger",
                 )
             }
+            Refusal::Busy(file) if self.is_moving(FileId(file.0)) => (
+                Code::Busy,
+                "one of its files is being copied to another place".to_owned(),
+                "try again when that has ended: speedloader wait",
+            ),
             Refusal::Busy(_) => (
                 Code::Busy,
                 "one of its files is being written or is locked".to_owned(),
@@ -563,6 +568,10 @@ impl Coordinator {
             ),
         };
         Message::new(code, format!("{name}: {text}")).with_hint(hint)
+    }
+
+    fn is_moving(&self, file: FileId) -> bool {
+        self.mover.get().is_some_and(|mover| mover.is_moving(file))
     }
 
     fn demote(&self, names: &[String]) -> Result<View, Message> {
@@ -731,7 +740,7 @@ impl Coordinator {
         self.journal.save_pins(&pins).map_err(|error| {
             Message::new(
                 Code::Failed,
-                format!("the pins hold, but not across a restart: {error}"),
+                format!("it is as you say until a restart, and then as before: {error}"),
             )
         })
     }
@@ -797,7 +806,7 @@ impl Coordinator {
             true => (Outcome::Done, "disconnected, its memory is free"),
             false => (
                 Outcome::Draining,
-                "its memory is free when the last reader lets go",
+                "its memory is free when the last reader or copy has let go",
             ),
         };
         Ok(Coordinator::tier_gone(name, outcome, text, moved))
@@ -1152,16 +1161,9 @@ impl Coordinator {
             .config
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
-        {
-            let mut moves = self.lock_moves();
-            let written = std::mem::take(&mut moves.written_pins);
-            let is_written = |model: &str| old.pins.contains_key(model) || written.has(model);
-            moves.pins.retain(|model, _| !is_written(model));
-            moves.pins.extend(
-                new.pins
-                    .iter()
-                    .map(|(m, pool)| (m.clone(), pool.to_string())),
-            );
+        let is_pinned_anew = self.take_over_pins(&old, &new);
+        if is_pinned_anew && let Err(error) = self.save_pins() {
+            tracing::warn!(%error, "what the file says of pins holds");
         }
         self.watch.wake();
         self.think();
@@ -1175,6 +1177,26 @@ impl Coordinator {
         Ok(View::Reload(ReloadView {
             changes: shown.collect(),
         }))
+    }
+
+    /// Pins that the file says something new of, and whether there are any: every other is as it was pinned since.
+    fn take_over_pins(&self, old: &Config, new: &Config) -> bool {
+        let written: BTreeSet<&String> = old.pins.keys().chain(new.pins.keys()).collect();
+        let mut moves = self.lock_moves();
+        let mut is_any = false;
+        for name in written {
+            let pool = new.pins.get(name);
+            if pool == old.pins.get(name) {
+                continue;
+            }
+            is_any = true;
+            let model = moves.written_pins.forget(name);
+            moves.pins.remove(&model);
+            if let Some(pool) = pool {
+                moves.pins.insert(name.clone(), pool.to_string());
+            }
+        }
+        is_any
     }
 
     /// When a change counts that a reload does not bring about by itself.

@@ -274,7 +274,8 @@ impl Coordinator {
             files: HashMap::new(),
             names: BTreeMap::new(),
         };
-        let moving: HashMap<FileId, PoolId> = self.moving(moves);
+        let mut moving: HashMap<FileId, PoolId> = self.moving(moves);
+        moving.retain(|_, pool| connected(*pool));
         for subject in subjects {
             if scene
                 .names
@@ -283,13 +284,8 @@ impl Coordinator {
             {
                 continue;
             }
-            let mut to = None;
             for file in &subject.files {
-                let target = moving
-                    .get(&file.id)
-                    .copied()
-                    .filter(|pool| connected(*pool));
-                to = to.or(target);
+                let target = moving.get(&file.id).copied();
                 let reference = FileRef(file.id.0);
                 if scene.files.insert(reference, Arc::clone(file)).is_none() {
                     let mut state = self.file_state(file, target, &connected);
@@ -311,10 +307,11 @@ impl Coordinator {
                 pin: pin.map(|pool| TierId(pool.id().0)),
                 rule: rules.rule(&subject.name),
                 priority: rules.priority(&subject.name),
-                moving_to: to.map(|pool| TierId(pool.0)),
+                moving_to: None,
             });
         }
         scene.snapshot.pools = pools;
+        tell_what_moves(&mut scene.snapshot, &moving);
         scene.snapshot.cold_bytes_per_sec = COLD_BYTES_PER_SEC;
         scene.snapshot.wants = wants;
         scene
@@ -723,6 +720,29 @@ impl Coordinator {
     }
 }
 
+/// Says of each model whether it is on its way: what of it is being copied goes to one pool, and the rest is there
+/// already, or in a faster one. A model of which only a file moves that it shares is not: what it lacks is on no way.
+fn tell_what_moves(snapshot: &mut Snapshot, moving: &HashMap<FileId, PoolId>) {
+    if moving.is_empty() {
+        return;
+    }
+    let speeds = snapshot.pools.iter();
+    let speeds: HashMap<TierId, u64> = speeds.map(|p| (p.id, p.speed_bytes_per_sec)).collect();
+    let places = snapshot.files.iter();
+    let places: HashMap<FileRef, Option<TierId>> = places.map(|f| (f.id, f.place)).collect();
+    for model in &mut snapshot.models {
+        let target = |file: &FileRef| moving.get(&FileId(file.0)).map(|pool| TierId(pool.0));
+        let Some(to) = model.files.iter().find_map(target) else {
+            continue;
+        };
+        let is_there = |file: &FileRef| match target(file) {
+            Some(pool) => pool == to,
+            None => places[file].is_some_and(|place| speeds[&place] >= speeds[&to]),
+        };
+        model.moving_to = model.files.iter().all(is_there).then_some(to);
+    }
+}
+
 /// Sizes of files as plans are told of them.
 struct Sizes {
     counted_bytes: u64,
@@ -787,6 +807,65 @@ pub(super) fn counts_as_weights(known: &Known, index: ModelIndex, file: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What shares a file with it was taken to be on its way, and stayed half.
+    #[test]
+    fn only_what_moves_as_a_whole_is_on_its_way() {
+        let (slow, fast) = (TierId(1), TierId(2));
+        let pool = |id, speed_bytes_per_sec| PoolState {
+            id,
+            speed_bytes_per_sec,
+            capacity_bytes: 64 << 30,
+            free_bytes: 0,
+            give_back_bytes: 0,
+            accepts: true,
+        };
+        let file = |id, place| FileState {
+            id: FileRef(id),
+            size_bytes: 1,
+            place,
+            open: false,
+            busy: false,
+            spare: None,
+            spare_open: false,
+        };
+        let moving_to = |files: &[(u64, Option<TierId>)], moving: &[(u64, TierId)]| {
+            let mut snapshot = Snapshot {
+                pools: vec![pool(slow, 1), pool(fast, 2)],
+                files: files.iter().map(|(id, place)| file(*id, *place)).collect(),
+                models: vec![ModelState {
+                    id: ModelId(1),
+                    files: files.iter().map(|(id, _)| FileRef(*id)).collect(),
+                    pin: None,
+                    rule: ModelRule::default(),
+                    priority: 0,
+                    moving_to: None,
+                }],
+                ..Snapshot::default()
+            };
+            let moving = moving
+                .iter()
+                .map(|(file, to)| (FileId(*file), PoolId(to.0)));
+            tell_what_moves(&mut snapshot, &moving.collect());
+            snapshot.models[0].moving_to
+        };
+        let (at_slow, at_fast) = (Some(slow), Some(fast));
+        assert_eq!(moving_to(&[(1, None)], &[]), None);
+        assert_eq!(
+            moving_to(&[(1, at_slow), (2, at_slow)], &[(1, slow), (2, slow)]),
+            at_slow
+        );
+        assert_eq!(
+            moving_to(&[(1, at_slow), (2, at_fast)], &[(1, slow)]),
+            at_slow
+        );
+        assert_eq!(moving_to(&[(1, at_slow), (2, None)], &[(1, slow)]), None);
+        assert_eq!(moving_to(&[(1, at_fast), (2, at_slow)], &[(1, fast)]), None);
+        assert_eq!(
+            moving_to(&[(1, at_fast), (2, at_slow)], &[(1, fast), (2, slow)]),
+            None
+        );
+    }
 
     /// Whoever could make files with holes of 8 EiB stopped every plan.
     #[test]

@@ -234,12 +234,12 @@ impl Coordinator {
         }
     }
 
-    /// Waits until the last reader of what was dropped from the pool has let go.
+    /// Waits until the last copy into the pool has ended and the last reader of what was dropped from it has let go.
     pub(super) fn wait_drained(&self, peer: &Peer, pool: &Pool) -> Result<(), Message> {
         let mut pause = Pause::new(self, peer, None);
         loop {
             self.drainer.check_now();
-            if pool.usage().map_or(true, |usage| usage.draining_bytes == 0) {
+            if !pool.is_held() {
                 return Ok(());
             }
             pause.next("")?;

@@ -22,9 +22,13 @@ impl Written {
         self.models.get(written).map_or(written, String::as_str)
     }
 
-    /// Whether a model has its pin from the configuration.
-    pub fn has(&self, model: &str) -> bool {
-        self.models.values().any(|known| known == model)
+    /// The file says something else of this pin than before, or nothing any more: it is looked up anew. Gives the
+    /// model that it named.
+    pub fn forget(&mut self, written: &str) -> String {
+        self.unmatched.clear();
+        self.looked_in = None;
+        let model = self.models.remove(written);
+        model.unwrap_or_else(|| written.to_owned())
     }
 }
 

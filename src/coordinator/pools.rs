@@ -30,6 +30,10 @@ const DROP_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the start waits until what lies on disks is verified.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long those who take a pool away wait for the copies into it to end; one that hangs in its home goes on
+/// without them.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often it is looked again whether what drains has gone.
 const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -270,13 +274,12 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Pools that were disconnected and whose memory somebody still reads.
+    /// Pools that were disconnected and whose memory is still read, or still copied into.
     pub(super) fn draining_pools(&self) -> Vec<Arc<Pool>> {
         let left = self.lock_left();
-        let drains = |pool: &Arc<Pool>| pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
         left.iter()
             .filter_map(Weak::upgrade)
-            .filter(drains)
+            .filter(|pool| pool.is_held())
             .collect()
     }
 
@@ -289,15 +292,23 @@ impl Coordinator {
             return Ok(());
         };
         self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
-        match pool.usage().map_or(0, |usage| usage.draining_bytes) {
-            0 => Ok(()),
-            bytes => {
-                let bytes = size(bytes);
-                let text = format!("{name} still drains {bytes}: somebody reads what it held");
-                let hint = "it can be connected when they let go; `speedloader tiers` shows it";
-                Err(Message::new(Code::Busy, text).with_hint(hint))
-            }
+        if !pool.is_held() {
+            return Ok(());
         }
+        let (text, hint) = match pool.usage().map_or(0, |usage| usage.draining_bytes) {
+            0 => (
+                format!("{name} still has a copy that was cancelled and has not ended"),
+                "it can be connected when the home that the copy reads answers; `speedloader status` names it",
+            ),
+            bytes => (
+                format!(
+                    "{name} still drains {}: somebody reads what it held",
+                    size(bytes)
+                ),
+                "it can be connected when they let go; `speedloader tiers` shows it",
+            ),
+        };
+        Err(Message::new(Code::Busy, text).with_hint(hint))
     }
 
     /// Measures how fast a pool is, unless that is configured; one that cannot be measured comes last.
@@ -449,27 +460,32 @@ impl Coordinator {
             // Nobody reads: what was dropped is gone as soon as the drainer has looked.
             self.wait_while_draining(&pool, Instant::now() + DROP_PATIENCE, || true);
         }
-        let mut done = self.release_pool(&pool);
         self.events
             .add(Level::Info, "pool", name, "disconnected".to_owned());
-        if matches!(done, Ok(false)) {
+        if pool.is_held() {
             let mut left = self.lock_left();
             left.retain(|pool| pool.strong_count() > 0);
             left.push(Arc::downgrade(&pool));
             drop(left);
-            if how.wait {
-                // Somebody came in the last moment.
-                self.wait_drained(peer, &pool)?;
-                done = Ok(true);
+            if !how.wait {
+                return Ok((moved, false));
             }
+            // Somebody came in the last moment.
+            self.wait_drained(peer, &pool)?;
         }
-        let is_free = done.map_err(|error| failed(name, &error))?;
-        Ok((moved, is_free))
+        // Asked once more, it says what was wrong.
+        pool.disconnect().map_err(|error| failed(name, &error))?;
+        Ok((moved, true))
     }
 
-    /// Takes a pool out of use: nothing new is copied into it or read from it.
+    /// Takes a pool out of use: nothing new is copied into it or read from it. It goes with the last copy into it
+    /// and the last reader, whatever becomes of who asked for that.
     pub(super) fn remove_pool(&self, pool: &Arc<Pool>, why: &'static str) {
         self.write_pools(|pools| pools.retain(|known| known.id() != pool.id()));
+        // Before anything is dropped: what a copy publishes meanwhile goes as well.
+        if let Err(error) = pool.disconnect() {
+            tracing::debug!(pool = pool.name(), error = chain(&error), "not yet");
+        }
         self.cancel_into(pool.id());
         let undecided = std::mem::take(&mut *self.lock_undecided());
         for replica in undecided {
@@ -484,22 +500,19 @@ impl Coordinator {
         self.drainer.check_now();
     }
 
-    /// Unmounts a pool that serves nothing any more; `true` when its memory is free at once.
-    fn release_pool(&self, pool: &Arc<Pool>) -> Result<bool, FsError> {
-        pool.disconnect()?;
-        Ok(pool.usage().map_or(true, |usage| usage.draining_bytes == 0))
-    }
-
     pub(super) fn cancel_into(&self, pool: PoolId) {
         let Some(mover) = self.mover.get() else {
             return;
         };
-        for transfer in mover.transfers() {
-            if transfer.pool == pool && !transfer.phase.has_ended() {
-                mover.cancel(transfer.id);
-                // Its reservation must be gone before the pool is.
-                let _ = mover.wait(transfer.id, std::time::Duration::from_secs(10));
-            }
+        let mut transfers = mover.transfers();
+        transfers.retain(|transfer| transfer.pool == pool && !transfer.phase.has_ended());
+        for transfer in &transfers {
+            mover.cancel(transfer.id);
+        }
+        let until = Instant::now() + CANCEL_PATIENCE;
+        for transfer in &transfers {
+            // One that is forgotten has ended.
+            let _ = mover.wait(transfer.id, until.saturating_duration_since(Instant::now()));
         }
     }
 

@@ -20,7 +20,7 @@ use speedloader_fs::seam::NoSeam;
 use super::parting::Parting;
 use super::pause::Pause;
 use super::remote_pages::Pages;
-use super::{Coordinator, chain, pools};
+use super::{Coordinator, pools};
 use crate::command::{Code, Message};
 use crate::control::Peer;
 use crate::machine;
@@ -503,15 +503,10 @@ impl Coordinator {
             refusal?;
         }
         self.remove_pool(pool, "its pool is disconnected");
-        let drains = || pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
         if !is_read {
-            self.wait_while_draining(pool, Instant::now() + DRAIN_PATIENCE, drains);
+            self.wait_while_draining(pool, Instant::now() + DRAIN_PATIENCE, || true);
         }
-        // Nothing serves and nothing is copied any more.
-        if let Err(error) = pool.disconnect() {
-            tracing::debug!(pool = pool.name(), error = chain(&error), "not yet");
-        }
-        Ok(!drains())
+        Ok(!pool.is_held())
     }
 
     fn take_down(
@@ -717,10 +712,10 @@ impl Coordinator {
     /// In a thread of its own: its machine may not answer, and the others are looked at meanwhile.
     fn part_when_free(self: &Arc<Self>, name: &str, remote: &RemoteConfig, pool: Arc<Pool>) {
         self.drainer.check_now();
-        let drains = pool.usage().is_ok_and(|usage| usage.draining_bytes > 0);
+        let is_held = pool.is_held();
         // Its descriptors keep the mount busy.
         drop(pool);
-        if drains {
+        if is_held {
             return;
         }
         let (coordinator, owned, remote) = (Arc::clone(self), name.to_owned(), remote.clone());
@@ -735,13 +730,10 @@ impl Coordinator {
     fn part_now(&self, name: &str, remote: &RemoteConfig) {
         let Ok(_held) = self.hold(name) else { return };
         // Until now somebody else may have held it, and have done this.
-        let parting = self.remotes.change(name, |state| {
-            state.pool.clone().filter(|_| state.is_parting)
-        });
-        let Some(pool) = parting else { return };
-        // Nothing serves any more.
-        let _ = pool.disconnect();
-        drop(pool);
+        let is_parting = |state: &mut RemoteState| state.pool.is_some() && state.is_parting;
+        if !self.remotes.change(name, is_parting) {
+            return;
+        }
         if let Err(error) = self.take_down(name, remote, &mut |_| ()) {
             self.events
                 .add(Level::Error, "remote", name, error.to_string());

@@ -126,7 +126,7 @@ impl Coordinator {
             let is_one_of = |pools: &[Arc<Pool>]| pools.iter().any(|known| known.name() == name);
             if is_one_of(&draining) {
                 warnings.push(format!(
-                    "pool {name} is disconnected; its memory is free when its last reader lets go"
+                    "pool {name} is disconnected; its memory is free when its last reader or copy has let go"
                 ));
             } else if !is_one_of(&connected) && !self.is_connecting(name) {
                 warnings.push(format!(

@@ -94,18 +94,20 @@ pub struct EventsView {
 }
 
 impl EventsView {
+    /// What there is to say where events are missing.
+    pub fn lost_text(&self) -> Option<String> {
+        let lost = self.lost;
+        (lost > 0).then(|| format!("({lost} older events are no longer remembered)"))
+    }
+
     /// A line for each event.
     pub fn text(&self, style: Style) -> String {
-        let Self { events, lost } = self;
         let mut text = String::new();
-        if *lost > 0 {
-            text.push_str(&style.paint(
-                &format!("({lost} older events are no longer remembered)"),
-                Tone::Dim,
-            ));
+        if let Some(lost) = self.lost_text() {
+            text.push_str(&style.paint(&lost, Tone::Dim));
             text.push('\n');
         }
-        for event in events {
+        for event in &self.events {
             text.push_str(&event.line(style));
             text.push('\n');
         }

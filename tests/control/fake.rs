@@ -212,7 +212,10 @@ impl Fake {
                     .filter(|event| event.seq > since)
                     .collect();
                 if !follow {
-                    return Ok(View::Events(EventsView { events, lost: 2 }));
+                    return Ok(View::Events(EventsView {
+                        events,
+                        lost: if since == 0 { 2 } else { 0 },
+                    }));
                 }
                 events
                     .into_iter()

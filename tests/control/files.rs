@@ -1,12 +1,13 @@
 //! The control files: every file reads, JSON is JSON, writes do what they say or nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use speedloader::command::{Code, Command};
+use speedloader::command::{Answer, Code, Command};
 use speedloader::control::control_files::FILES;
 use speedloader::control::{ControlFiles, Door, Executor, Peer};
+use speedloader::view::View;
 
-use super::fake::Fake;
+use super::fake::{Fake, until};
 
 fn files() -> (Arc<Fake>, ControlFiles, Peer) {
     let fake = Arc::new(Fake::default());
@@ -118,10 +119,50 @@ fn settings_that_are_not_saved_are_a_refused_write() {
     write("set policy.enabled true\n").unwrap();
 }
 
+/// A fake that does not find its commands' answers while the door is held.
+#[derive(Default)]
+struct Slow {
+    fake: Fake,
+    door: Mutex<()>,
+}
+
+impl Executor for Slow {
+    fn execute(&self, peer: &Peer, command: Command, progress: &mut dyn FnMut(View)) -> Answer {
+        if command == (Command::Rescan {}) {
+            drop(self.door.lock().unwrap());
+        }
+        self.fake.execute(peer, command, progress)
+    }
+}
+
+/// All who wrote after it waited until it was over.
+#[test]
+fn what_takes_long_goes_on_without_its_writer() {
+    let slow = Arc::new(Slow::default());
+    let files = ControlFiles::new(Arc::clone(&slow) as Arc<dyn Executor>);
+    let peer = Peer::new(Door::ControlFile);
+    let door = slow.door.lock().unwrap();
+    files.write("control", b"rescan\n", &peer).unwrap();
+    files.write("control", b"version\n", &peer).unwrap();
+    let answers = || String::from_utf8(files.read("control").unwrap()).unwrap();
+    let before = answers();
+    assert!(before.starts_with("it takes long, and goes on"), "{before}");
+    assert_eq!(slow.fake.asked(), [Command::Version {}]);
+    drop(door);
+    until(|| answers() != before);
+    let after = answers();
+    assert!(after.starts_with(&before), "{after}");
+    assert!(after.contains("homes"), "{after}");
+}
+
 #[test]
 fn events_grow_and_keep_their_offsets() {
     let (fake, files, _) = files();
     let first = files.read("events").unwrap();
+    let lost = b"(2 older events are no longer remembered)\n";
+    assert!(first.starts_with(lost), "what is missing is said");
+    let json = files.read("events.json").unwrap();
+    assert!(json.starts_with(br#"{"lost":2,"#));
     let second = files.read("events").unwrap();
     assert_eq!(first, second, "nothing new has happened");
     assert!(matches!(

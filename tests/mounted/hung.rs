@@ -2,14 +2,15 @@
 //! waits for it can be killed, and the daemon ends when it is told to. The home is another speedloader's mount,
 //! without caches, whose process is stopped.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use speedloader::command::Command;
+use speedloader::command::{Code, Command};
+use speedloader::view::{Outcome, TierState, View};
 
 use crate::harness::store::{Closing, Speed, Store};
 use crate::harness::{Mount, Site, child, content, mount_table};
@@ -158,6 +159,27 @@ fn everything_else_goes_on() {
     }
     hanging.go_on();
     content::check_file(&mount.mounted("far/b"), 2, LEN).unwrap();
+}
+
+/// The kernel lets one write after the other: all who wrote after it waited for the home.
+#[test]
+fn a_rescan_that_was_written_holds_up_nobody() {
+    let Some(hanging) = hanging() else { return };
+    hanging.stop();
+    let mount = &hanging.mount;
+    let control = mount.mounted(".speedloader/control");
+    let write = |line: &str| {
+        let mut options = OpenOptions::new();
+        let mut control = options.write(true).truncate(true).open(&control).unwrap();
+        control.write_all(line.as_bytes()).unwrap();
+    };
+    at_once("a rescan", || write("rescan\n"));
+    at_once("a promotion", || write("promote own\n"));
+    mount.until("it is promoted", || !mount.which("own").replicas.is_empty());
+    hanging.go_on();
+    mount.until("the rescan is answered", || {
+        fs::read_to_string(&control).unwrap().contains("3 homes")
+    });
 }
 
 #[test]
@@ -321,6 +343,52 @@ fn a_home_that_is_mounted_again_is_read_again() {
     for (name, seed) in [("far/a", 1), ("far/b", 2), ("far/held", 5)] {
         content::check_file(&mount.mounted(name), seed, LEN).unwrap();
     }
+}
+
+/// It was refused, but the pool was gone from all lists, and its memory stayed mounted for good.
+#[test]
+fn a_pool_that_is_disconnected_under_a_copy_that_hangs_goes_with_it() {
+    let site = Site::new().unguarded();
+    let backing = site.root().join("backing");
+    fs::create_dir(&backing).unwrap();
+    content::write_file(&backing.join("f"), 1, 4 << 20);
+    let Some(store) = site.far_store(&backing, Speed::default()) else {
+        return;
+    };
+    let Some(mount) = site.start() else { return };
+    store.hang_from(Some(1 << 20));
+    let promote = |wait| Command::Promote {
+        names: vec!["f".to_owned()],
+        pool: None,
+        wait,
+    };
+    mount.call(promote(false));
+    let pool = || mount.status().pools.remove(0);
+    mount.until("it is being copied", || pool().used_bytes > 0);
+    let View::Moves(parted) = mount.call(Command::TierDisconnect {
+        name: "p".to_owned(),
+        force: false,
+        wait: false,
+        no_move: false,
+    }) else {
+        panic!("no moves");
+    };
+    assert_eq!(parted.moves[0].outcome, Outcome::Draining, "{parted:?}");
+    let shown = pool();
+    assert_eq!(shown.state, TierState::Draining, "{shown:?}");
+    assert!(shown.used_bytes > 0, "{shown:?}");
+    let connect = || {
+        let name = "p".to_owned();
+        mount.try_call(Command::TierConnect { name })
+    };
+    let refused = connect().unwrap_err();
+    assert_eq!(refused.code, Code::Busy);
+    assert!(refused.text.contains("has not ended"), "{refused}");
+    store.hang_from(None);
+    mount.until("it can be connected", || connect().is_ok());
+    mount.call(promote(true));
+    mount.finish();
+    drop(store);
 }
 
 /// As many closes, or looks for holes, as there are threads that answer the kernel took all of them.

@@ -5,8 +5,10 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command as Process;
 
-use speedloader::view::ReplicaState;
+use speedloader::command::{Code, Command};
+use speedloader::view::{ReplicaState, View};
 
+use crate::harness::store::Speed;
 use crate::harness::{Mount, Site};
 
 const MIB: u64 = 1 << 20;
@@ -87,4 +89,53 @@ fn a_file_that_several_models_share_is_a_load_of_one() {
     assert!(loads("fam:base") <= 1, "{log}");
     assert!(!is_resident(&mount, &two));
     mount.finish();
+}
+
+/// A model of which only the shared file was on its way was said to be on its way, and stayed half.
+#[test]
+fn what_shares_a_file_that_moves_is_promoted_with_all_it_has() {
+    let site = Site::new()
+        .unguarded()
+        .pools(&[("fast", "64MiB"), ("slow", "64MiB")])
+        .option("pool.fast.speed=8GiB")
+        .option("pool.slow.speed=2GiB");
+    let (base, one, two) = (blob(&site, 1), blob(&site, 2), blob(&site, 3));
+    tag(&site, "one", &base, Some(&one));
+    tag(&site, "two", &base, Some(&two));
+    let backing = site.root().join("backing");
+    fs::rename(site.cold(0, "blobs"), &backing).unwrap();
+    fs::create_dir(site.cold(0, "blobs")).unwrap();
+    let Some(store) = site.far_store_at(&backing, &site.cold(0, "blobs"), Speed::default()) else {
+        return;
+    };
+    let Some(mount) = site.start() else { return };
+    let promote = |tag: &str, pool: &str, wait: bool| {
+        mount.try_call(Command::Promote {
+            names: vec![format!("fam:{tag}")],
+            pool: Some(pool.to_owned()),
+            wait,
+        })
+    };
+    store.hang_from(Some(0));
+    promote("one", "slow", false).unwrap();
+    let refused = promote("one", "fast", true).unwrap_err();
+    assert_eq!(refused.code, Code::Busy, "{refused}");
+    let refused = promote("two", "fast", false).unwrap_err();
+    assert!(refused.text.contains("is being copied"), "{refused}");
+    let again = promote("one", "slow", false).unwrap();
+    let other = promote("two", "slow", false).unwrap();
+    let said = |view: View| match view {
+        View::Moves(moves) => moves.moves[0].text.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(said(again), "already on its way");
+    assert_ne!(said(other), "already on its way");
+    store.hang_from(None);
+    promote("two", "slow", true).unwrap();
+    promote("one", "slow", true).unwrap();
+    for digest in [base, one, two] {
+        assert!(is_resident(&mount, &format!("blobs/sha256-{digest}")));
+    }
+    mount.finish();
+    drop(store);
 }

@@ -220,6 +220,56 @@ fn what_the_configuration_undoes_again_is_told() {
     assert!(said.contains("set to always, and comes back"), "{said}");
 }
 
+/// Each reload, and each setting that was saved, put it back to what the configuration has; a restart did not.
+#[test]
+fn a_pin_over_one_of_the_configuration_stays_until_the_file_says_something_new() {
+    let script = "
+        pinned() { speedloader models f --json | grep -o '\"pinned\":\"[a-z]*\"' || echo free; }
+        printf '[[pool]]\\nname = \"late\"\\npath = \"%s/pools/late\"\\ncapacity = \"16MiB\"\\n' $T >> $T/config.toml
+        cp $T/config.toml $T/before.toml
+        speedloader config set placement.pins.f=p
+        speedloader tiers connect late
+        speedloader pin f late
+        speedloader config reload
+        echo after a reload
+        pinned
+        speedloader config set policy.max_wait=7s
+        echo after another setting
+        pinned
+        cp $T/before.toml $T/config.toml
+        speedloader config reload
+        echo after it was taken out
+        pinned
+        cat $T/state/pins.json";
+    let Some(told) = steered(script) else { return };
+    for said in [
+        "after a reload\n\"pinned\":\"late\"\n",
+        "after another setting\n\"pinned\":\"late\"\n",
+        "after it was taken out\nfree\n",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
+    let (_, kept) = told.split_once("free\n").expect("it comes so far");
+    assert!(!kept.contains("late"), "{told}");
+}
+
+/// Of one that was taken away it was said that the pins hold.
+#[test]
+fn a_pin_that_cannot_be_written_down_is_told_as_what_it_is() {
+    let script = "
+        speedloader pin f p
+        rm $T/state/pins.json
+        mkdir -p $T/state/pins.json/in-the-way
+        speedloader unpin f 2>&1 || echo status $?
+        speedloader models f --json | grep -c '\"pinned\":\"p\"' || true";
+    let Some(told) = steered(script) else { return };
+    assert!(
+        told.contains("until a restart, and then as before"),
+        "{told}"
+    );
+    assert!(told.contains("status 1\n0\n"), "{told}");
+}
+
 /// It said that another speedloader kept its state, whoever that was.
 #[test]
 fn a_mount_where_one_is_says_which_and_who_keeps_it() {

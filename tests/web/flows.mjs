@@ -434,6 +434,26 @@ flow("a resize that changes nothing says so, whatever the size", async ({ instan
   await page.context().close();
 });
 
+flow("a resize takes the room of copies that were left behind before it demotes models", async ({ instance, site }) => {
+  const page = await tab(instance, site, { link: "#/tiers" });
+  await page.locator("[aria-label='Resize local']").waitFor();
+  await page.evaluate(async (MIB) => {
+    const { db, emit } = await import("/js/state.js");
+    const [pool, ...rest] = db.status.pools;
+    const full = { capacity_bytes: 512 * MIB, used_bytes: 512 * MIB, free_bytes: 0, reserved_bytes: 0, draining_bytes: 0, spare_bytes: 300 * MIB };
+    db.status = { ...db.status, memory: { ...db.status.memory, total_bytes: 1024 * MIB }, pools: [{ ...pool, ...full }, ...rest] };
+    for (const model of db.models.values()) db.models.set(model.name, { ...model, open: 0, pinned: null, resident_bytes: { [pool.name]: 20 * MIB } });
+    emit("status");
+  }, MIB);
+  await page.locator("[aria-label='Resize local']").click();
+  const said = (text) => page.locator("dialog [role=status]", { hasText: text }).waitFor();
+  await page.locator("#cap").fill(String(256 * MIB));
+  await said("Nothing moves");
+  await page.locator("#cap").fill(String(192 * MIB));
+  await said("demotes 1 model,");
+  await page.context().close();
+});
+
 flow("first-run set-up to a working mount", async ({ instance }) => {
   const fresh = new Site();
   try {

@@ -222,6 +222,27 @@ fn who_was_sent_on_is_not_sent_on_again_before_it_has_opened_the_file() {
     assert!(bench.loads.sends_on(&next, &opening));
 }
 
+/// One that had given up was remembered for good, and whichever thread had its number next was never sent on.
+#[test]
+fn who_was_sent_on_and_gave_up_is_forgotten() {
+    let bench = bench();
+    let opening = Opening {
+        node: NodeId(8),
+        tid: own(),
+        direct: false,
+        may_hold: true,
+    };
+    let first = bench.served(parent(), false);
+    assert!(bench.loads.sends_on(&first, &opening));
+    let long_ago = Instant::now().checked_sub(SENT_ON_EXPIRES).unwrap();
+    for at in lock(&bench.loads.table).sent_on.values_mut() {
+        *at = long_ago;
+    }
+    bench.loads.end(first.file().id);
+    let next = bench.served(parent(), false);
+    assert!(bench.loads.sends_on(&next, &opening));
+}
+
 /// Each read beyond the end took memory.
 #[test]
 fn what_lies_beyond_the_end_is_not_kept() {

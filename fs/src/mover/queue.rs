@@ -1,7 +1,7 @@
 //! The books of the mover: what waits, what runs, what ended. No threads, no I/O.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,43 +82,41 @@ impl Queue {
             started_at: now,
         };
         self.active.insert(id, transfer);
-        self.raise_before(id, priority);
+        self.raise(id, priority);
         Ok(id)
     }
 
+    /// Raises a transfer, and what makes room for it, which does not come after it.
     fn raise(&mut self, id: TransferId, priority: i32) {
-        let Some(transfer) = self.active.get_mut(&id) else {
-            return;
-        };
-        let before = transfer.job.priority;
-        if priority > before && self.waiting.remove(&(Reverse(before), id)) {
-            transfer.job.priority = priority;
-            self.waiting.insert((Reverse(priority), id));
-        }
-        self.raise_before(id, priority);
-    }
-
-    /// What makes room for a transfer does not come after it.
-    fn raise_before(&mut self, id: TransferId, priority: i32) {
-        for before in self.room_makers(id) {
-            self.raise(before, priority);
+        for id in self.with_room_makers(id) {
+            let Some(transfer) = self.active.get_mut(&id) else {
+                continue;
+            };
+            let before = transfer.job.priority;
+            if priority > before && self.waiting.remove(&(Reverse(before), id)) {
+                transfer.job.priority = priority;
+                self.waiting.insert((Reverse(priority), id));
+            }
         }
     }
 
-    /// Transfers asked for before this one whose files leave the pool that it goes to.
-    fn room_makers(&self, id: TransferId) -> Vec<TransferId> {
-        let Some(transfer) = self.active.get(&id) else {
-            return Vec::new();
-        };
-        let pool = transfer.job.pool.id();
-        let before = self.active.range(..id);
-        let leaving = before.filter(|(_, other)| other.job.leaves == Some(pool));
-        leaving.map(|(id, _)| *id).collect()
+    /// A transfer, those asked for before it whose files leave the pool that it goes to, those that make room
+    /// for them in turn, and so on. Each is before what it makes room for: one way back finds all of them once.
+    fn with_room_makers(&self, id: TransferId) -> Vec<TransferId> {
+        let mut found = Vec::new();
+        let mut awaited: HashSet<PoolId> = HashSet::new();
+        for (other, Transfer { job, .. }) in self.active.range(..=id).rev() {
+            if *other == id || job.leaves.is_some_and(|pool| awaited.contains(&pool)) {
+                awaited.insert(job.pool.id());
+                found.push(*other);
+            }
+        }
+        found
     }
 
     /// Whether the pool that a transfer goes to is about to be left by a file.
     pub(super) fn room_is_coming(&self, id: TransferId) -> bool {
-        !self.room_makers(id).is_empty()
+        self.with_room_makers(id).len() > 1
     }
 
     /// Puts the copies of a file before all others, but for those that make room for them; whether there are any.
@@ -126,9 +124,8 @@ impl Queue {
         let ids = self.of_file(file);
         for id in &ids {
             self.raise(*id, URGENT);
-            let makers = self.room_makers(*id);
-            for id in makers.iter().chain([id]) {
-                if let Some(transfer) = self.active.get(id) {
+            for id in self.with_room_makers(*id) {
+                if let Some(transfer) = self.active.get(&id) {
                     transfer.control.urge();
                 }
             }

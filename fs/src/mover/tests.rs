@@ -377,6 +377,56 @@ fn a_copy_waits_for_the_room_that_the_one_before_it_leaves() {
     }
 }
 
+/// Each was raised once for every way to it: with thirty jobs the mover hung, and all who asked it.
+#[test]
+fn jobs_that_make_room_for_one_another_are_raised_once() {
+    let fast = TestPool::directory(&std::env::temp_dir());
+    let below = tempfile::tempdir().unwrap();
+    let slow = Pool::connect(PoolSettings {
+        id: PoolId(2),
+        ..testing::settings(&below.path().join("pool"), &fast.kind, fast.seam.clone())
+    });
+    let slow = slow.unwrap();
+    let (host, ended) = TestHost::new(5000);
+    let door = host.door.lock().unwrap();
+    let mover = Mover::start(settings(), host.clone()).unwrap();
+    // The worker is kept by one that has nothing to do with them.
+    let running = mover.submit(job(&fast, 0, &host)).unwrap();
+    while !matches!(mover.transfer(running).unwrap().phase, Phase::Running) {
+        std::thread::yield_now();
+    }
+    let other = mover.submit(job(&fast, 1, &host)).unwrap();
+    let (up, down) = (&fast.pool, &slow);
+    let exchanged = |file: u64| {
+        let (to, from) = if file.is_multiple_of(2) {
+            (up, down)
+        } else {
+            (down, up)
+        };
+        let job = Job {
+            pool: Arc::clone(to),
+            leaves: Some(from.id()),
+            ..job(&fast, file, &host)
+        };
+        mover.submit(job).unwrap()
+    };
+    let mut wanted: Vec<_> = (2..66).map(exchanged).collect();
+    // What waits for the last waits for all before it.
+    mover
+        .submit(Job {
+            priority: 5,
+            pool: Arc::clone(down),
+            leaves: Some(up.id()),
+            ..job(&fast, 65, &host)
+        })
+        .unwrap();
+    drop(door);
+    let order: Vec<_> = (0..66).map(|_| ended.recv().unwrap().id).collect();
+    wanted.insert(0, running);
+    wanted.push(other);
+    assert_eq!(order, wanted);
+}
+
 #[test]
 fn a_running_copy_is_cancelled_by_its_file() {
     for test in TestPool::all("a_running_copy_is_cancelled_by_its_file") {

@@ -32,11 +32,11 @@ export function promote(model, pool) {
   }
   const room = (p) => p.free_bytes + account(p).reclaimable;
   const best = pool ? poolOf(pool) : up.find((p) => room(p) >= model.size_bytes) || up[0];
-  const spare = [...account(best).spare].sort((a, b) => a.heat - b.heat);
+  const unheld = [...account(best).unheld].sort((a, b) => a.heat - b.heat);
   return dialog(`Make room in ${best.name}?`, [
     para(`${model.name} needs ${size(model.size_bytes)}, and ${size(best.free_bytes)} are free in ${best.name}. `
       + "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"),
-    list(spare, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_bytes[best.name]), "num"],
+    list(unheld, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_bytes[best.name]), "num"],
       ["Last loaded", (m) => when(m.last_load_ms), ""]]),
   ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
 }
@@ -134,12 +134,12 @@ export function promoteAll(models) {
   const up = pools().filter(isUp);
   const free = sum(up, (p) => p.free_bytes);
   if (missing <= free) return go();
-  const spare = [...new Set(up.flatMap((p) => account(p).spare))].filter((m) => !models.includes(m)).sort((a, b) => a.heat - b.heat);
+  const unheld = [...new Set(up.flatMap((p) => account(p).unheld))].filter((m) => !models.includes(m)).sort((a, b) => a.heat - b.heat);
   return dialog(`Make room for ${plural(models.length, "model")}?`, [
     para(`They need ${size(missing)}, and ${size(free)} are free. `
-      + (spare.length ? "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"
+      + (unheld.length ? "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"
         : "Nothing can make room; what does not fit is refused.")),
-    spare.length > 0 && list(spare, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_total_bytes), "num"], ["Last loaded", (m) => when(m.last_load_ms), ""]]),
+    unheld.length > 0 && list(unheld, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_total_bytes), "num"], ["Last loaded", (m) => when(m.last_load_ms), ""]]),
   ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
 }
 
@@ -152,8 +152,8 @@ export async function disconnect(pool) {
   const path = `/tiers/${encodeURIComponent(pool.name)}`;
   const plan = await get(`${path}/moves`).catch(() => ({ moves: [] }));
   const to = (m) => plan.moves.find((row) => row.model === m.name && row.from === pool.name)?.to || "home";
-  const { held, spare, arrivals } = account(pool);
-  const all = [...held, ...spare].sort((a, b) => b.heat - a.heat);
+  const { held, unheld, arrivals } = account(pool);
+  const all = [...held, ...unheld].sort((a, b) => b.heat - a.heat);
   const open = all.filter((m) => m.open > 0);
   const pins = all.filter((m) => m.pinned === pool.name);
   const go = () => change(async () => {

@@ -42,7 +42,7 @@ export function poolBar(pool, scale, large = false) {
     "--w": `${(pool.capacity_bytes / scale) * 100}%`,
   }, isUp(pool) && [
     segment("resident", share(sums.resident), "", cells(sums.held, pool)),
-    segment("reclaimable", share(sums.reclaimable), "", cells(sums.spare, pool)),
+    segment("reclaimable", share(sums.reclaimable), "", cells(sums.unheld, pool)),
     segment("draining", share(sums.draining), `Draining, ${size(sums.draining)}`),
     sums.arrivals.map((t) => segment("arriving", share(t.total_bytes),
       `${t.file}, ${percent(t.done_bytes * 0.999, t.total_bytes)} copied`,

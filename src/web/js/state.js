@@ -63,12 +63,12 @@ export function account(pool) {
   const unfinished = Math.max(0, arriving - pool.reserved_bytes);
   const whole = Math.max(0, pool.used_bytes - pool.draining_bytes - unfinished);
   const held = inside.filter(isHeld);
-  const spare = inside.filter((m) => !isHeld(m));
+  const unheld = inside.filter((m) => !isHeld(m));
   // Files that several models share are counted once by the pool.
   const resident = Math.min(whole, sum(held, (m) => m.resident_bytes[pool.name]));
   const reserve = pool.capacity_bytes - pool.used_bytes - pool.reserved_bytes - pool.free_bytes;
   return {
-    held, spare, arrivals, arriving, resident,
+    held, unheld, arrivals, arriving, resident,
     reclaimable: whole - resident,
     draining: pool.draining_bytes,
     free: pool.free_bytes,

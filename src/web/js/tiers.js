@@ -69,7 +69,7 @@ function poolPanel(pool) {
         given > 0 && fact("Given back to programs", size(given)),
         given > 0 && fact("Capacity when there is memory", size(target)),
         pool.prefaulted_bytes > 0 && fact("Of Free, ready for the next models", size(pool.prefaulted_bytes)),
-        fact("Models", n0(sums.held.length + sums.spare.length)),
+        fact("Models", n0(sums.held.length + sums.unheld.length)),
         fact("Read speed, measured", rate(pool.speed_bytes_per_sec))),
       given > 0 && h("p", { class: "faint" }, "Programs needed memory, so the pool became smaller. It grows again by itself; no data is lost."),
       sums.draining > 0 && h("p", { class: "faint" }, drains)],
@@ -175,8 +175,11 @@ function resize(pool) {
   function draw() {
     const capacity = Number(input.value);
     gone = [];
-    let over = pool.used_bytes - capacity;
-    for (const model of [...sums.spare].sort((a, b) => a.heat - b.heat)) {
+    const excess = Math.max(0, pool.used_bytes - capacity);
+    // Copies that were left behind go before any model.
+    const left = Math.min(pool.spare_bytes, excess);
+    let over = excess - left;
+    for (const model of [...sums.unheld].sort((a, b) => a.heat - b.heat)) {
       if (over <= 0) break;
       gone.push(model);
       over -= model.resident_bytes[pool.name];
@@ -189,7 +192,7 @@ function resize(pool) {
       h("span", { class: "quiet" }, "Now"), poolBar(pool, most),
       h("span", { class: "quiet" }, "After"), h("div", { class: `bar ${pool.kind}`, role: "img", "aria-label": size(capacity), "--w": `${(capacity / most) * 100}%` },
         ["resident", "reclaimable", "draining", "arriving", "free"].map((kind) =>
-          segment(kind, (kind === "reclaimable" ? Math.max(0, sums[kind] - moved) : sums[kind]) / capacity)))),
+          segment(kind, (kind === "reclaimable" ? Math.max(0, sums[kind] - moved - left) : sums[kind]) / capacity)))),
     h("p", { role: "status" }, says(capacity, moved)),
     gone.length > 0 && table([["Demoted", "name"], ["GiB", "num"], ["Last loaded"]],
       gone.map((m) => [m.name, gib(m.resident_bytes[pool.name]), when(m.last_load_ms)]), "What will move"));
