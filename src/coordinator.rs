@@ -28,6 +28,7 @@ use crate::engines::Engines;
 use crate::load_log::LoadLog;
 use crate::machine::{self, Memory};
 use crate::pressure::MemoryWatch;
+use crate::state_files::PINS;
 pub use crate::view::human::chain;
 use crate::view::{DaemonState, Level, NOT_SERVED};
 
@@ -39,8 +40,8 @@ mod loads;
 mod pause;
 mod cause;
 mod prefault;
-mod rules;
 mod moves;
+mod rules;
 mod pins;
 mod parting;
 mod pools;
@@ -184,6 +185,8 @@ pub struct Coordinator {
     world: World,
     /// What the status is made of.
     kept: counts::Kept,
+    /// What the configuration says of models, as it was looked up last.
+    rules: Mutex<Option<Arc<rules::Rules>>>,
     moves: Mutex<Moves>,
     loads: Mutex<Loads>,
     memory: Mutex<MemoryState>,
@@ -221,6 +224,13 @@ pub enum Wakeup {
     Stop,
 }
 
+/// Makes the log of loads as small as it may be.
+fn keep_log_within(log: &LoadLog, config: &Config) {
+    if let Err(error) = log.keep_within(config.policy.load_log.0) {
+        tracing::warn!(%error, "the log of loads is larger than it may be");
+    }
+}
+
 impl Coordinator {
     /// A coordinator without pools and mover; the receiver is for [`Coordinator::run`].
     pub fn new(parts: Parts) -> (Arc<Coordinator>, Receiver<Wakeup>) {
@@ -244,8 +254,15 @@ impl Coordinator {
             .collect();
         pins.extend(journal.pins());
         let learned = journal.learned();
+        let history = history::History::new(events::now_ms());
+        // What homes gave is learned with the loads; as long as it was assumed, it was this.
+        let gave = learned.tiers().map(|tiers| tiers.cold_bytes_per_sec);
+        if let Some(gave) = gave.filter(|gave| *gave != moves::COLD_BYTES_PER_SEC) {
+            history.had_measured(gave);
+        }
         let warm_up = WarmUp::new(journal.resident());
         let load_log = LoadLog::new(&config.state_dir);
+        keep_log_within(&load_log, &config);
         let opens = Arc::clone(&fs);
         let is_open = move |handle| opens.has_handle(handle);
         let back_off = BackOff::new(config.mover.back_off, is_open);
@@ -267,6 +284,7 @@ impl Coordinator {
             left: Mutex::default(),
             remotes: Remotes::default(),
             remote_wakeup,
+            rules: Mutex::default(),
             moves: Mutex::new(Moves {
                 learned,
                 pins,
@@ -279,7 +297,7 @@ impl Coordinator {
             engines,
             events: EventLog::default(),
             totals: Totals::default(),
-            history: history::History::new(events::now_ms()),
+            history,
             forecasting: Mutex::default(),
             journal,
             load_log,
@@ -293,6 +311,14 @@ impl Coordinator {
             ending: AtomicBool::new(false),
             end,
         });
+        for (name, why) in coordinator.journal.were_set_aside() {
+            let lost = match name == PINS {
+                true => "none of the pins made at run time holds until they are made again",
+                false => "what was in it is forgotten",
+            };
+            let text = format!("cannot be read, and is {name}.bad now: {lost} ({why})");
+            coordinator.events.add(Level::Error, "state", &name, text);
+        }
         (coordinator, wakeups)
     }
 
@@ -686,8 +712,9 @@ impl Coordinator {
         match &transfer.phase {
             Phase::Done => {
                 let progress = &transfer.progress;
-                // What came from a replica says nothing about homes.
-                if errand.is_some_and(|errand| errand.origin.is_home_alone()) {
+                // What came from a replica says nothing about homes, nor what had to wait for others.
+                let is_home_alone = errand.is_some_and(|errand| errand.origin.is_home_alone());
+                if is_home_alone && !progress.was_held_back {
                     self.history
                         .copied(progress.total_bytes, progress.rate_bytes_per_sec);
                 }

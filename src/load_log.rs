@@ -5,9 +5,9 @@
 //! Readable as it is by anything that reads traces. A line that cannot be read (torn by a crash,
 //! damaged, hostile) costs that line.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use speedloader_policy::{HEADER, Trace, TraceReader};
 
 use crate::state_files::{LOADS as NEWER, LOADS_BEFORE as OLDER};
+use crate::whole_file;
 
 /// No honest line is longer.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -22,6 +23,9 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 const NAME_BYTES_MAX: usize = 8 << 10;
 /// No honest file of ours is larger: the greatest limit that can be configured.
 const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Who may read it: our group, too.
+const FILE_MODE: u32 = 0o640;
 
 /// One load, as it is logged.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,27 @@ impl LoadLog {
         }
     }
 
+    /// Removes what is more than `limit_bytes`, which may have been more before: the oldest loads, all for 0.
+    ///
+    /// # Errors
+    /// Whatever reading and writing report.
+    pub fn keep_within(&self, limit_bytes: u64) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may be replaced.
+        *open = None;
+        for path in [OLDER, NEWER].map(|name| self.directory.join(name)) {
+            let kept = match limit_bytes {
+                0 => fs::remove_file(&path),
+                limit => cut(&path, limit / 2),
+            };
+            match kept {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a load. Both files together stay below `limit_bytes`; 0 writes nothing.
     ///
     /// # Errors
@@ -72,9 +97,11 @@ impl LoadLog {
             entry.bytes
         );
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have removed it, or put another in its place.
+        let path = self.directory.join(NEWER);
         let (mut file, mut size) = match open.take() {
-            Some(open) => open,
-            None => self.newer()?,
+            Some((file, size)) if is_at(&file, &path) => (file, size),
+            _ => self.newer()?,
         };
         if size + line.len() as u64 > limit_bytes / 2 && size > HEADER.len() as u64 + 1 {
             drop(file);
@@ -90,7 +117,7 @@ impl LoadLog {
     fn newer(&self) -> io::Result<(File, u64)> {
         let path = self.directory.join(NEWER);
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o640);
+        options.read(true).append(true).create(true).mode(FILE_MODE);
         // A link is refused, and a pipe does not stop us here.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         options.custom_flags(flags.bits().cast_signed());
@@ -114,6 +141,32 @@ impl LoadLog {
         file.write_all(start.as_bytes())?;
         Ok((file, size + start.len() as u64))
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let at = fs::symlink_metadata(path).map(number);
+    file.metadata()
+        .map(number)
+        .is_ok_and(|open| at.is_ok_and(|at| at == open))
+}
+
+/// Keeps the latest lines of a log, at most so many bytes with the header.
+fn cut(path: &Path, bytes_max: u64) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_file() || metadata.len() <= bytes_max {
+        return Ok(());
+    }
+    let mut kept = format!("{HEADER}\n").into_bytes();
+    let mut file = File::open(path)?;
+    let rest_max = bytes_max.saturating_sub(kept.len() as u64);
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(rest_max)))?;
+    let mut lines = BufReader::new(file);
+    // It begins within a line.
+    lines.skip_until(b'\n')?;
+    lines.read_to_end(&mut kept)?;
+    let readable = |file: &File| file.set_permissions(Permissions::from_mode(FILE_MODE));
+    whole_file::write(path, &kept, readable, |from, to| fs::rename(from, to))
 }
 
 /// A name as a field: without what separates fields and lines.
@@ -275,6 +328,43 @@ mod tests {
             "{}",
             logged.trace.loads.len()
         );
+    }
+
+    /// The older file stayed as large as it was, and with no log wanted both did.
+    #[test]
+    fn a_smaller_limit_holds_at_once() {
+        let names: Vec<String> = (0..500).map(|n| format!("model-{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (directory, _) = logged(&names, 1 << 14);
+        let log = LoadLog::new(directory.path());
+        log.add(1 << 14, &entry(500, "model-500")).expect("written");
+        log.keep_within(1 << 10).expect("cut");
+        log.add(1 << 10, &entry(501, "model-501")).expect("written");
+        let files = [OLDER, NEWER].map(|name| directory.path().join(name));
+        let sizes = files
+            .each_ref()
+            .map(|file| fs::metadata(file).map_or(0, |m| m.len()));
+        assert!(sizes.iter().sum::<u64>() <= 1 << 10, "{sizes:?}");
+        let kept = read(directory.path()).expect("read");
+        assert_eq!(kept.skipped, 0);
+        assert!(
+            kept.trace
+                .names
+                .ends_with(&["model-500".to_owned(), "model-501".to_owned()])
+        );
+        log.keep_within(0).expect("removed");
+        assert!(files.iter().all(|file| !file.exists()));
+    }
+
+    /// Loads were written to a file that had no name any more.
+    #[test]
+    fn a_log_that_was_removed_is_begun_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = LoadLog::new(directory.path());
+        log.add(1 << 20, &entry(1, "a")).expect("written");
+        fs::remove_file(directory.path().join(NEWER)).expect("removed");
+        log.add(1 << 20, &entry(2, "b")).expect("written");
+        assert_eq!(read(directory.path()).expect("read").trace.names, ["b"]);
     }
 
     #[test]

@@ -834,6 +834,15 @@ impl Pools for Board<'_> {
         self.choose(rank, need_bytes, index, keep)
     }
 
+    fn yields(&self, piece: Piece, to: Piece) -> bool {
+        match (piece, to) {
+            (Piece::Model(at), Piece::Model(to)) => {
+                self.state(at).priority < self.state(to).priority
+            }
+            _ => false,
+        }
+    }
+
     fn spare(&self, piece: Piece) -> Option<usize> {
         let Piece::Model(at) = piece else { return None };
         self.spare_of(at).filter(|&rank| self.accepts[rank])

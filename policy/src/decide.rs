@@ -37,6 +37,8 @@ pub trait Pools {
         index: Index,
         keep: Self::Object,
     ) -> Option<Vec<(Self::Object, u64)>>;
+    /// Whether it makes way for the other one whatever both are worth: the user has said so.
+    fn yields(&self, object: Self::Object, to: Self::Object) -> bool;
     /// The slower pool that it can go to without being copied: its copy there was kept when it left.
     /// Such spares count as free room, and go when that is needed.
     fn spare(&self, object: Self::Object) -> Option<usize>;
@@ -79,7 +81,8 @@ pub fn open<P: Pools>(pools: &mut P, rule: &Rule, object: P::Object) -> Decision
     let pays = |pools: &P, rank: usize, chosen: &[(P::Object, u64)]| {
         rule.always || copy_pays(pools, object, place, rank, chosen)
     };
-    let room = (0..slower_than).find(|&r| has_room(pools, object, r));
+    let is_gain = |pools: &P, rank: usize| place.is_none_or(|held| is_faster(pools, rank, held));
+    let room = (0..slower_than).find(|&r| is_gain(pools, r) && has_room(pools, object, r));
     if let Some(rank) = room.filter(|&r| pays(pools, r, &[])) {
         if rank == 0 {
             if place.is_some() {
@@ -130,6 +133,13 @@ pub fn open<P: Pools>(pools: &mut P, rule: &Rule, object: P::Object) -> Decision
     result
 }
 
+/// Speeds are measured: pools of one kind differ by less, and a copy between them would gain nothing.
+const FASTER: f64 = 1.1;
+
+fn is_faster<P: Pools>(pools: &P, rank: usize, than: usize) -> bool {
+    pools.secs_per_byte(Some(than)) > FASTER * pools.secs_per_byte(Some(rank))
+}
+
 fn has_room<P: Pools>(pools: &P, object: P::Object, rank: usize) -> bool {
     pools.can_hold(object, rank) && pools.need_bytes(object, rank) <= pools.free_bytes(rank)
 }
@@ -153,7 +163,7 @@ pub fn cheapest_pool<P: Pools>(
             continue;
         };
         let missing_bytes = need_bytes.saturating_sub(pools.free_bytes(rank));
-        let lost = lost_by(pools, hold, &chosen, missing_bytes);
+        let lost = lost_by(pools, hold, &chosen, missing_bytes, object);
         if best.as_ref().is_none_or(|&(_, least, _)| lost < least) {
             best = Some((rank, lost, chosen));
         }
@@ -197,7 +207,7 @@ fn worth_of<P: Pools>(pools: &P, index: Index, chosen: &[(P::Object, u64)]) -> f
 /// Of what is lost by those that leave, how much the room that is left over earns again.
 const REST_EARNS: f64 = 0.5;
 
-/// The worth of `chosen`, less what will be held in the room that they leave beyond the `missing_bytes`: per
+/// The worth of `chosen`, but of those that make way for `keep` anyhow, less what will be held in the room that they leave beyond the `missing_bytes`: per
 /// byte a share of the least worth among them. A large model that hardly anybody loads would else stand
 /// against every small one.
 fn lost_by<P: Pools>(
@@ -205,12 +215,16 @@ fn lost_by<P: Pools>(
     index: Index,
     chosen: &[(P::Object, u64)],
     missing_bytes: u64,
+    keep: P::Object,
 ) -> f64 {
     let (mut lost, mut freed_bytes, mut least) = (0.0, 0, None);
     for &(victim, bytes) in chosen {
+        freed_bytes += bytes;
+        if pools.yields(victim, keep) {
+            continue;
+        }
         let worth = pools.index(victim, index);
         lost += worth * bytes as f64;
-        freed_bytes += bytes;
         least = Some(least.map_or(worth, |least| worth.min(least)));
     }
     let rest_bytes = freed_bytes.saturating_sub(missing_bytes);
@@ -232,7 +246,7 @@ fn climb<P: Pools>(
     rank: usize,
     lifted: bool,
 ) -> Option<(f64, f64)> {
-    if !pools.can_hold(object, rank) {
+    if !is_faster(pools, rank, held) || !pools.can_hold(object, rank) {
         return None;
     }
     let need_bytes = pools.need_bytes(object, rank);
@@ -242,6 +256,7 @@ fn climb<P: Pools>(
     let worth = pools.index(object, rule.split) * need_bytes as f64 * gain_per_byte;
     let lost: f64 = chosen
         .iter()
+        .filter(|&&(victim, _)| !pools.yields(victim, object))
         .map(|&(victim, bytes)| {
             let spare = pools.spare(victim).filter(|&r| r > rank);
             // The next pool with room, at the latest where the climber leaves some.

@@ -99,6 +99,17 @@ impl KnownModels {
         self.free.push(slot);
     }
 
+    /// Calls a model otherwise; nothing if the other name is known already.
+    pub fn rename(&mut self, from: ModelId, to: ModelId) {
+        if self.slot_of.contains_key(&to) {
+            return;
+        }
+        if let Some(slot) = self.slot_of.remove(&from) {
+            self.slots[slot as usize].id = to;
+            self.slot_of.insert(to, slot);
+        }
+    }
+
     /// The one not loaded for longest.
     pub fn oldest(&self) -> Option<u32> {
         (0..BUCKETS)

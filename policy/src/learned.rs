@@ -384,6 +384,11 @@ impl Learned {
         served
     }
 
+    /// What was learned of a model by one id is its by another from now on, unless something is known by that already.
+    pub fn rename(&mut self, from: ModelId, to: ModelId) {
+        self.models.rename(from, to);
+    }
+
     /// Forgets a model (it was deleted).
     pub fn forget(&mut self, model: ModelId) {
         if let Some(slot) = self.models.find(model) {
@@ -416,6 +421,11 @@ impl Learned {
         self.models
             .find(model)
             .is_some_and(|slot| self.models.get(slot).set_aside)
+    }
+
+    /// The pools and the speed of homes that the last load was observed with.
+    pub fn tiers(&self) -> Option<&Tiers> {
+        self.tiers.as_ref()
     }
 
     /// Loads observed since the beginning.

@@ -715,6 +715,7 @@ impl<'a> Planner<'a> {
         self.board.reason = Reason::Loaded {
             worth: 0.0,
             lost: 0.0,
+            displaces: false,
         };
         let decision = if self.params.strategy == Strategy::FastestFit {
             decide::open(&mut self.board, self.rule, piece)
@@ -723,8 +724,13 @@ impl<'a> Planner<'a> {
         };
         let displaces = self.board.take_displaced();
         if let Decision::Placed { worth, lost, .. } = decision {
-            self.board
-                .explain_moves(model, Reason::Loaded { worth, lost });
+            let displaces = !displaces.is_empty();
+            let reason = Reason::Loaded {
+                worth,
+                lost,
+                displaces,
+            };
+            self.board.explain_moves(model, reason);
         }
         match decision {
             Decision::Stays => {

@@ -48,6 +48,8 @@ pub enum Reason {
         worth: f64,
         /// The worth of what it displaces, less what the room left over will earn.
         lost: f64,
+        /// Whether anything leaves a pool for it.
+        displaces: bool,
     },
     /// The user asked.
     Requested,
@@ -77,14 +79,17 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Loaded { worth, lost } if *worth > *lost && *lost > 0.0 => {
+            Self::Loaded {
+                displaces: false, ..
+            } => write!(f, "loaded, and there is room"),
+            Self::Loaded { worth, lost, .. } if *worth > *lost && *lost > 0.0 => {
                 write!(
                     f,
                     "loaded, and worth {:.1}x what it displaces",
                     worth / lost
                 )
             }
-            Self::Loaded { .. } => write!(f, "loaded, and there is room"),
+            Self::Loaded { .. } => write!(f, "loaded, and takes the place of others"),
             Self::Requested => write!(f, "requested"),
             Self::Restored => write!(f, "it was resident before the restart"),
             Self::Pinned => write!(f, "pinned"),

@@ -435,6 +435,11 @@ impl Pools for View<'_> {
         Some(taken)
     }
 
+    /// On paper nobody says anything.
+    fn yields(&self, _: u32, _: u32) -> bool {
+        false
+    }
+
     fn spare(&self, slot: u32) -> Option<usize> {
         self.shadow.spare(slot)
     }

@@ -54,7 +54,7 @@ impl Story {
 
     /// `pool NAME CAPACITY SPEED`, `model NAME FILE:SIZE...`, `load NAME [TIMES]`,
     /// `promote NAME [POOL]`, `demote NAME [POOL]`, `pin NAME POOL`, `rule NAME always|never`,
-    /// `list NAME...` (all promoted at once), `restore NAME...`, `open FILE`, `close FILE`, `shrink POOL BYTES`, `explain NAME`.
+    /// `priority NAME NUMBER`, `list NAME...` (all promoted at once), `restore NAME...`, `open FILE`, `close FILE`, `shrink POOL BYTES`, `explain NAME`.
     fn line(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |at: usize| words[at].parse::<u64>().expect("a number in the script");
@@ -104,6 +104,7 @@ impl Story {
                 };
                 self.step(line, None);
             }
+            "priority" => self.state(words[1]).priority = number(2) as i32,
             "open" | "close" => {
                 let at = self.files[words[1]] as usize;
                 self.snapshot.files[at].open = words[0] == "open";
@@ -333,6 +334,18 @@ fn copies_left_behind_are_free_room_and_free_ways_down() {
 #[test]
 fn what_users_say_goes_first() {
     tell("said", include_str!("golden/said.script"));
+}
+
+/// A priority only kept others away; it won nothing.
+#[test]
+fn what_has_a_higher_priority_wins() {
+    tell("priorities", include_str!("golden/priorities.script"));
+}
+
+/// Whatever was loaded in the second was copied to the first, for nothing.
+#[test]
+fn between_pools_of_one_speed_nothing_moves() {
+    tell("equal_pools", include_str!("golden/equal_pools.script"));
 }
 
 #[test]

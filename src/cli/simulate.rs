@@ -13,8 +13,8 @@ use clap::Args;
 use serde::Serialize;
 use speedloader_config::Bytes;
 use speedloader_policy::{
-    BASELINES, BaselineKind, Moves, POOLS_MAX, Params, TierId, Tiers, Totals, load_time_bound_secs,
-    replay, replay_baseline,
+    BASELINES, BaselineKind, Moves, POOLS_MAX, TierId, Tiers, Totals, load_time_bound_secs, replay,
+    replay_baseline,
 };
 
 use super::context::Context;
@@ -190,7 +190,7 @@ enum Policy {
 pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
     let policies = policies(&arguments.policy)?;
     let speeds = Speeds::parse(&arguments.bandwidth)?;
-    let trace = source::loads(arguments.trace.as_deref(), context)?;
+    let (trace, params) = source::loads(arguments.trace.as_deref(), context)?;
     let footprint = trace.footprint_bytes();
     let wanted = sizes(&arguments.pool, "--pool", footprint)?;
     let more = match &arguments.more {
@@ -210,7 +210,7 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
         let bound_s = load_time_bound_secs(&tiers, &trace);
         for policy in &policies {
             let totals = match policy {
-                Policy::Auto => replay(&Params::default(), &tiers, moves, &trace),
+                Policy::Auto => replay(&params, &tiers, moves, &trace),
                 Policy::Baseline(kind) => replay_baseline(*kind, &tiers, moves, &trace),
             };
             let mut outcome = outcome(*policy, pool, &tiers, &totals, bound_s);

@@ -541,6 +541,11 @@ impl Coordinator {
             {
                 (Code::NoSpace, NO_POOLS.to_owned(), A_POOL)
             }
+            Refusal::NoPool if self.is_connecting_any() => (
+                Code::Busy,
+                "the pools are being connected: what they hold is verified".to_owned(),
+                "`speedloader tiers` says when they are there",
+            ),
             Refusal::NoPool => (
                 Code::NoSpace,
                 "no pool is connected".to_owned(),
@@ -629,7 +634,7 @@ impl Coordinator {
         subject: &Subject,
         cancelled: &HashSet<FileId>,
     ) -> Result<MoveView, Message> {
-        let pinned = self.lock_moves().pins.get(&subject.name).cloned();
+        let pinned = self.lock_moves().pin_of(subject).cloned();
         if let Some(pool) = pinned {
             let text = format!("{}: is pinned to {pool}", escape(subject.name.as_bytes()));
             return Err(Message::new(Code::Pinned, text).with_hint(UNPIN));
@@ -656,7 +661,7 @@ impl Coordinator {
         let before = self
             .lock_moves()
             .pins
-            .insert(subject.name.clone(), pool.name().to_owned());
+            .insert(subject.key.clone(), pool.name().to_owned());
         let want = Want {
             model: subject.id,
             kind: WantKind::Promote {
@@ -676,8 +681,8 @@ impl Coordinator {
             Err(error) => {
                 let mut moves = self.lock_moves();
                 match before {
-                    Some(pool) => moves.pins.insert(subject.name, pool),
-                    None => moves.pins.remove(&subject.name),
+                    Some(pool) => moves.pins.insert(subject.key, pool),
+                    None => moves.pins.remove(&subject.key),
                 };
                 Err(error)
             }
@@ -690,8 +695,11 @@ impl Coordinator {
             true => None,
             false => Some(self.one_named(name)?),
         };
-        let name = subject.map_or_else(|| name.to_owned(), |subject| subject.name);
-        let removed = self.lock_moves().pins.remove(&name);
+        let (name, key) = subject.map_or_else(
+            || (name.to_owned(), name.to_owned()),
+            |subject| (subject.name, subject.key),
+        );
+        let removed = self.lock_moves().unpin(&key);
         self.save_pins()?;
         // One that is set to `never` goes now.
         self.think();
@@ -727,12 +735,13 @@ impl Coordinator {
             let moves = self.lock_moves();
             let mut pins = moves.pins.clone();
             for (written, pool) in &config.pins {
-                let model = moves.written_pins.model_of(written);
-                if pins
-                    .get(model)
-                    .is_some_and(|pinned| *pinned == *pool.as_str())
-                {
-                    pins.remove(model);
+                for key in moves.written_pins.keys_of(written) {
+                    if pins
+                        .get(key)
+                        .is_some_and(|pinned| *pinned == *pool.as_str())
+                    {
+                        pins.remove(key);
+                    }
                 }
             }
             pins
@@ -1161,6 +1170,7 @@ impl Coordinator {
             .config
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(merged);
+        super::keep_log_within(&self.load_log, &self.config());
         let is_pinned_anew = self.take_over_pins(&old, &new);
         if is_pinned_anew && let Err(error) = self.save_pins() {
             tracing::warn!(%error, "what the file says of pins holds");
@@ -1190,8 +1200,9 @@ impl Coordinator {
                 continue;
             }
             is_any = true;
-            let model = moves.written_pins.forget(name);
-            moves.pins.remove(&model);
+            for key in moves.written_pins.forget(name) {
+                moves.pins.remove(&key);
+            }
             if let Some(pool) = pool {
                 moves.pins.insert(name.clone(), pool.to_string());
             }

@@ -64,7 +64,7 @@ impl Coordinator {
         if let Some(errand) = errands.find(|errand| own(errand.file.id)) {
             return Some(errand.why.to_string());
         }
-        let awaited = moves.warm_up.awaits(&subject.name);
+        let awaited = moves.warm_up.awaits(subject);
         awaited.then(|| {
             "warm-up: it was resident before the restart, and waits for its turn".to_owned()
         })

@@ -15,6 +15,9 @@ const HOUR_MS: u64 = 3_600_000;
 /// Copies of less say nothing about a home's speed, bytes.
 const COPY_BYTES_MIN: u64 = 16 << 20;
 
+/// Plans take another speed when what is measured differs by more than this part of it.
+const PLANNED_SHARE: u64 = 4;
+
 /// What is remembered.
 pub struct History {
     since_ms: u64,
@@ -24,6 +27,8 @@ pub struct History {
 #[derive(Default)]
 struct Memory {
     home_bytes_per_sec: Option<u64>,
+    /// The same, as plans take it: coarse, and the same until it is another by much.
+    planned_bytes_per_sec: Option<u64>,
     loads: VecDeque<LoadView>,
     hours: VecDeque<HourView>,
 }
@@ -59,7 +64,25 @@ impl History {
         let mut memory = self.lock();
         let known = memory.home_bytes_per_sec.unwrap_or(bytes_per_sec);
         // The latest copies say the most, and one odd one not much.
-        memory.home_bytes_per_sec = Some(known / 4 * 3 + bytes_per_sec / 4);
+        let measured = known / 4 * 3 + bytes_per_sec / 4;
+        memory.home_bytes_per_sec = Some(measured);
+        let differs = |planned: u64| planned.abs_diff(measured) > planned / PLANNED_SHARE;
+        if memory.planned_bytes_per_sec.is_none_or(differs) {
+            memory.planned_bytes_per_sec = Some(coarse(measured));
+        }
+    }
+
+    /// What an earlier run had measured, as plans took it.
+    pub fn had_measured(&self, bytes_per_sec: u64) {
+        let mut memory = self.lock();
+        memory.home_bytes_per_sec = Some(bytes_per_sec);
+        memory.planned_bytes_per_sec = Some(bytes_per_sec);
+    }
+
+    /// What plans take homes to give, bytes a second; `assumed` as long as nothing was measured. It changes seldom:
+    /// plans, and what is learned by it, would waver.
+    pub fn planned_bytes_per_sec(&self, assumed: u64) -> u64 {
+        self.lock().planned_bytes_per_sec.unwrap_or(assumed)
     }
 
     /// What homes give, bytes a second; `assumed` as long as nothing was measured.
@@ -109,6 +132,12 @@ impl History {
             hours: memory.hours.iter().cloned().collect(),
         }
     }
+}
+
+/// With two figures.
+fn coarse(bytes_per_sec: u64) -> u64 {
+    let unit = 10_u64.pow(bytes_per_sec.max(1).ilog10().saturating_sub(1));
+    (bytes_per_sec / unit).max(1) * unit
 }
 
 fn judge(seen: Seen, home_bytes_per_sec: u64, now_ms: u64) -> LoadView {
@@ -168,6 +197,22 @@ mod tests {
         assert_eq!(history.view(7).home_bytes_per_sec, 400);
         history.copied(1 << 30, 800);
         assert_eq!(history.view(7).home_bytes_per_sec, 500);
+    }
+
+    #[test]
+    fn plans_take_what_homes_give_and_do_not_waver() {
+        let history = History::new(0);
+        assert_eq!(history.planned_bytes_per_sec(7), 7);
+        for (copied, planned) in [(123_456, 120_000), (150_000, 120_000), (110_000, 120_000)] {
+            history.copied(1 << 30, copied);
+            assert_eq!(history.planned_bytes_per_sec(7), planned, "{copied}");
+        }
+        history.copied(1 << 30, 400_000);
+        assert_eq!(history.planned_bytes_per_sec(7), 190_000);
+        let next = History::new(0);
+        next.had_measured(190_000);
+        assert_eq!(next.planned_bytes_per_sec(7), 190_000);
+        assert!(next.view(7).home_measured);
     }
 
     #[test]

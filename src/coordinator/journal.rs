@@ -35,6 +35,9 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 pub struct Resident {
     /// As people know it.
     pub name: String,
+    /// What it is kept by, whatever it is called by then; empty in a list of an older build.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
     /// The pool that it is in.
     pub pool: String,
     /// Its files.
@@ -92,6 +95,8 @@ pub struct Journal {
     writing: Mutex<()>,
     /// Why the last one could not be written, if it could not.
     fault: Mutex<Option<String>>,
+    /// What could not be read, and why.
+    set_aside: Mutex<Vec<(String, String)>>,
     /// Locked: two daemons would overwrite each other's state.
     _locked: File,
 }
@@ -119,6 +124,7 @@ impl Journal {
             directory: directory.to_owned(),
             writing: Mutex::new(()),
             fault: Mutex::new(None),
+            set_aside: Mutex::default(),
             _locked: locked,
         })
     }
@@ -204,6 +210,21 @@ impl Journal {
         if let Err(error) = fs::rename(&path, &aside) {
             tracing::warn!(%error, "it could not even be renamed");
         }
+        let mut set_aside = self
+            .set_aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        set_aside.push((name.to_owned(), why.to_owned()));
+    }
+
+    /// What could not be read since the last time, and why.
+    pub fn were_set_aside(&self) -> Vec<(String, String)> {
+        std::mem::take(
+            &mut self
+                .set_aside
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -285,6 +306,9 @@ mod tests {
         fs::write(directory.path().join(LEARNED), b"garbage").expect("written");
         assert!(journal.pins().is_empty());
         assert_eq!(journal.learned().to_bytes(), Learned::new().to_bytes());
+        let told = journal.were_set_aside();
+        let told: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(told, [PINS, LEARNED]);
         assert!(directory.path().join("pins.json.bad").exists());
         assert!(directory.path().join("learned.bin.bad").exists());
         assert!(journal.pins().is_empty());
@@ -297,6 +321,7 @@ mod tests {
         assert!(journal.resident().is_empty());
         let models = vec![Resident {
             name: "a:1b".to_owned(),
+            key: "/manifests/a/1b".to_owned(),
             pool: "p".to_owned(),
             files: vec![ResidentFile {
                 path: "blobs/a\\n".to_owned(),

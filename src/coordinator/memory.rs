@@ -280,7 +280,7 @@ impl Coordinator {
             }
             held_bytes += taken_bytes(&usage).saturating_sub(change.target_bytes);
             let target = change.target_bytes.max(taken_bytes(&usage));
-            self.make_smaller(change, target, memory, reserve_bytes);
+            self.make_smaller(change, &usage, target, memory, reserve_bytes);
         }
         let is_told = std::mem::replace(&mut self.lock_memory().is_held_told, held_bytes > 0);
         if held_bytes > 0 && !is_told {
@@ -292,7 +292,14 @@ impl Coordinator {
         }
     }
 
-    fn make_smaller(&self, change: &Change, target: u64, memory: &Memory, reserve_bytes: u64) {
+    fn make_smaller(
+        &self,
+        change: &Change,
+        usage: &Usage,
+        target: u64,
+        memory: &Memory,
+        reserve_bytes: u64,
+    ) {
         let (pool, before) = (&change.pool, change.size_bytes);
         if target >= before {
             return;
@@ -303,7 +310,8 @@ impl Coordinator {
             return;
         }
         self.lock_memory().resized(pool.id(), target);
-        let freed = taken_bytes(&change.usage).saturating_sub(target);
+        // Whole models went, which may be more than was owed.
+        let freed = taken_bytes(&change.usage).saturating_sub(taken_bytes(usage));
         self.count_given_back(freed);
         let text = format!(
             "gives {} back and may hold {} now, {} before: {} of memory were available, and {} are kept in reserve",

@@ -21,13 +21,13 @@ use speedloader_policy::{
 };
 
 use super::cause::{Cause, Why};
-use super::rules::Rules;
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
 use crate::back_off::Origin;
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
-use crate::models::{ModelIndex, ModelRef, family};
+use crate::models::{Catalog, ModelIndex, ModelRef, family};
+use crate::view::human::{escape, unescape};
 use crate::view::{Level, problems};
 
 /// Speed that homes are taken to have, bytes a second, until it is measured.
@@ -45,8 +45,10 @@ pub(super) const SINGLE_FILE: &str = "file";
 /// A model, or a single file, as it is moved: a name and its files.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
-    /// As people know it.
+    /// As people know it. Another model of the same name changes it: nothing is kept by it.
     pub name: String,
+    /// What it is kept by: where it is in the tree, printable, with a slash first as no name has it.
+    pub key: String,
     /// How it is stored.
     pub kind: &'static str,
     /// For the policy: the same across restarts.
@@ -60,11 +62,13 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// A file that belongs to no model, under this name.
-    pub fn single(name: String, file: Arc<HomeFile>) -> Subject {
+    /// A file that belongs to no model, by its printable path.
+    pub fn single(path: String, file: Arc<HomeFile>) -> Subject {
+        let key = format!("/{path}");
         Subject {
-            id: model_id(&name),
-            name,
+            id: model_id(&key),
+            name: path,
+            key,
             kind: SINGLE_FILE,
             files: vec![file],
             missing: Vec::new(),
@@ -89,10 +93,15 @@ impl Subject {
     }
 }
 
-/// The same number for the same name, in every run and on every machine: FNV-1a.
-pub(super) fn model_id(name: &str) -> ModelId {
+/// See [`Subject::key`].
+pub(super) fn key_of(catalog: &Catalog, index: ModelIndex) -> String {
+    format!("/{}", escape(catalog.place(index)))
+}
+
+/// The same number for the same key, in every run and on every machine: FNV-1a.
+pub(super) fn model_id(key: &str) -> ModelId {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    ModelId(name.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+    ModelId(key.bytes().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
 /// All that is known of one model and the policy.
@@ -119,8 +128,7 @@ struct Scene {
 impl Coordinator {
     /// What a query means, as things that can be moved.
     pub(super) fn subjects(&self, known: &Known, query: &str) -> Result<Vec<Subject>, Message> {
-        let query =
-            crate::view::human::unescape(query).unwrap_or_else(|| query.as_bytes().to_vec());
+        let query = unescape(query).unwrap_or_else(|| query.as_bytes().to_vec());
         let query = self.below_mount(&query);
         let found = known.catalog.resolve_bytes(query).map_err(|none| {
             let mut message = Message::new(Code::NoMatch, none.to_string());
@@ -162,11 +170,15 @@ impl Coordinator {
                 files.push(file);
             }
         }
-        let (name, kind) = (model.name, model.kind.as_str());
+        let key = match reference {
+            ModelRef::Model(index) => key_of(&known.catalog, index),
+            ModelRef::File(_) => format!("/{}", escape(&model.files.first()?.path)),
+        };
         Some(Subject {
-            id: model_id(&name),
-            name,
-            kind,
+            id: model_id(&key),
+            name: model.name,
+            key,
+            kind: model.kind.as_str(),
             files,
             missing: model.missing,
             faults: model.faults,
@@ -260,13 +272,14 @@ impl Coordinator {
 
     /// What the configuration says of a model.
     pub(super) fn rule_of(&self, subject: &Subject) -> ModelRule {
-        Rules::new(&self.config()).rule(&subject.name)
+        self.rules(&self.world.known()).rule(subject)
     }
 
     fn scene(&self, moves: &Moves, subjects: Vec<Subject>, wants: Vec<Want>) -> Scene {
-        let config = self.config();
-        let rules = Rules::new(&config);
+        let rules = self.rules(&self.world.known());
         let pools = self.pool_states();
+        // What a file takes is asked of one of them.
+        let first = self.pools().into_iter().next();
         let mut sizes = Sizes::of(&pools);
         let connected = |pool: PoolId| pools.iter().any(|state| state.id == TierId(pool.0));
         let mut scene = Scene {
@@ -288,14 +301,17 @@ impl Coordinator {
                 let target = moving.get(&file.id).copied();
                 let reference = FileRef(file.id.0);
                 if scene.files.insert(reference, Arc::clone(file)).is_none() {
-                    let mut state = self.file_state(file, target, &connected);
-                    state.size_bytes = sizes.counted(state.size_bytes);
+                    let bytes = file.attr().identity.size;
+                    let taken = first
+                        .as_ref()
+                        .map_or(bytes, |pool| pool.footprint_bytes(bytes));
+                    let bytes = sizes.counted(taken);
+                    let state = self.file_state(file, bytes, target, &connected);
                     scene.snapshot.files.push(state);
                 }
             }
             let pin = moves
-                .pins
-                .get(&subject.name)
+                .pin_of(&subject)
                 .and_then(|pool| self.pool_named(pool).ok());
             scene.snapshot.models.push(ModelState {
                 id: subject.id,
@@ -305,14 +321,14 @@ impl Coordinator {
                     .map(|file| FileRef(file.id.0))
                     .collect(),
                 pin: pin.map(|pool| TierId(pool.id().0)),
-                rule: rules.rule(&subject.name),
-                priority: rules.priority(&subject.name),
+                rule: rules.rule(&subject),
+                priority: rules.priority(&subject),
                 moving_to: None,
             });
         }
         scene.snapshot.pools = pools;
         tell_what_moves(&mut scene.snapshot, &moving);
-        scene.snapshot.cold_bytes_per_sec = COLD_BYTES_PER_SEC;
+        scene.snapshot.cold_bytes_per_sec = self.history.planned_bytes_per_sec(COLD_BYTES_PER_SEC);
         scene.snapshot.wants = wants;
         scene
     }
@@ -320,6 +336,7 @@ impl Coordinator {
     fn file_state(
         &self,
         file: &Arc<HomeFile>,
+        size_bytes: u64,
         target: Option<PoolId>,
         connected: &dyn Fn(PoolId) -> bool,
     ) -> FileState {
@@ -334,21 +351,13 @@ impl Coordinator {
         let place = target.or(resident);
         FileState {
             id: FileRef(file.id.0),
-            size_bytes: self.footprint_bytes(file),
+            size_bytes,
             place: place.map(|pool| TierId(pool.0)),
             open: resident.is_some_and(|pool| self.is_in_use(file, pool)),
             busy: writers > 0 || target.is_some(),
             spare: spare.map(|pool| TierId(pool.0)),
             spare_open: spare.is_some_and(|pool| self.is_in_use(file, pool)),
         }
-    }
-
-    /// What the file takes in a pool.
-    fn footprint_bytes(&self, file: &HomeFile) -> u64 {
-        let size = file.attr().identity.size;
-        self.pools()
-            .first()
-            .map_or(size, |pool| pool.footprint_bytes(size))
     }
 
     /// Files that are being copied, and where to.
@@ -378,8 +387,7 @@ impl Coordinator {
         self.fs.union().for_each_path(|path, file| {
             // Hard links are one file, under the first of their names.
             if file.is_resident() && owned.insert(file.id) {
-                let name = crate::view::human::escape(path);
-                subjects.push(Subject::single(name, Arc::clone(file)));
+                subjects.push(Subject::single(escape(path), Arc::clone(file)));
             }
         });
         subjects
@@ -465,7 +473,7 @@ impl Coordinator {
             found,
             standings: moves.learned.standings(),
             rule: state.map(|state| state.rule).unwrap_or_default(),
-            pin: moves.pins.get(&subject.name).cloned(),
+            pin: moves.pin_of(subject).cloned(),
             names: scene.names,
         })
     }
@@ -584,7 +592,7 @@ impl Coordinator {
         let Some(index) = self.loaded_model(&known, reading.file.id, reading.process) else {
             return;
         };
-        let id = model_id(known.catalog.name(index));
+        let id = model_id(&key_of(&known.catalog, index));
         let mut loads = self.lock_loads();
         let begins = loads.begins(id.0, reading.process, Instant::now());
         drop(loads);
@@ -611,7 +619,7 @@ impl Coordinator {
             let heat = self
                 .lock_moves()
                 .learned
-                .heat(model_id(known.catalog.name(index)));
+                .heat(model_id(&key_of(&known.catalog, index)));
             let loads = self.lock_loads();
             let files = known.catalog.files(index);
             let weights = files.filter(|(_, _, role)| role.is_tensors());
@@ -645,7 +653,7 @@ impl Coordinator {
             count.last_ms = events::now_ms();
             let tiers = Tiers::of(&Snapshot {
                 pools: self.pool_states(),
-                cold_bytes_per_sec: COLD_BYTES_PER_SEC,
+                cold_bytes_per_sec: self.history.planned_bytes_per_sec(COLD_BYTES_PER_SEC),
                 ..Snapshot::default()
             });
             let load = Load {

@@ -22,7 +22,7 @@ use crate::command::{Code, Message};
 use crate::control::Peer;
 use crate::machine;
 use crate::view::human::size;
-use crate::view::{Level, MoveView, View};
+use crate::view::{DaemonState, Level, MoveView, View};
 
 /// How long dropped spares may take until their memory is free.
 const DROP_PATIENCE: Duration = Duration::from_millis(500);
@@ -160,6 +160,11 @@ impl Coordinator {
     /// Whether a local pool is being connected: what is in it is not known yet.
     pub(super) fn is_connecting(&self, name: &str) -> bool {
         self.lock_connecting().contains(name)
+    }
+
+    /// Whether one of them is, or will be in a moment, as the daemon starts.
+    pub(super) fn is_connecting_any(&self) -> bool {
+        *self.lock_state() == DaemonState::Starting || !self.lock_connecting().is_empty()
     }
 
     /// Whether a local pool is connected, is being connected, or has readers left.

@@ -151,6 +151,7 @@ impl Coordinator {
             )
         }));
         warnings.extend(self.pin_warnings());
+        warnings.extend(self.rule_warnings());
         warnings.extend(self.remote_warnings());
         warnings.extend(self.lock_web_fault().clone());
         warnings
@@ -305,7 +306,7 @@ impl Coordinator {
             resident_total_bytes: total,
             resident_percent: 0,
             heat: moves.learned.heat(subject.id),
-            pinned: moves.pins.get(&subject.name).cloned(),
+            pinned: moves.pin_of(subject).cloned(),
             open,
             loaded: Vec::new(),
             loads: count.loads,

@@ -14,7 +14,7 @@ use speedloader_policy::{ModelId, Outcome, Refusal, TierId, Want, WantKind};
 
 use super::cause::{Cause, Why};
 use super::journal::{Resident, ResidentFile};
-use super::moves::{Subject, model_id};
+use super::moves::{Subject, key_of, model_id};
 use super::world::Known;
 use super::{Coordinator, Moves};
 use crate::models::{ModelIndex, ModelRef};
@@ -95,8 +95,12 @@ impl WarmUp {
     }
 
     /// Whether a model is on the list and has not come back.
-    pub fn awaits(&self, name: &str) -> bool {
-        self.awaited.iter().any(|awaited| awaited.was.name == name)
+    pub fn awaits(&self, subject: &Subject) -> bool {
+        let is_it = |was: &Resident| match was.key.as_str() {
+            "" => was.name == subject.name,
+            key => key == subject.key,
+        };
+        self.awaited.iter().any(|awaited| is_it(&awaited.was))
     }
 }
 
@@ -171,7 +175,7 @@ impl Coordinator {
             };
             covered.extend(subject.files.iter().map(|file| file.id));
             if !subject.files.is_empty() && names.insert(subject.name.clone()) {
-                list.extend(self.resident(subject.name, &subject.files));
+                list.extend(self.resident(subject));
             }
         }
         let mut single: Vec<(String, Arc<HomeFile>)> = Vec::new();
@@ -180,18 +184,18 @@ impl Coordinator {
                 single.push((escape(path), Arc::clone(file)));
             }
         });
-        for (name, file) in single {
-            if names.insert(name.clone()) {
-                list.extend(self.resident(name, std::slice::from_ref(&file)));
+        for (path, file) in single {
+            if names.insert(path.clone()) {
+                list.extend(self.resident(Subject::single(path, file)));
             }
         }
         let moves = self.lock_moves();
-        let heat = |was: &Resident| moves.learned.heat(model_id(&was.name));
+        let heat = |was: &Resident| moves.learned.heat(model_id(&was.key));
         list.sort_by(|a, b| heat(b).total_cmp(&heat(a)));
         list
     }
 
-    fn resident(&self, name: String, files: &[Arc<HomeFile>]) -> Option<Resident> {
+    fn resident(&self, subject: Subject) -> Option<Resident> {
         let union = self.fs.union();
         let row = |file: &Arc<HomeFile>| {
             let identity = file.attr().identity;
@@ -202,12 +206,13 @@ impl Coordinator {
                 ino: identity.ino,
             })
         };
-        let first = files.first()?;
+        let first = subject.files.first()?;
         let pool = first.with_live(|live| Some(live.replicas.first()?.pool().name().to_owned()))?;
         Some(Resident {
-            name,
+            files: subject.files.iter().map(row).collect::<Option<_>>()?,
+            name: subject.name,
+            key: subject.key,
             pool,
-            files: files.iter().map(row).collect::<Option<_>>()?,
         })
     }
 
@@ -254,14 +259,14 @@ impl Coordinator {
         let is_read = self.fs.home_states().iter().all(|home| home.scanned);
         // A copy: whoever ends the daemon meanwhile writes down what is still awaited.
         let mut awaited = self.lock_moves().warm_up.awaited.clone();
-        let mut by_name: HashMap<&str, ModelIndex> = HashMap::new();
+        let mut models: HashMap<String, ModelIndex> = HashMap::new();
         if awaited.iter().any(|awaited| awaited.subject.is_none()) {
-            let named = |index| (known.catalog.name(index), index);
-            by_name.extend(known.catalog.indices().map(named));
+            let kept = |index| (key_of(&known.catalog, index), index);
+            models.extend(known.catalog.indices().map(kept));
         }
         awaited.retain_mut(|awaited| {
             if awaited.subject.is_none() {
-                match self.find_again(known, &by_name, &awaited.was) {
+                match self.find_again(known, &models, &awaited.was) {
                     Ok(subject) => awaited.subject = Some(subject),
                     // It may be in what is still being read.
                     Err(_) if !is_read => return true,
@@ -316,14 +321,18 @@ impl Coordinator {
     fn find_again(
         &self,
         known: &Known,
-        by_name: &HashMap<&str, ModelIndex>,
+        models: &HashMap<String, ModelIndex>,
         was: &Resident,
     ) -> Result<Subject, &'static str> {
         let at = |path: &str| self.world.file_at(&unescape(path)?);
-        let model = by_name.get(was.name.as_str());
+        let model = models.get(&was.key).copied();
+        let model = model.or_else(|| known.catalog.find(&was.name));
         let subject = match (model, was.files.as_slice()) {
-            (Some(index), _) => self.subject(known, ModelRef::Model(*index)),
-            (None, [file]) => at(&file.path).map(|file| Subject::single(was.name.clone(), file)),
+            (Some(index), _) => self.subject(known, ModelRef::Model(index)),
+            (None, [file]) => {
+                let path = file.path.clone();
+                at(&path).map(|file| Subject::single(path, file))
+            }
             (None, _) => None,
         };
         let subject = subject.ok_or("it is gone")?;

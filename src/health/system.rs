@@ -12,7 +12,7 @@ use super::patience::{Patience, Pulse};
 use super::{Finding, Repair, Scene, hangs, is_known_to_hang, word};
 use crate::control::http::{TOKEN_FILE, Token};
 use crate::machine::{opened_up, resolve_within};
-use crate::state_files::{is_kept, is_set_aside, is_unfinished};
+use crate::state_files::{PINS, is_kept, is_set_aside, is_unfinished};
 use crate::view::Severity;
 
 /// The first kernel with FUSE passthrough.
@@ -287,7 +287,24 @@ fn state(scene: &Scene, findings: &mut Vec<Finding>) {
                 .repair(Repair::Remove(path.clone())),
             );
         }
-        if is_set_aside(&name) {
+        if is_set_aside(&name) && name.starts_with(PINS) {
+            // The only copy of what a user has said: nobody but the user removes it.
+            let kept = path.with_file_name(PINS);
+            findings.push(
+                Finding::new(
+                    "set-aside",
+                    Severity::Warning,
+                    &path,
+                    "the pins could not be read at a start",
+                )
+                .means("None of the pins in it holds that was not made again since.")
+                .remedy(format!(
+                    "mend it and put it back while no daemon runs (mv {} {}), or make the pins again and remove it",
+                    word(&path),
+                    word(&kept)
+                )),
+            );
+        } else if is_set_aside(&name) {
             findings.push(
                 Finding::new(
                     "set-aside",

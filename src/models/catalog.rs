@@ -19,6 +19,7 @@ pub struct Catalog {
     models: Vec<Stored>,
     members: Vec<Member>,
     text: String,
+    places: Vec<u8>,
     details: Vec<Details>,
     notes: Vec<Notes>,
     /// Other names, sorted, each with a model.
@@ -33,6 +34,7 @@ pub struct Catalog {
 struct Stored {
     name: (u32, u32),
     plain_name: (u32, u32),
+    place: (u32, u32),
     members: (u32, u32),
     details: u32,
     notes: Option<u32>,
@@ -56,6 +58,8 @@ struct Notes {
 pub(super) struct Draft {
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// See [`Catalog::place`].
+    pub(super) place: Vec<u8>,
     pub(super) members: Vec<Member>,
     pub(super) details: Details,
     pub(super) missing: Vec<String>,
@@ -79,10 +83,11 @@ impl Draft {
         }
     }
 
-    pub(super) fn new(name: String, kind: Kind) -> Self {
+    pub(super) fn new(name: String, kind: Kind, place: Vec<u8>) -> Self {
         Self {
             name,
             kind,
+            place,
             members: Vec::new(),
             details: Details::default(),
             missing: Vec::new(),
@@ -108,16 +113,26 @@ impl Catalog {
         (0..position(self.models.len())).map(ModelIndex)
     }
 
-    /// Name of a model: unique here, and the same in the next catalog if its files stay.
+    /// Name of a model: unique here. It changes when another model of the same name comes or goes.
     pub fn name(&self, index: ModelIndex) -> &str {
         self.stored(index)
             .map_or("", |model| self.text_of(model.name))
     }
 
     /// Its name before it was told apart from others of the same name.
-    pub(super) fn plain_name(&self, index: ModelIndex) -> &str {
+    pub fn plain_name(&self, index: ModelIndex) -> &str {
         self.stored(index)
             .map_or("", |model| self.text_of(model.plain_name))
+    }
+
+    /// Where a model is in the tree, which tells it from all others whatever they are called: the path of a tag's
+    /// manifest, of a GGUF file (of splits, the first's), of a directory; of what is in a hub cache the repository's,
+    /// and the name in it.
+    pub fn place(&self, index: ModelIndex) -> &[u8] {
+        let place = self
+            .stored(index)
+            .and_then(|model| self.places.get(range(model.place)));
+        place.unwrap_or_default()
     }
 
     /// How a model is stored.
@@ -234,6 +249,7 @@ impl Catalog {
             + self.models.capacity() * size_of::<Stored>()
             + self.members.capacity() * size_of::<Member>()
             + self.text.capacity()
+            + self.places.capacity()
             + self.owned_files.capacity() * size_of::<u64>()
             + (self.owner_starts.capacity() + self.owners.capacity()) * size_of::<u32>()
             + self
@@ -317,9 +333,14 @@ impl Packer {
             position(self.catalog.notes.len() - 1)
         });
         let name = self.push_text(&draft.name);
+        let places = &mut self.catalog.places;
+        let start = position(places.len());
+        places.extend(&draft.place);
+        let place = (start, position(places.len()));
         self.catalog.models.push(Stored {
             name,
             plain_name: name,
+            place,
             members: (members_start, position(self.catalog.members.len())),
             details,
             notes,
@@ -367,6 +388,7 @@ impl Packer {
             .collect();
         catalog.members.shrink_to_fit();
         catalog.text.shrink_to_fit();
+        catalog.places.shrink_to_fit();
         catalog.index_owners();
         catalog
     }

@@ -107,6 +107,32 @@ impl Catalog {
         as_models(self.all(|index| self.plain_name(index).eq_ignore_ascii_case(query)))
     }
 
+    /// Every model that a name, path or pattern means in any way. Of these ways [`Catalog::resolve`] takes the most exact
+    /// that finds any; then one model more could be found instead of others, which a rule must go on holding for.
+    pub fn all_meant(&self, query: &str) -> Vec<ModelIndex> {
+        let query = plain_query(query);
+        if query.is_empty() || query.len() > QUERY_BYTES_MAX {
+            return Vec::new();
+        }
+        let mut found = self.named(query);
+        found.extend(self.completed(query));
+        found.extend(self.with_file_name(query));
+        if let Some(entry) = self.entries.lookup(query.as_bytes()) {
+            found.extend(self.models_of(self.entries.file(entry)));
+        }
+        // A directory may be called as a model that is meant.
+        if query.contains('/') {
+            found.extend(self.below(query).iter().filter_map(model_of));
+        }
+        if let Some(pattern) = Pattern::new(query) {
+            found.extend(self.named_like(&pattern));
+            found.extend(self.with_weights_like(&pattern));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     fn all(&self, matches: impl Fn(ModelIndex) -> bool) -> Vec<ModelIndex> {
         self.indices().filter(|index| matches(*index)).collect()
     }
@@ -127,9 +153,14 @@ impl Catalog {
         found.extend(aliased.map(|(_, index)| *index));
         found.sort_unstable();
         found.dedup();
-        if !found.is_empty() {
-            return found;
+        match found.is_empty() {
+            true => self.completed(query),
+            false => found,
         }
+    }
+
+    /// Tags of Ollama by what it completes the query to.
+    fn completed(&self, query: &str) -> Vec<ModelIndex> {
         let short = without_registry(query);
         let tagged = with_default_tag(short);
         self.all(|index| {
@@ -225,51 +256,41 @@ impl Catalog {
 
     /// What a pattern matches: names first, then paths of weights, then paths of any files.
     fn globbed(&self, query: &str) -> Vec<ModelRef> {
-        let is_pattern = query.contains(['*', '?', '[', '{']);
-        let glob = |crosses: bool| -> Option<GlobMatcher> {
-            let mut builder = GlobBuilder::new(query);
-            Some(
-                builder
-                    .literal_separator(!crosses)
-                    .build()
-                    .ok()?
-                    .compile_matcher(),
-            )
-        };
-        let (true, Some(names), Some(paths)) = (is_pattern, glob(true), glob(false)) else {
+        let Some(pattern) = Pattern::new(query) else {
             return Vec::new();
         };
-        let mut found = self.all(|index| names.is_match(self.plain_name(index)));
+        let mut found = self.named_like(&pattern);
+        if found.is_empty() {
+            found = self.with_weights_like(&pattern);
+        }
+        if found.is_empty() {
+            return self.regular_files(|entry| pattern.is_path(&self.entries.path(entry)));
+        }
+        found.into_iter().map(ModelRef::Model).collect()
+    }
+
+    fn named_like(&self, pattern: &Pattern) -> Vec<ModelIndex> {
+        let mut found = self.all(|index| pattern.names.is_match(self.plain_name(index)));
         let aliased = self
             .aliases
             .iter()
-            .filter(|(alias, _)| names.is_match(&**alias));
+            .filter(|(alias, _)| pattern.names.is_match(&**alias));
         found.extend(aliased.map(|(_, index)| *index));
         found.sort_unstable();
         found.dedup();
-        let matches = |entry: u32| {
-            // Without a directory in it a pattern is about names of files, as for `find -name`.
-            let path = self.entries.path(entry);
-            let name = if query.contains('/') {
-                &path
-            } else {
-                split_path(&path).1
-            };
-            paths.is_match(OsStr::from_bytes(name))
-        };
-        if found.is_empty() {
-            found = self.all(|index| {
-                let tensors = self
-                    .members(index)
-                    .iter()
-                    .filter(|member| member.role.is_tensors());
-                tensors.map(|member| member.entry).any(matches)
-            });
-        }
-        if found.is_empty() {
-            return self.regular_files(matches);
-        }
-        found.into_iter().map(ModelRef::Model).collect()
+        found
+    }
+
+    fn with_weights_like(&self, pattern: &Pattern) -> Vec<ModelIndex> {
+        self.all(|index| {
+            let tensors = self
+                .members(index)
+                .iter()
+                .filter(|member| member.role.is_tensors());
+            tensors
+                .map(|member| self.entries.path(member.entry))
+                .any(|path| pattern.is_path(&path))
+        })
     }
 
     fn suggestions(&self, query: &str) -> Vec<String> {
@@ -296,6 +317,47 @@ impl Catalog {
             }
         }
         names
+    }
+}
+
+/// A query that is one, as it is about names and about paths.
+struct Pattern {
+    names: GlobMatcher,
+    paths: GlobMatcher,
+    has_directory: bool,
+}
+
+impl Pattern {
+    fn new(query: &str) -> Option<Pattern> {
+        let glob = |crosses: bool| -> Option<GlobMatcher> {
+            let mut builder = GlobBuilder::new(query);
+            let glob = builder.literal_separator(!crosses).build().ok()?;
+            Some(glob.compile_matcher())
+        };
+        if !query.contains(['*', '?', '[', '{']) {
+            return None;
+        }
+        Some(Pattern {
+            names: glob(true)?,
+            paths: glob(false)?,
+            has_directory: query.contains('/'),
+        })
+    }
+
+    fn is_path(&self, path: &[u8]) -> bool {
+        // Without a directory in it a pattern is about names of files, as for `find -name`.
+        let name = match self.has_directory {
+            true => path,
+            false => split_path(path).1,
+        };
+        self.paths.is_match(OsStr::from_bytes(name))
+    }
+}
+
+fn model_of(found: &ModelRef) -> Option<ModelIndex> {
+    match found {
+        ModelRef::Model(index) => Some(*index),
+        ModelRef::File(_) => None,
     }
 }
 

@@ -328,6 +328,104 @@ fn names_that_two_models_have_are_told_apart_and_both_are_found() {
     assert_eq!(resolved(&catalog, "b/same"), ["same (b/same.gguf)"]);
 }
 
+/// The header of a file of 64 bytes.
+const TENSOR: &str = r#"{"a":{"dtype":"BF16","shape":[4,8],"data_offsets":[0,64]}}"#;
+
+/// Names change when others come and go; what is kept of a model must not.
+#[test]
+fn where_a_model_is_depends_on_no_other() {
+    let mut tree = MemTree::default();
+    tree.put("a/same.gguf", small_model());
+    tree.put("a/split-00002-of-00002.gguf", small_model());
+    tree.tag("x/", "registry.ollama.ai/library/same/latest", 0xaa);
+    let hub = "hub/models--o--m/snapshots";
+    tree.put(format!("{hub}/1111/q.gguf"), small_model());
+    tree.put(format!("{hub}/1111/config.json"), "{}");
+    tree.put(
+        format!("{hub}/1111/model.safetensors"),
+        safetensors(TENSOR, 64),
+    );
+    let places = |catalog: &Catalog| -> Vec<String> {
+        let places = catalog.indices().map(|index| catalog.place(index));
+        let mut places: Vec<String> = places
+            .map(|place| String::from_utf8_lossy(place).into_owned())
+            .collect();
+        places.sort();
+        places
+    };
+    let before = places(&tree.build());
+    assert_eq!(
+        before,
+        [
+            "a/same.gguf",
+            "a/split-00001-of-00002.gguf",
+            "hub/models--o--m/o/m@1111",
+            "hub/models--o--m/q@1111",
+            "x/manifests/registry.ollama.ai/library/same/latest",
+        ]
+    );
+    tree.put("b/same.gguf", small_model());
+    tree.put("a/split-00001-of-00002.gguf", small_model());
+    tree.tag("y/", "registry.ollama.ai/library/same/latest", 0xbb);
+    tree.put(
+        format!("{hub}/2222/q.gguf"),
+        [small_model(), vec![0]].concat(),
+    );
+    tree.put(format!("{hub}/2222/config.json"), "{}");
+    tree.put(
+        format!("{hub}/2222/model.safetensors"),
+        safetensors(TENSOR, 64),
+    );
+    let after = places(&tree.build());
+    assert!(
+        before.iter().all(|place| after.contains(place)),
+        "{after:?}"
+    );
+    assert_eq!(after.len(), before.len() + 4);
+}
+
+/// A model that is called as the path of another would take it out of a rule.
+#[test]
+fn all_that_may_be_meant_is_meant() {
+    let mut tree = MemTree::default();
+    tree.put("sub/secret.gguf", small_model());
+    tree.tag("", "registry.ollama.ai/library/llama/latest", 0xaa);
+    let meant = |tree: &MemTree, query: &str| {
+        let catalog = tree.build();
+        let places = catalog.all_meant(query).into_iter();
+        let places: Vec<String> = places
+            .map(|index| String::from_utf8_lossy(catalog.place(index)).into_owned())
+            .collect();
+        places
+    };
+    let queries = [
+        ("sub/secret.gguf", "sub/secret.gguf"),
+        ("secret.gguf", "sub/secret.gguf"),
+        ("sub/*", "sub/secret.gguf"),
+        ("sec*", "sub/secret.gguf"),
+        ("sub/", "sub/secret.gguf"),
+        ("llama", "manifests/registry.ollama.ai/library/llama/latest"),
+    ];
+    for (query, place) in queries {
+        let is_directory = query == "sub/";
+        assert_eq!(meant(&tree, query).is_empty(), is_directory, "{query}");
+        assert!(is_directory || meant(&tree, query) == [place], "{query}");
+    }
+    tree.put("llama.gguf", small_model());
+    tree.put("x/sub/secret.gguf/config.json", "{}");
+    tree.put(
+        "x/sub/secret.gguf/model.safetensors",
+        safetensors(TENSOR, 64),
+    );
+    tree.put("sec*/y.gguf", small_model());
+    for (query, place) in queries.iter().filter(|(query, _)| *query != "sub/") {
+        assert!(
+            meant(&tree, query).contains(&(*place).to_owned()),
+            "{query}"
+        );
+    }
+}
+
 #[test]
 fn hugging_face_directories_count_one_set_of_weights() {
     let mut tree = MemTree::default();

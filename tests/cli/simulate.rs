@@ -290,6 +290,48 @@ fn without_a_trace_the_log_of_loads_is_replayed() {
     );
 }
 
+/// It was replayed with the default, whatever the daemon's policy worked with.
+#[test]
+fn the_log_of_loads_is_replayed_with_the_configured_half_life() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, config) = configured(directory.path());
+    let mut toml = fs::read_to_string(&config).unwrap();
+    toml += "policy.half_life = 1\n";
+    fs::write(&config, toml).unwrap();
+    let trace = trace(&lines());
+    let log = LoadLog::new(&state);
+    for load in &trace.loads {
+        let entry = Entry {
+            at_secs: load.at_secs,
+            number: 0,
+            family: "g",
+            name: &format!("m{}", load.object),
+            bytes: load.bytes,
+        };
+        log.add(1 << 20, &entry).unwrap();
+    }
+    let pool = (u128::from(trace.footprint_bytes()) * 20 / 100) as u64;
+    let tiers = Tiers {
+        pools: vec![(TierId(0), 10_000_000_000, pool)],
+        cold_bytes_per_sec: 1_000_000_000,
+    };
+    let load_time_s = |half_life: f64| {
+        let params = Params {
+            half_life,
+            ..Params::default()
+        };
+        replay(&params, &tiers, Moves::WhileReading, &trace).load_time_secs
+    };
+    assert_ne!(load_time_s(1.0), load_time_s(Params::default().half_life));
+    let asked = [
+        "--config", &config, "simulate", "--pool", "20%", "--json", "--policy", "auto",
+    ];
+    assert_eq!(
+        results(&speedloader(&asked))[0]["load_time_s"],
+        load_time_s(1.0)
+    );
+}
+
 #[test]
 fn what_is_wrong_is_said() {
     let directory = tempfile::tempdir().unwrap();

@@ -847,6 +847,21 @@ fn repaired(place: &Place) -> Vec<String> {
         .collect()
 }
 
+/// `health` offered to remove the only copy of what a user had said, as if it were learned again.
+#[test]
+fn pins_that_were_set_aside_are_nobodys_to_remove() {
+    let place = Place::new();
+    let pins = place.root.join("state/pins.json.bad");
+    write(pins.clone(), "{");
+    let found = place.found();
+    let aside = found.iter().find(|finding| finding.check() == "set-aside");
+    let aside = aside.expect("it is found").view();
+    assert!(aside.meaning.contains("pins"), "{aside:?}");
+    assert!(aside.remedy.contains("pins.json.bad"), "{aside:?}");
+    repaired(&place);
+    assert!(pins.exists());
+}
+
 /// A state directory that was a link to the models lost them what looked unfinished.
 #[test]
 fn no_repair_reaches_a_home_through_a_link() {
@@ -868,7 +883,7 @@ fn no_repair_reaches_a_home_through_a_link() {
     assert_eq!(repaired(&place), Vec::<String>::new());
     assert_eq!(picture(&place.root.join("models")), before);
     // Found while it was elsewhere, and carried out when it is not.
-    write(place.root.join("state/pins.json.bad"), "{");
+    write(place.root.join("state/learned.bin.bad"), "{");
     place.scene.config = config(&place.root, &[]);
     let found = place.found();
     fs::remove_dir_all(place.root.join("state")).unwrap();

@@ -74,8 +74,8 @@ fn a_configured_pin_is_resolved_or_told() {
     // Written down once more beside another, it was there for good.
     mount.cli_ok(&["pin", "c.gguf", "p"]);
     let pins = fs::read_to_string(mount.root().join("state/pins.json")).unwrap();
-    assert!(pins.contains("\"c\""), "{pins}");
-    assert!(!pins.contains("\"b\""), "{pins}");
+    assert!(pins.contains("\"/c.gguf\""), "{pins}");
+    assert!(!pins.contains("b.gguf"), "{pins}");
     mount.finish();
 }
 

@@ -204,6 +204,91 @@ fn what_a_daemon_in_the_background_says_is_kept() {
     );
 }
 
+/// Whoever could write another file of the same name took a pin away, and a rule: both were kept by a name that others
+/// change.
+#[test]
+fn another_model_of_the_same_name_takes_nothing_away() {
+    let script = "
+        mkdir $T/models/sub $T/mnt/new
+        cp $T/cold0/f $T/models/sub/pinned.gguf
+        cp $T/cold0/f $T/models/sub/secret.gguf
+        speedloader rescan
+        speedloader config set 'policy.never=[\"secret\"]'
+        speedloader pin pinned p
+        speedloader wait pinned
+        cp $T/cold0/g $T/mnt/new/pinned.gguf
+        cp $T/cold0/g $T/mnt/new/secret.gguf
+        speedloader models
+        speedloader demote sub/pinned.gguf 2>&1 || echo refused $?
+        for one in sub new; do speedloader promote $one/secret.gguf; done
+        speedloader umount
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1
+        speedloader wait sub/pinned.gguf
+        speedloader demote sub/pinned.gguf 2>&1 || echo refused $?
+        echo the other
+        speedloader demote new/pinned.gguf
+        cat $T/state/pins.json";
+    let Some(told) = steered(script) else { return };
+    assert!(told.contains("pinned (sub/pinned.gguf)"), "{told}");
+    assert_eq!(told.matches("is pinned to p").count(), 2, "{told}");
+    assert_eq!(told.matches("set to never, and goes").count(), 2, "{told}");
+    let (_, other) = told.split_once("the other").expect("it comes so far");
+    assert!(other.contains("it is in no pool"), "{told}");
+    assert!(other.contains("\"/sub/pinned.gguf\": \"p\""), "{told}");
+}
+
+/// Pins as older builds kept them, by name; one of a name that two models have by now holds for both.
+#[test]
+fn pins_that_were_kept_by_a_name_hold() {
+    let script = "
+        mkdir $T/models/sub
+        for file in one two sub/two; do cp $T/cold0/f $T/models/$file.gguf; done
+        speedloader umount
+        printf '{\"one\": \"p\", \"two\": \"p\", \"gone\": \"p\"}' > $T/state/pins.json
+        $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1
+        for file in one two sub/two; do
+            until speedloader which $file.gguf | grep pools/p; do :; done
+            speedloader demote $file.gguf 2>&1 || echo refused $?
+        done
+        speedloader status
+        speedloader unpin gone
+        speedloader unpin one
+        cat $T/state/pins.json";
+    let Some(told) = steered(script) else { return };
+    assert_eq!(told.matches("is pinned to p").count(), 3, "{told}");
+    assert!(
+        told.contains("the pin of `gone` to p has no effect"),
+        "{told}"
+    );
+    let (_, kept) = told.rsplit_once('{').expect("the pins");
+    for (name, is_kept) in [("/two.gguf", true), ("/sub/two.gguf", true), ("one", false)] {
+        assert_eq!(kept.contains(name), is_kept, "{told}");
+    }
+}
+
+/// Only names meant anything, where paths were promised.
+#[test]
+fn the_configuration_means_models_by_path_and_pattern_and_tells_what_means_none() {
+    let script = "
+        mkdir $T/models/sub $T/models/sub/deep
+        for file in one sub/two sub/three sub/deep/four; do cp $T/cold0/f $T/models/$file.gguf; done
+        speedloader rescan
+        speedloader config set 'policy.never=[\"one.gguf\", \"sub/t*\", \"f\", \"nobody\"]' \
+            \"policy.always=[\\\"$T/mnt/sub/deep/four.gguf\\\"]\"
+        speedloader promote one two three f
+        speedloader wait four
+        speedloader demote four
+        speedloader status";
+    let Some(told) = steered(script) else { return };
+    assert_eq!(told.matches("set to never, and goes").count(), 4, "{told}");
+    assert!(told.contains("set to always, and comes back"), "{told}");
+    assert!(
+        told.contains("`nobody` in policy.never has no effect"),
+        "{told}"
+    );
+    assert_eq!(told.matches("has no effect").count(), 1, "{told}");
+}
+
 /// It was said to be done, and was undone by the next plan.
 #[test]
 fn what_the_configuration_undoes_again_is_told() {

@@ -44,6 +44,8 @@ pub struct Progress {
     pub since_last_bytes: Duration,
     /// It is held back: paused, or others need the device.
     pub held_back: bool,
+    /// It was, for a while: the rate says nothing about where it comes from.
+    pub was_held_back: bool,
 }
 
 impl Progress {
@@ -96,6 +98,7 @@ pub struct CopyControl {
     urgent: AtomicBool,
     /// Threads that wait at the gate.
     held_back: AtomicUsize,
+    was_held_back: AtomicBool,
     demands: Mutex<Demands>,
     gate: Mutex<()>,
     opened: Condvar,
@@ -214,6 +217,7 @@ impl CopyControl {
             eta: time_left(done_bytes, chunks.size_bytes, elapsed),
             since_last_bytes: elapsed.saturating_sub(last),
             held_back: self.held_back.load(Ordering::Relaxed) > 0,
+            was_held_back: self.was_held_back.load(Ordering::Relaxed),
         }
     }
 
@@ -241,6 +245,7 @@ impl CopyControl {
     pub(super) fn pass_gate(&self, bytes: u64) -> bool {
         let mut delay = self.held_for(bytes);
         if !delay.is_zero() {
+            self.was_held_back.store(true, Ordering::Relaxed);
             self.held_back.fetch_add(1, Ordering::Relaxed);
             while !delay.is_zero() {
                 let held = lock(&self.gate);
@@ -488,6 +493,24 @@ mod tests {
         control.urge();
         assert!(waiting.join().unwrap());
         assert!(control.pass_gate(10), "and goes on so");
+    }
+
+    #[test]
+    fn a_copy_that_was_held_back_says_so_for_good() {
+        let control = Arc::new(CopyControl::new().with_pace(Arc::new(Never)));
+        control.begin(100, 10);
+        assert!(!control.progress().was_held_back);
+        let waiting = {
+            let control = Arc::clone(&control);
+            std::thread::spawn(move || control.pass_gate(10))
+        };
+        while !control.progress().held_back {
+            std::thread::yield_now();
+        }
+        control.urge();
+        assert!(waiting.join().unwrap());
+        let progress = control.progress();
+        assert!(progress.was_held_back && !progress.held_back);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use speedloader_policy::{Trace, TraceReader};
+use speedloader_config::Config;
+use speedloader_policy::{Params, Trace, TraceReader};
 
 use crate::cli::context::Context;
 use crate::cli::running::running;
@@ -15,11 +16,14 @@ use crate::load_log;
 /// No honest trace has longer lines.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// The loads of `trace`, or, without one, those that the daemon has logged.
+/// The loads of `trace`, or, without one, those that the daemon has logged, and what its policy works with.
 ///
 /// # Errors
 /// When they cannot be read, or there are none.
-pub(super) fn loads(trace: Option<&Path>, context: &mut Context<'_>) -> Result<Trace, Message> {
+pub(super) fn loads(
+    trace: Option<&Path>,
+    context: &mut Context<'_>,
+) -> Result<(Trace, Params), Message> {
     let Some(path) = trace else {
         return logged(context);
     };
@@ -27,17 +31,18 @@ pub(super) fn loads(trace: Option<&Path>, context: &mut Context<'_>) -> Result<T
     let nothing = match (trace.loads.len(), trace.footprint_bytes()) {
         (0, _) => "there are no loads in it",
         (_, 0) => "all that is loaded in it is empty, 0 bytes",
-        _ => return Ok(trace),
+        _ => return Ok((trace, Params::default())),
     };
     let text = format!("--trace: {}: {nothing}", path.display());
     Err(Message::new(Code::Failed, text))
 }
 
-fn logged(context: &mut Context<'_>) -> Result<Trace, Message> {
-    let directory = state_dir(context)?;
+fn logged(context: &mut Context<'_>) -> Result<(Trace, Params), Message> {
+    let config = config(context)?;
+    let directory = &config.state_dir;
     let hint = "--trace FILE replays a trace";
     let failed = |text: String| Message::new(Code::Failed, text).with_hint(hint);
-    let logged = load_log::read(&directory).map_err(|error| {
+    let logged = load_log::read(directory).map_err(|error| {
         failed(format!(
             "the log of loads in {}: {error}",
             directory.display()
@@ -55,18 +60,22 @@ fn logged(context: &mut Context<'_>) -> Result<Trace, Message> {
             "warning: {lines} lines of the log of loads cannot be read and are left out"
         );
     }
-    Ok(logged.trace)
+    let params = Params {
+        half_life: f64::from(config.policy.half_life),
+        ..Params::default()
+    };
+    Ok((logged.trace, params))
 }
 
-/// The state directory of the daemon that runs, else of the one that would.
-fn state_dir(context: &Context<'_>) -> Result<PathBuf, Message> {
+/// The configuration of the daemon that runs, else of the one that would.
+fn config(context: &Context<'_>) -> Result<Config, Message> {
     // With a configuration named, no daemon needs to run.
     if let Some(running) = running(context) {
-        return Ok(running.config.state_dir);
+        return Ok(running.config);
     }
     let named = context.global.config.as_deref();
     let loaded = settings::load_config(context.console, named, settings::client_options())?;
-    Ok(loaded.config.state_dir)
+    Ok(loaded.config)
 }
 
 fn read_trace(path: &Path) -> Result<Trace, Message> {

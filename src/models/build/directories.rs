@@ -49,7 +49,7 @@ fn add_plain(build: &mut Build<'_>, directory: u32, path: &[u8]) {
     if !listing.has_config() {
         return;
     }
-    let mut draft = Draft::new(plain_name(path), Kind::HuggingFace);
+    let mut draft = Draft::new(plain_name(path), Kind::HuggingFace, path.to_vec());
     if listing.add_weights(build, &mut draft) {
         listing.add_extras(build, &mut draft);
         build.add(draft);
@@ -58,7 +58,7 @@ fn add_plain(build: &mut Build<'_>, directory: u32, path: &[u8]) {
 
 /// A pipeline of several networks (diffusers): one model, all its directories.
 fn add_pipeline(build: &mut Build<'_>, top: u32, path: &[u8]) {
-    let mut draft = Draft::new(plain_name(path), Kind::HuggingFace);
+    let mut draft = Draft::new(plain_name(path), Kind::HuggingFace, path.to_vec());
     let mut found = false;
     for directory in build.entries.directories_from(path) {
         let below = build.entries.directory_path(directory);
@@ -124,9 +124,12 @@ fn add_revision(
     let exact = format!("{name}@{revision}");
     // The revision that a bare name loads is called by it.
     let bare = is_main || (is_only && references.is_empty());
+    let called = if is_main { &name } else { &exact };
+    let place = join(repository, called.as_bytes());
     let mut draft = Draft::new(
         if bare { name.clone() } else { exact.clone() },
         Kind::HubRevision,
+        place,
     );
     draft.aliases.push(exact);
     draft.aliases.extend(

@@ -32,8 +32,8 @@ pub(super) fn find(build: &mut Build<'_>) {
                 fetched.push(entry);
             }
         }
-        let drafts = drafts_of(build, sets, &fetched);
         let path = build.entries.directory_path(directory).to_vec();
+        let drafts = drafts_of(build, &path, sets, &fetched);
         for draft in drafts {
             match revision_of(&path) {
                 Some((repository, revision)) => snapshots.add(build, repository, revision, draft),
@@ -55,7 +55,7 @@ const SIBLINGS_MAX: usize = 32;
 type Sets = BTreeMap<(Vec<u8>, u32), BTreeMap<u32, u32>>;
 
 /// The models of one directory.
-fn drafts_of(build: &mut Build<'_>, sets: Sets, fetched: &[u32]) -> Vec<Draft> {
+fn drafts_of(build: &mut Build<'_>, directory: &[u8], sets: Sets, fetched: &[u32]) -> Vec<Draft> {
     let (projectors, models): (Vec<_>, Vec<_>) = sets
         .into_iter()
         .partition(|((stem, _), _)| is_projector(stem));
@@ -65,13 +65,13 @@ fn drafts_of(build: &mut Build<'_>, sets: Sets, fetched: &[u32]) -> Vec<Draft> {
         .collect();
     let mut drafts: Vec<Draft> = models
         .into_iter()
-        .map(|(key, splits)| draft_of(build, &key, &splits))
+        .map(|(key, splits)| draft_of(build, directory, &key, &splits))
         .collect();
     let count = projectors.len();
     let alone = stems.is_empty() || count > PROJECTORS_MAX;
     for (key, splits) in projectors {
         if alone {
-            drafts.push(draft_of(build, &key, &splits));
+            drafts.push(draft_of(build, directory, &key, &splits));
             continue;
         }
         let family = family_of(&key.0);
@@ -128,10 +128,15 @@ fn family_of(stem: &[u8]) -> Vec<u8> {
 
 fn draft_of(
     build: &mut Build<'_>,
+    directory: &[u8],
     (stem, count): &(Vec<u8>, u32),
     splits: &BTreeMap<u32, u32>,
 ) -> Draft {
-    let mut draft = Draft::new(shown(stem), Kind::Gguf);
+    let file = match count {
+        0 => [&stem[..], b".gguf"].concat(),
+        count => [&stem[..], format!("-00001-of-{count:05}.gguf").as_bytes()].concat(),
+    };
+    let mut draft = Draft::new(shown(stem), Kind::Gguf, join(directory, &file));
     let role = if is_projector(stem) {
         Role::Projector
     } else {

@@ -163,8 +163,14 @@ impl Snapshots {
             {
                 let is_main = revisions.iter().any(Revision::is_main);
                 name(&mut draft, &hub, &revisions, is_main || !has_main);
-                if let Some(first) = revisions.first().filter(|_| !is_only && !is_main) {
-                    draft.name = format!("{}@{}", draft.name, first.name);
+                let first = revisions.first().filter(|_| !is_main);
+                let exact = first.map(|first| format!("{}@{}", draft.name, first.name));
+                draft.place = join(
+                    &repository,
+                    exact.as_ref().unwrap_or(&draft.name).as_bytes(),
+                );
+                if let Some(exact) = exact.filter(|_| !is_only) {
+                    draft.name = exact;
                 }
                 build.add(draft);
             }

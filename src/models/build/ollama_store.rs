@@ -52,7 +52,7 @@ fn add_tag(build: &mut Build<'_>, place: &Place, entry: u32) {
         return;
     };
     let name = tag_name(&place.host, &place.group, &place.model, &shown(tag));
-    let mut draft = Draft::new(name, Kind::Ollama);
+    let mut draft = Draft::new(name, Kind::Ollama, build.entries.path(entry));
     match build.facts(real, Format::Manifest).as_deref() {
         Ok(Facts::Manifest(manifest)) => add_layers(build, place, manifest, &mut draft),
         // Without a store around it this is somebody else's directory of that name.
