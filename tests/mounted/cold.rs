@@ -130,8 +130,11 @@ fn every_change_of_a_cold_file_is_refused() {
                 .into_iter()
                 .filter(|event| event.kind == "refused")
                 .collect();
+            let who = format!("({}): ", rustix::thread::gettid().as_raw_nonzero());
             assert!(
-                refused.iter().any(|event| event.subject.contains("d/f")),
+                refused.iter().any(|event| event.subject.contains("d/f")
+                    && event.text.contains(&who)
+                    && event.text.contains(" refused, ")),
                 "{refused:?}"
             );
             assert!(!mount.models("d/f").exists(), "a refusal has made a file");
