@@ -35,6 +35,8 @@ const ARGUMENTS_MAX: usize = 64;
 const TRIES_MAX: usize = 1024;
 /// A longer path is no single path to the kernel.
 const PATH_BYTES_MAX: usize = 4096;
+/// Times that a path is looked up.
+const ATTEMPTS_MAX: usize = 4;
 /// Descriptors that are looked at.
 const DESCRIPTORS_MAX: usize = 1024;
 
@@ -311,7 +313,8 @@ fn leads_to(
 fn open(base: impl AsFd, path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
-    openat2(base, path, flags, Mode::empty(), resolve).ok()
+    // A mount or rename elsewhere in the same moment looks like something that the kernel does not know.
+    (0..ATTEMPTS_MAX).find_map(|_| openat2(&base, path, flags, Mode::empty(), resolve).ok())
 }
 
 fn is_file(found: impl AsFd, identity: &Identity) -> bool {
