@@ -59,6 +59,7 @@ mod mounted {
     mod moving;
     pub mod churn;
     mod cold;
+    mod onto_itself;
     mod writing;
     pub mod locking;
     pub mod behind;

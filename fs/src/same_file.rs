@@ -3,12 +3,16 @@
 //!
 //! Two paths lead to one file, and the kernel shows them with different device numbers, so `cp` and
 //! `mv` cannot see it: `cp` would empty the file that it reads, `mv` would unlink it. The caller's
-//! command line and descriptors tell. Only names without symlinks are followed, and of those only what
-//! the kernel has at hand: the caller chooses the paths, and whoever answers the kernel must wait for
-//! no other file system, least of all for itself. A program that copies has just looked at them.
+//! command line and descriptors tell. Its options are not understood but for those that name a
+//! directory: each argument that may be a source or a target is taken for one, and refused is only what
+//! turns out to be the very file. Of the paths only what the kernel has at hand is followed: the caller
+//! chooses them, and whoever answers the kernel must wait for no other file system, least of all for
+//! itself. A program that copies has just looked at them.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -19,9 +23,20 @@ use crate::identity::Identity;
 use crate::rel_path::RelPath;
 
 /// Programs that copy or move what their arguments name.
-const COPIERS: [&str; 5] = ["cp", "mv", "install", "dd", "rsync"];
-/// Arguments that are looked at.
-const ARGUMENTS_MAX: usize = 256;
+const COPIERS: [&[u8]; 5] = [b"cp", b"mv", b"install", b"dd", b"rsync"];
+/// Programs that are one of these when their first argument says so.
+const MULTI_CALL: [&[u8]; 3] = [b"busybox", b"toybox", b"coreutils"];
+/// Bytes that are read of a command line: the kernel starts nothing with more than 6 MiB.
+const LINE_BYTES_MAX: u64 = 8 << 20;
+/// Arguments that are looked at of each kind: the last ones, among which a target is, values of options, and of all
+/// others those that are most like the file's path.
+const ARGUMENTS_MAX: usize = 64;
+/// Paths that are tried. What is most likely comes first.
+const TRIES_MAX: usize = 1024;
+/// A longer path is no single path to the kernel.
+const PATH_BYTES_MAX: usize = 4096;
+/// Times that a path is looked up.
+const ATTEMPTS_MAX: usize = 4;
 /// Descriptors that are looked at.
 const DESCRIPTORS_MAX: usize = 1024;
 
@@ -39,64 +54,98 @@ impl<'a> Caller<'a> {
 
     /// Whether it is a program that copies or moves.
     pub fn copies(&self) -> bool {
-        let comm = fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        COPIERS
-            .iter()
-            .any(|name| comm.strip_suffix(b"\n") == Some(name.as_bytes()))
+        let program = self.program();
+        let is_of = |names: &[&[u8]], name: &[u8]| names.contains(&name);
+        is_of(&COPIERS, &program)
+            || is_of(&MULTI_CALL, &program)
+                && (self.told("cmdline").split(|byte| *byte == 0).nth(1))
+                    .is_some_and(|applet| is_of(&COPIERS, applet))
     }
 
     /// Whether its arguments name, outside the mount, the home file of `path`.
     pub fn names(&self, path: &RelPath, home_file: &Identity) -> bool {
-        let Ok(line) = fs::read(format!("/proc/{}/cmdline", self.pid)) else {
+        let line = self.told("cmdline");
+        let Some((_, line)) = split_at_nul(&line) else {
             return false;
         };
-        let Ok(cwd) = fs::read_link(format!("/proc/{}/cwd", self.pid)) else {
-            return false;
-        };
-        let arguments: Vec<PathBuf> = line
-            .split(|byte| *byte == 0)
-            .skip(1)
-            .take(ARGUMENTS_MAX)
-            .map(value_of)
-            .filter(|argument| !argument.is_empty() && !argument.starts_with(b"-"))
-            .map(|argument| plain(&cwd.join(OsStr::from_bytes(argument))))
-            .collect();
-        let ends = self.ends(path, &arguments);
-        let outside = arguments
-            .iter()
-            .filter(|argument| !argument.starts_with(self.mountpoint));
-        outside
-            .flat_map(|place| {
-                ends.iter()
-                    .map(move |end| place.join(end))
-                    .chain(std::iter::once(place.clone()))
+        let line = line.strip_suffix(b"\0").unwrap_or(line);
+        let full = self.mountpoint.join(path.as_os_str());
+        let arguments = likely(line, &full);
+        let mut tries = TRIES_MAX;
+        self.bases().iter().any(|base| {
+            let places: Vec<PathBuf> = arguments
+                .iter()
+                .map(|argument| plain(&base.join(OsStr::from_bytes(argument))))
+                .collect();
+            let ends = self.ends(path, &arguments, &places);
+            arguments.iter().zip(&places).any(|(argument, place)| {
+                !place.starts_with(self.mountpoint)
+                    && leads_to(base, argument, place, &ends, home_file, &mut tries)
             })
-            .any(|candidate| is_file(&candidate, home_file))
+        })
     }
 
-    /// What a directory that is copied to may be followed by: the name alone, and the path below each
-    /// argument that lies in the mount or below its parent.
-    fn ends(&self, path: &RelPath, arguments: &[PathBuf]) -> Vec<PathBuf> {
+    /// What a directory that is copied to, or from, may be followed by: the name alone, and for each argument that
+    /// leads to `path` through the mount what is below it, with and without a name before that.
+    fn ends(&self, path: &RelPath, arguments: &[&[u8]], places: &[PathBuf]) -> Vec<PathBuf> {
         let path = Path::new(path.as_os_str());
-        let mut ends: Vec<PathBuf> = path.file_name().map(PathBuf::from).into_iter().collect();
-        for argument in arguments {
-            let Ok(source) = argument.strip_prefix(self.mountpoint) else {
+        let full = self.mountpoint.join(path);
+        let mut ends = Ends::default();
+        ends.add(path.file_name().map(Path::new).unwrap_or(path));
+        let mut is_named = false;
+        for (argument, place) in arguments.iter().zip(places) {
+            let Ok(below) = full.strip_prefix(place) else {
                 continue;
             };
-            let above = [Some(source), source.parent()];
-            ends.extend(
-                above
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|base| {
-                        path.strip_prefix(base)
-                            .ok()
-                            .filter(|end| !end.as_os_str().is_empty())
-                    })
-                    .map(Path::to_owned),
-            );
+            is_named |= place.starts_with(self.mountpoint);
+            ends.add(below);
+            // From the other side: of `cp -r home/directory mount` the first name is the source's own.
+            ends.add(below.strip_prefix(first(below)).unwrap_or(below));
+            if let Some(name) = place.file_name().filter(|_| !is_dots(argument)) {
+                ends.add(&Path::new(name).join(below));
+            }
         }
-        ends
+        if arguments.iter().any(|argument| keeps_directories(argument)) {
+            tails(&full).for_each(|tail| ends.add(tail));
+        }
+        if !is_named {
+            // A symlink, a bind mount or a list in a file leads to it: any part of the path may be what is copied.
+            tails(path).for_each(|tail| ends.add(tail));
+            for name in places.iter().filter_map(|place| place.file_name()) {
+                tails(path).for_each(|tail| ends.add(&Path::new(name).join(tail)));
+            }
+        }
+        ends.0
+    }
+
+    /// The directories that relative arguments may begin in. `rsync` is elsewhere by the time that it reads.
+    fn bases(&self) -> Vec<PathBuf> {
+        let cwd = fs::read_link(format!("/proc/{}/cwd", self.pid)).ok();
+        let started = (self.program() == b"rsync").then(|| {
+            let environment = self.told("environ");
+            let variables = environment.split(|byte| *byte == 0);
+            let mut values = variables.filter_map(|variable| variable.strip_prefix(b"PWD="));
+            values
+                .next()
+                .map(|value| PathBuf::from(OsStr::from_bytes(value)))
+        });
+        cwd.into_iter().chain(started.flatten()).collect()
+    }
+
+    fn program(&self) -> Vec<u8> {
+        let mut name = self.told("comm");
+        name.pop_if(|last| *last == b'\n');
+        name
+    }
+
+    /// What the kernel tells of it; nothing if it is gone.
+    fn told(&self, what: &str) -> Vec<u8> {
+        let mut told = Vec::new();
+        if let Ok(file) = File::open(format!("/proc/{}/{what}", self.pid)) {
+            // What has been read before it ended is what there is.
+            let _ = file.take(LINE_BYTES_MAX).read_to_end(&mut told);
+        }
+        told
     }
 
     /// Whether it has the home file open, other than through the mount.
@@ -111,18 +160,183 @@ impl<'a> Caller<'a> {
             info.contains(&line)
                 && fs::read_link(Path::new(&format!("/proc/{}/fd", self.pid)).join(number))
                     .is_ok_and(|target| {
-                        !target.starts_with(self.mountpoint) && is_file(&target, home_file)
+                        !target.starts_with(self.mountpoint)
+                            && open(CWD, &target).is_some_and(|found| is_file(found, home_file))
                     })
         })
     }
 }
 
-/// The path of an argument such as `of=PATH`, else the argument.
-fn value_of(argument: &[u8]) -> &[u8] {
-    argument
+/// Paths, each once, in the order in which they were added.
+#[derive(Default)]
+struct Ends(Vec<PathBuf>);
+
+impl Ends {
+    fn add(&mut self, end: &Path) {
+        let end: PathBuf = end.components().collect();
+        // As text: they are many, and to compare paths part by part takes long.
+        let is_known = |end: &OsStr| self.0.iter().any(|known| known.as_os_str() == end);
+        if !end.as_os_str().is_empty() && self.0.len() < TRIES_MAX && !is_known(end.as_os_str()) {
+            self.0.push(end);
+        }
+    }
+}
+
+/// The arguments that may name a source or a target, the most likely target first.
+fn likely<'l>(line: &'l [u8], full: &Path) -> Vec<&'l [u8]> {
+    let names: Vec<&[u8]> = (full.components().rev())
+        .map(|component| component.as_os_str().as_bytes())
+        .collect();
+    let mut values: Vec<&[u8]> = Vec::new();
+    let mut alike: Vec<(usize, &[u8])> = Vec::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (argument, after) = split_at_nul(rest).unwrap_or((rest, &[]));
+        rest = after;
+        let value = value_of(argument, rest).filter(|_| values.len() < ARGUMENTS_MAX);
+        values.extend(value);
+        let likeness = likeness(argument, &names);
+        if likeness > 0 {
+            alike.push((likeness, argument));
+        }
+        if alike.len() == 2 * ARGUMENTS_MAX {
+            keep_most_alike(&mut alike);
+        }
+    }
+    keep_most_alike(&mut alike);
+    let last = line.rsplit(|byte| *byte == 0).take(ARGUMENTS_MAX);
+    let all = values.into_iter().chain(last);
+    let mut likely: Vec<&[u8]> = Vec::new();
+    for argument in all.chain(alike.into_iter().map(|(_, argument)| argument)) {
+        if !argument.is_empty() && !likely.contains(&argument) {
+            likely.push(argument);
+        }
+    }
+    likely
+}
+
+fn keep_most_alike(alike: &mut Vec<(usize, &[u8])>) {
+    alike.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+    alike.truncate(ARGUMENTS_MAX);
+}
+
+/// How many of its last names an argument has in common with a path, or with a directory above it. `names` are those
+/// of the path, the last one first.
+fn likeness(argument: &[u8], names: &[&[u8]]) -> usize {
+    let own = || {
+        let parts = argument.rsplit(|byte| *byte == b'/');
+        parts.filter(|part| !part.is_empty() && *part != b".")
+    };
+    let common = |from: usize| {
+        let pairs = own().zip(&names[from..]);
+        pairs.take_while(|(own, name)| own == *name).count()
+    };
+    (0..names.len()).map(common).max().unwrap_or(0)
+}
+
+/// The path in an argument such as `of=PATH`, `--target-directory=PATH`, any beginning of that, or `-tPATH`, also
+/// behind other letters; or `next`'s first argument, if the option is that one's.
+fn value_of<'l>(argument: &'l [u8], next: &'l [u8]) -> Option<&'l [u8]> {
+    let next = || split_at_nul(next).map_or(next, |(first, _)| first);
+    let of_dd = argument
         .strip_prefix(b"of=")
-        .or_else(|| argument.strip_prefix(b"if="))
-        .unwrap_or(argument)
+        .or_else(|| argument.strip_prefix(b"if="));
+    if of_dd.is_some() {
+        return of_dd;
+    }
+    let option = argument.strip_prefix(b"-")?;
+    let Some(long) = option.strip_prefix(b"-") else {
+        let at = option.iter().position(|letter| *letter == b't')?;
+        return Some(&option[at + 1..])
+            .filter(|value| !value.is_empty())
+            .or_else(|| Some(next()));
+    };
+    let end = long
+        .iter()
+        .position(|byte| *byte == b'=')
+        .unwrap_or(long.len());
+    let (name, value) = long.split_at(end);
+    let is_target = !name.is_empty() && b"target-directory".starts_with(name);
+    is_target.then(|| value.strip_prefix(b"=").unwrap_or_else(next))
+}
+
+/// Whether an argument may be the option by which what is copied keeps the directories before its name: a beginning
+/// of `--parents`, or `rsync --relative`.
+fn keeps_directories(argument: &[u8]) -> bool {
+    match argument.strip_prefix(b"--") {
+        Some(long) => long.starts_with(b"pa") || long == b"relative",
+        None => argument.starts_with(b"-") && argument.contains(&b'R'),
+    }
+}
+
+/// Whether an argument stands for what is in a directory, and not for the directory.
+fn is_dots(argument: &[u8]) -> bool {
+    let last = argument
+        .rsplit(|byte| *byte == b'/')
+        .find(|part| !part.is_empty());
+    matches!(last, Some(b"." | b".."))
+}
+
+/// Whether an argument is the file, or a directory from which one of `ends` leads to it.
+fn leads_to(
+    base: &Path,
+    argument: &[u8],
+    place: &Path,
+    ends: &[PathBuf],
+    home_file: &Identity,
+    tries: &mut usize,
+) -> bool {
+    let mut found = |place: Option<OwnedFd>| {
+        place.is_some_and(|place| {
+            is_file(&place, home_file)
+                || ends.iter().any(|end| {
+                    *tries > 0 && {
+                        *tries -= 1;
+                        open(&place, end).is_some_and(|found| is_file(found, home_file))
+                    }
+                })
+        })
+    };
+    if found(open(CWD, place)) {
+        return true;
+    }
+    let argument = Path::new(OsStr::from_bytes(argument));
+    let is_told_by_text = !argument
+        .components()
+        .any(|part| part == Component::ParentDir)
+        && place.as_os_str().len() < PATH_BYTES_MAX;
+    // `..` behind a symlink is above what that leads to.
+    !is_told_by_text && found(open(CWD, base).and_then(|base| open(base, argument)))
+}
+
+/// What is at a path, if the kernel knows it without asking anybody.
+fn open(base: impl AsFd, path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+    // A mount or rename elsewhere in the same moment looks like something that the kernel does not know.
+    (0..ATTEMPTS_MAX).find_map(|_| openat2(&base, path, flags, Mode::empty(), resolve).ok())
+}
+
+fn is_file(found: impl AsFd, identity: &Identity) -> bool {
+    numbers_of(found).is_ok_and(|found| found == (identity.dev, identity.ino))
+}
+
+fn split_at_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == 0)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// The first name of a path.
+fn first(path: &Path) -> &Path {
+    path.components()
+        .next()
+        .map_or(Path::new(""), |name| Path::new(name.as_os_str()))
+}
+
+/// A path, and it without its first name, its first two, and so on.
+fn tails(path: &Path) -> impl Iterator<Item = &Path> {
+    std::iter::successors(Some(path), |path| path.strip_prefix(first(path)).ok())
+        .take_while(|tail| !tail.as_os_str().is_empty())
 }
 
 /// Without `.` and `..`, as far as text tells.
@@ -138,13 +352,6 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
-}
-
-fn is_file(path: &Path, identity: &Identity) -> bool {
-    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
-    let found = openat2(CWD, path, flags, Mode::empty(), resolve).and_then(numbers_of);
-    found.is_ok_and(|found| found == (identity.dev, identity.ino))
 }
 
 #[cfg(test)]
@@ -181,23 +388,102 @@ mod tests {
         assert!(!Caller::new(u32::MAX, Path::new("/")).copies());
     }
 
+    fn ends(path: &[u8], arguments: &[&str]) -> Vec<PathBuf> {
+        let caller = Caller::new(1, Path::new("/mnt/models"));
+        let words: Vec<&[u8]> = arguments
+            .iter()
+            .map(|argument| argument.as_bytes())
+            .collect();
+        let places: Vec<PathBuf> = arguments
+            .iter()
+            .map(|argument| plain(Path::new(argument)))
+            .collect();
+        caller.ends(&RelPath::new(path).expect("valid"), &words, &places)
+    }
+
     #[test]
     fn a_directory_copied_to_its_home_ends_in_the_same_file() {
-        let caller = Caller::new(1, Path::new("/mnt/models"));
-        let path = RelPath::new(b"a/b/c.gguf").expect("valid");
-        let arguments = [
-            PathBuf::from("/mnt/models/a"),
-            PathBuf::from("/home/models"),
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&["/mnt/models/a"], &["c.gguf", "b/c.gguf", "a/b/c.gguf"]),
+            (&["/mnt/models"], &["a/b/c.gguf", "models/a/b/c.gguf"]),
+            (&["/mnt"], &["models/a/b/c.gguf"]),
+            (
+                &["/mnt/models/a/b/c.gguf", "--parents"],
+                &["b/c.gguf", "mnt/models/a/b/c.gguf"],
+            ),
+            (
+                &["/a/link/x"],
+                &["b/c.gguf", "a/b/c.gguf", "x/a/b/c.gguf", "x/c.gguf"],
+            ),
         ];
-        let ends = caller.ends(&path, &arguments);
-        for end in ["c.gguf", "b/c.gguf", "a/b/c.gguf"] {
-            assert!(ends.contains(&PathBuf::from(end)), "{end} of {ends:?}");
+        for (arguments, wanted) in cases {
+            let ends = ends(b"a/b/c.gguf", arguments);
+            for end in wanted {
+                assert!(
+                    ends.contains(&PathBuf::from(end)),
+                    "{arguments:?}: {end} of {ends:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_copied_elsewhere_in_its_home_does_not_end_in_itself() {
+        assert_eq!(
+            ends(b"a/b/c.gguf", &["/mnt/models/a/b/c.gguf"]),
+            [Path::new("c.gguf")]
+        );
+        let ends = ends(b"a/b/c.gguf", &["/mnt/models/a/."]);
+        assert!(!ends.contains(&PathBuf::from("a/b/c.gguf")), "{ends:?}");
+    }
+
+    #[test]
+    fn a_target_is_found_however_it_is_spelled_and_wherever_it_stands() {
+        let spelled: [&[u8]; 8] = [
+            b"--target-directory=/home",
+            b"--target=/home",
+            b"--t=/home",
+            b"--target-directory\0/home",
+            b"-t\0/home",
+            b"-t/home",
+            b"-vt\0/home",
+            b"-rpt/home",
+        ];
+        let full = Path::new("/mnt/models/f");
+        let many = vec![b"/mnt/models/x".as_slice(); 10_000].join(&0);
+        for option in spelled {
+            for line in [option.to_vec(), [&many, option, &many].join(&0)] {
+                assert!(
+                    likely(&line, full).contains(&b"/home".as_slice()),
+                    "{option:?}"
+                );
+            }
+        }
+        let last = [many.as_slice(), b"/home"].join(&0);
+        assert!(likely(&last, full).contains(&b"/home".as_slice()));
+        assert_eq!(value_of(b"of=/x", b""), Some(b"/x".as_slice()));
+        assert_eq!(value_of(b"--preserve=all", b"x"), None);
+        assert_eq!(value_of(b"f", b"x"), None);
+    }
+
+    #[test]
+    fn of_very_many_sources_the_file_itself_is_looked_at() {
+        let mut arguments: Vec<Vec<u8>> = (0..100_000)
+            .map(|number| format!("/home/{number}/config.json").into_bytes())
+            .collect();
+        arguments.push(b"/mnt/models".to_vec());
+        let line = arguments.join(&0);
+        for number in [0, 7_000, 99_000] {
+            let full = PathBuf::from(format!("/mnt/models/{number}/config.json"));
+            let found = likely(&line, &full);
+            assert!(found.contains(&arguments[number].as_slice()), "{number}");
+            assert!(found.len() <= 3 * ARGUMENTS_MAX);
         }
     }
 
     #[test]
     fn dots_are_taken_out() {
         assert_eq!(plain(Path::new("/a/./b/../c")), Path::new("/a/c"));
-        assert_eq!(value_of(b"of=/x"), b"/x");
+        assert!(is_dots(b"/a/./") && is_dots(b"..") && !is_dots(b"/a/.b"));
     }
 }

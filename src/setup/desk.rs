@@ -2,10 +2,12 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{CWD, Mode, OFlags, fchown, fstat, mkdirat, openat};
+use rustix::process::{Gid, Uid, geteuid};
 use speedloader_config::Sources;
 
 use super::surroundings::Surroundings;
@@ -126,13 +128,8 @@ impl Desk {
             && self.around.account.uid == 0
             && let Ok(found) = fs::metadata(path)
         {
-            let parts = ["blobs", "manifests"].map(|name| models_dir.join(name));
             // Where it cannot be given away it stays ours, and the engine is told so by its own errors.
-            let give = |path: &Path| chown(path, Some(found.uid()), Some(found.gid()));
-            let _ = give(models_dir);
-            for part in &parts {
-                let _ = make(part).and_then(|()| give(part));
-            }
+            let _ = give(models_dir, found.uid(), found.gid());
         }
     }
 
@@ -197,6 +194,24 @@ fn make(directory: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o755)
         .create(directory)
+}
+
+/// Gives a new directory to the owner of an Ollama store, with the two in it that Ollama writes to. The directory itself comes
+/// last: once it is his, he chooses what the names in it lead to.
+pub(super) fn give(models_dir: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    let top = openat(CWD, models_dir, flags, Mode::empty())?;
+    if fstat(&top)?.st_uid != geteuid().as_raw() {
+        // Somebody who can write above it has put another in its place.
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    for name in ["blobs", "manifests"] {
+        mkdirat(&top, name, Mode::from_raw_mode(0o755))?;
+        let part = openat(&top, name, flags, Mode::empty())?;
+        fchown(part, owner.0, owner.1)?;
+    }
+    Ok(fchown(top, owner.0, owner.1)?)
 }
 
 /// Writes a file that appears whole or not at all; what is there already is replaced only if it may be.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use speedloader_config::{Account, Sources};
 
-use super::{Desk, Surroundings, Target};
+use super::{Desk, Surroundings, Target, desk};
 use crate::view::{SetupState, SetupView, StoreKind, StoreView};
 
 /// A root directory with a person's home in it.
@@ -402,4 +402,28 @@ fn ollamas_service_can_write_what_it_finds_through_the_mount() {
         let found = fs::metadata(&path).expect("made");
         assert_eq!((found.uid(), found.gid()), (990, 990), "{}", path.display());
     }
+}
+
+/// The directory was his first, and then what he had put at the names in it became his, through links as well.
+#[test]
+fn what_a_store_s_owner_links_to_is_not_given_to_him() {
+    let top = tempfile::tempdir().expect("a directory");
+    let (models_dir, victim) = (top.path().join("models"), top.path().join("victim"));
+    fs::create_dir(&models_dir).expect("made");
+    fs::create_dir(&victim).expect("made");
+    if chown(top.path(), Some(990), Some(990)).is_err() {
+        eprintln!("skipped: only root gives directories away");
+        return;
+    }
+    symlink(&victim, models_dir.join("manifests")).expect("linked");
+    desk::give(&models_dir, 990, 990).expect_err("something is at the name");
+    let replaced = top.path().join("replaced");
+    fs::create_dir(&replaced).expect("made");
+    chown(&replaced, Some(991), Some(991)).expect("given");
+    desk::give(&replaced, 990, 990).expect_err("it is not ours");
+    let owner = |path: &Path| fs::metadata(path).expect("there").uid();
+    assert_eq!(
+        [&victim, &models_dir, &replaced].map(|path| owner(path)),
+        [0, 0, 991]
+    );
 }

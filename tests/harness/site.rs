@@ -23,6 +23,8 @@ pub struct Site {
     /// Pools of ordinary users must lie on a tmpfs that exists.
     pub(super) memory: Option<tempfile::TempDir>,
     pub(super) root: PathBuf,
+    models: PathBuf,
+    mountpoint: PathBuf,
     pub(super) colds: Vec<PathBuf>,
     pub(super) pools: Vec<(String, String)>,
     pub(super) options: Vec<String>,
@@ -57,6 +59,8 @@ impl Site {
         let site = Site {
             _tree: tree,
             memory: None,
+            models: root.join("models"),
+            mountpoint: root.join("mnt"),
             root,
             colds: Vec::new(),
             pools: vec![("p".to_owned(), "256MiB".to_owned())],
@@ -73,6 +77,16 @@ impl Site {
             guarded: true,
         };
         site.colds(1)
+    }
+
+    /// With the models directory and the mountpoint at these places of the tree.
+    #[must_use]
+    pub fn at(mut self, models: &str, mountpoint: &str) -> Self {
+        (self.models, self.mountpoint) = (self.root.join(models), self.root.join(mountpoint));
+        for directory in [&self.models, &self.mountpoint] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        self
     }
 
     /// With so many cold directories.
@@ -158,7 +172,7 @@ impl Site {
 
     /// A path in the models directory.
     pub fn models(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.root.join("models").join(path)
+        self.models.join(path)
     }
 
     /// A path in a cold directory.
@@ -168,7 +182,7 @@ impl Site {
 
     /// A path in the mount to come.
     pub fn mounted(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.root.join("mnt").join(path)
+        self.mountpoint.join(path)
     }
 
     /// A file in the first cold directory, with the content of a seed.

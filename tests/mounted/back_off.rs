@@ -52,11 +52,15 @@ impl Scene {
         });
     }
 
-    fn transfer(&self) -> TransferView {
+    fn transfers(&self) -> Vec<TransferView> {
         let View::Transfers(found) = self.mount.call(Command::Transfers {}) else {
             panic!("no transfers");
         };
-        found.transfers.into_iter().next().unwrap()
+        found.transfers
+    }
+
+    fn transfer(&self) -> TransferView {
+        self.transfers().into_iter().next().unwrap()
     }
 
     fn is_resident(&self) -> bool {
@@ -95,8 +99,23 @@ fn a_move_stops_while_a_cold_file_is_read_and_ends_afterwards() {
 fn a_move_that_somebody_waits_for_does_not_stop() {
     let Some(mut scene) = scene() else { return };
     let file = File::open(scene.mount.mounted("read.gguf")).unwrap();
-    scene.promote(true);
+    let loads = scene.mount.status().totals.loads;
+    let map = mapping::shared(&file).unwrap();
+    scene.mount.until("the open is heard of", || {
+        scene.mount.status().totals.loads > loads
+    });
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| scene.promote(true));
+        // One that stops does so for as long as the file is mapped.
+        while !waits.is_finished() {
+            let transfers = scene.transfers();
+            let stopped = transfers
+                .iter()
+                .any(|transfer| transfer.why.contains("waits while"));
+            assert!(!stopped, "{transfers:?}");
+        }
+    });
     assert!(scene.is_resident());
-    drop(file);
+    drop((file, map));
     scene.mount.end(Signal::INT);
 }

@@ -1,5 +1,6 @@
 //! What engines have loaded is shown with the models, and an engine that does not answer holds nothing up.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -44,6 +45,13 @@ fn loaded(mount: &Mount) -> Vec<(String, Vec<String>)> {
     found.map(|model| (model.name, model.loaded)).collect()
 }
 
+/// Whether the daemon has the thread that asks engines.
+fn asks(mount: &Mount) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", mount.pid())).unwrap();
+    let mut names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")));
+    names.any(|name| name.is_ok_and(|name| name.trim() == "engines"))
+}
+
 #[test]
 fn what_an_engine_has_loaded_is_shown_with_the_model() {
     let name = Arc::new(Mutex::new("one".to_owned()));
@@ -64,6 +72,7 @@ fn what_an_engine_has_loaded_is_shown_with_the_model() {
     mount.until("the engine's model is shown", || {
         loaded(&mount) == in_ollama("one")
     });
+    assert!(asks(&mount));
     let status = mount.cli_ok(&["status"]);
     assert!(status.contains("loaded: one"), "{status}");
     let by_path = mount.mounted("two.gguf").display().to_string();
@@ -88,5 +97,6 @@ fn no_engine_is_asked_that_nobody_named() {
         return;
     };
     assert!(mount.status().engines.is_empty());
+    assert!(!asks(&mount), "a thread asks");
     mount.finish();
 }

@@ -1,8 +1,13 @@
 //! Files are read as they are: from their homes, from replicas, in every way that engines read.
 
 use std::fs::{self, File};
-use std::io::IsTerminal;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{IsTerminal, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::pipe::{SpliceFlags, splice};
 
 use crate::harness::{content, in_both_modes, mapping};
 
@@ -58,6 +63,57 @@ fn a_file_is_no_terminal_and_asking_is_not_logged() {
     );
 }
 
+/// All of a file, past the page cache.
+fn read_directly(path: &Path) -> Vec<u8> {
+    const BLOCK: usize = 1 << 20;
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(direct)
+        .open(path)
+        .unwrap();
+    let mut buffer = vec![0; BLOCK + 4_096];
+    let start = buffer.as_ptr().align_offset(4_096);
+    let buffer = &mut buffer[start..start + BLOCK];
+    let mut all = Vec::new();
+    loop {
+        let length = file.read_at(buffer, all.len() as u64).unwrap();
+        all.extend_from_slice(&buffer[..length]);
+        if length < BLOCK {
+            return all;
+        }
+    }
+}
+
+/// All of a file, as `sendfile` sends it.
+fn sent(file: &File) -> Vec<u8> {
+    let (mut here, there) = UnixStream::pair().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut offset = 0;
+            while rustix::fs::sendfile(&there, file, Some(&mut offset), LEN as usize).unwrap() > 0 {
+            }
+        });
+        let mut all = Vec::new();
+        here.read_to_end(&mut all).unwrap();
+        all
+    })
+}
+
+/// All of a file, spliced into a pipe.
+fn spliced(file: &File) -> Vec<u8> {
+    let (here, there) = rustix::pipe::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut offset, flags) = (0, SpliceFlags::empty());
+            while splice(file, Some(&mut offset), &there, None, LEN as usize, flags).unwrap() > 0 {}
+        });
+        let mut all = Vec::new();
+        File::from(here).read_to_end(&mut all).unwrap();
+        all
+    })
+}
+
 #[test]
 fn every_way_of_reading_gives_the_same_bytes() {
     in_both_modes(
@@ -68,8 +124,16 @@ fn every_way_of_reading_gives_the_same_bytes() {
                     mount.promote_wait("f");
                 }
                 let file = File::open(mount.mounted("f")).unwrap();
-                let map = mapping::shared(&file).unwrap();
-                content::check(&map, 3, 0).unwrap();
+                for map in [mapping::shared(&file), mapping::private(&file)] {
+                    let map = map.unwrap();
+                    assert_eq!(map.len() as u64, LEN);
+                    content::check(&map, 3, 0).unwrap();
+                }
+                content::check(&read_directly(&mount.mounted("f")), 3, 0).unwrap();
+                for (way, bytes) in [("sendfile", sent(&file)), ("splice", spliced(&file))] {
+                    assert_eq!(bytes.len() as u64, LEN, "{way}");
+                    content::check(&bytes, 3, 0).unwrap_or_else(|error| panic!("{way}: {error}"));
+                }
                 let mut buffer = [0; 4_096];
                 for turn in (0..(LEN - 4_096) / 100_003).rev() {
                     let offset = turn * 100_003;

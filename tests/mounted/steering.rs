@@ -423,8 +423,34 @@ fn a_pool_that_a_reload_adds_says_how_it_is_had() {
 fn what_may_not_be_run_is_not_run() {
     let script = "
         speedloader umount
-        $PROGRAM --config $T/config.toml mount $T/mnt -o noexec > $T/log 2>&1
-        grep \"$T/mnt\" /proc/self/mountinfo";
+        cp /bin/true $T/models/run
+        cp /bin/id $T/models/marked
+        chown 1 $T/models/marked
+        chmod 4755 $T/models/run $T/models/marked
+        mknod -m 666 $T/models/null c 1 3
+        for how in mount.exec=true noexec mount.exec=false; do
+            $PROGRAM --config $T/config.toml mount $T/mnt -o $how > $T/log 2>&1
+            $T/mnt/run 2> /dev/null && echo runs with $how
+            test \"$($T/mnt/marked -u 2> /dev/null)\" = 1 && echo marked with $how
+            cat $T/mnt/null 2> /dev/null && echo opened with $how
+            grep \"$T/mnt\" /proc/self/mountinfo
+            test $how = mount.exec=false || speedloader umount
+        done
+        echo tried";
     let Some(told) = steered(script) else { return };
-    assert!(told.contains("noexec"), "{told}");
+    let (mounts, done): (Vec<_>, Vec<_>) =
+        (told.lines()).partition(|line| line.contains("fuse.speedloader"));
+    assert_eq!(mounts.len(), 3, "{told}");
+    for (mount, executes) in mounts.iter().zip([true, false, false]) {
+        assert!(
+            mount.contains("nosuid") && mount.contains("nodev"),
+            "{mount}"
+        );
+        assert_eq!(mount.contains("noexec"), !executes, "{mount}");
+    }
+    let tried = ["runs with", "marked with", "opened with"];
+    let done: Vec<_> = (done.iter())
+        .filter(|line| tried.iter().any(|what| line.contains(what)))
+        .collect();
+    assert_eq!(done, [&"runs with mount.exec=true"], "{told}");
 }

@@ -376,17 +376,38 @@ fn attributes() {
     });
 }
 
-/// Permissions alone do not make another file: its replica stays.
+/// Permissions and owner alone do not make another file: its replica stays, and serves.
 #[test]
 fn a_change_of_permissions_is_no_change_of_contents() {
     in_both_modes(site, |mount| {
+        let path = mount.mounted("f");
         mount.promote_wait("f");
-        fs::set_permissions(mount.mounted("f"), fs::Permissions::from_mode(0o600)).unwrap();
-        content::check_file(&mount.mounted("f"), 1, LEN).unwrap();
-        assert_eq!(
-            fs::metadata(mount.mounted("f")).unwrap().mode() & 0o777,
-            0o600
-        );
+        let changes: [(&str, &dyn Fn(&Path)); 3] = [
+            ("permissions", &|path| {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            }),
+            ("owner", &|path| chown(path, Some(1), None).unwrap()),
+            ("group", &|path| chown(path, None, Some(2)).unwrap()),
+        ];
+        for place in [&path, &mount.models("f")] {
+            for (what, change) in changes {
+                change(place);
+                mount.rescan();
+                content::check_file(&path, 1, LEN).unwrap();
+                let serving = mount.which("f").serving;
+                assert!(
+                    Path::new(&serving).starts_with(mount.pool("p")),
+                    "{what} of {}: {serving}",
+                    place.display()
+                );
+            }
+            let stat = fs::metadata(&path).unwrap();
+            let told = (stat.mode() & 0o777, stat.uid(), stat.gid());
+            assert_eq!(told, (0o600, 1, 2));
+            chown(place, Some(0), Some(0)).unwrap();
+            fs::set_permissions(place, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        assert_eq!(mount.status().totals.demotions, 0);
     });
 }
 
