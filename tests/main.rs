@@ -80,6 +80,7 @@ mod mounted {
     pub mod workload;
     pub mod hung;
     pub mod late_mounts;
+    mod disks;
     mod starting;
     mod steering;
     mod shared;

@@ -81,6 +81,11 @@ pub fn not_permitted() -> std::io::Error {
     Errno::PERM.into()
 }
 
+/// What the kernel says where a path leads into another file system than it may.
+pub fn other_file_system() -> Errno {
+    Errno::XDEV
+}
+
 /// Whether there is something of that name already.
 pub fn is_there(error: Errno) -> bool {
     error == Errno::EXIST

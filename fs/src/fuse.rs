@@ -187,6 +187,38 @@ impl Adapter {
         waiting.run(Patience::Home);
     }
 
+    /// Makes something durable, which takes as long as the disk; the caller may be killed meanwhile.
+    fn make_durable(
+        &self,
+        request: &Request,
+        reply: ReplyEmpty,
+        sync: impl FnOnce(&TieredFs) -> Result<(), FsError> + Send + 'static,
+    ) {
+        let slot = self
+            .held
+            .hold(request.pid(), reply, |reply: ReplyEmpty, number| {
+                reply.error(Errno::from_i32(number));
+            });
+        let fs = Arc::clone(&self.fs);
+        let job = move || {
+            if slot.is_answered() {
+                return;
+            }
+            let done = sync(&fs);
+            if let Some(reply) = slot.take() {
+                Adapter::done(reply, done);
+            }
+        };
+        self.fs.offload_slow().run(Box::new(job));
+    }
+
+    /// Makes a change that may take the disk its time. Its caller is kept until it is made: after him, others would
+    /// find it not yet made.
+    fn change_slowly(&self, change: impl FnOnce(&TieredFs) + Send + 'static) {
+        let fs = Arc::clone(&self.fs);
+        self.fs.offload_slow().run(Box::new(move || change(&fs)));
+    }
+
     /// Reads from a copy on its way: at once what is there, else as it comes.
     fn read_arriving(&self, read: FirstRead, pid: u32, offset: u64, size: u32, reply: ReplyData) {
         if let Some(copy) = self.fs.ready_to_read(&read, offset, size) {
@@ -425,9 +457,12 @@ impl Filesystem for Adapter {
             atime: atime.map(wanted),
             mtime: mtime.map(wanted),
         };
-        let handle = handle.map(|handle| HandleId(handle.0));
+        let (node, handle) = (NodeId(node.0), handle.map(|handle| HandleId(handle.0)));
         let by = open_request(request, 0);
-        Adapter::attr(reply, self.fs.setattr(NodeId(node.0), handle, &set, &by));
+        if set.size.is_none() {
+            return Adapter::attr(reply, self.fs.setattr(node, handle, &set, &by));
+        }
+        self.change_slowly(move |fs| Adapter::attr(reply, fs.setattr(node, handle, &set, &by)));
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
@@ -472,10 +507,14 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self
-            .fs
-            .unlink(NodeId(parent.0), name.as_bytes(), request.pid());
-        Adapter::done(reply, done);
+        let (parent, pid) = (NodeId(parent.0), request.pid());
+        if !self.fs.unlink_takes_long(parent, name.as_bytes()) {
+            return Adapter::done(reply, self.fs.unlink(parent, name.as_bytes(), pid));
+        }
+        let name = name.to_owned();
+        self.change_slowly(move |fs| {
+            Adapter::done(reply, fs.unlink(parent, name.as_bytes(), pid));
+        });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -669,13 +708,14 @@ impl Filesystem for Adapter {
 
     fn fsync(
         &self,
-        _request: &Request,
+        request: &Request,
         _node: INodeNo,
         handle: FileHandle,
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        Adapter::done(reply, self.fs.fsync(HandleId(handle.0), data_only));
+        let handle = HandleId(handle.0);
+        self.make_durable(request, reply, move |fs| fs.fsync(handle, data_only));
     }
 
     fn opendir(&self, _request: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -735,13 +775,14 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         _handle: FileHandle,
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        Adapter::done(reply, self.fs.fsync_directory(NodeId(node.0)));
+        let node = NodeId(node.0);
+        self.make_durable(request, reply, move |fs| fs.fsync_directory(node));
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
@@ -797,10 +838,10 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        Adapter::done(
-            reply,
-            self.fs.fallocate(HandleId(handle.0), mode, offset, length),
-        );
+        let handle = HandleId(handle.0);
+        self.change_slowly(move |fs| {
+            Adapter::done(reply, fs.fallocate(handle, mode, offset, length));
+        });
     }
 
     fn lseek(

@@ -13,8 +13,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatFs, StatVfs, StatxFlags, fstat,
-    openat2, readlinkat,
+    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, StatFs, StatVfs, StatxAttributes,
+    StatxFlags, fstat, openat2, readlinkat,
 };
 
 use crate::acl;
@@ -24,6 +24,7 @@ use crate::error::{ErrorKind, FsError, FsResult};
 use crate::event::AtPath;
 use crate::identity::Identity;
 use crate::ids::HomeId;
+use crate::mount_table;
 use crate::rel_path::{RelPath, check_name};
 use crate::sys;
 
@@ -84,6 +85,8 @@ pub struct Home {
     /// Another one when another file system is mounted there. `None`: nothing has been at the path yet.
     root: RwLock<Option<Arc<Root>>>,
     choice: WatchChoice,
+    /// Where other file systems were mounted below the models directory at the start.
+    mounts: Vec<RelPath>,
 }
 
 /// What a home shows.
@@ -107,7 +110,8 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS);
 
 impl Home {
-    /// Opens the models directory.
+    /// Opens the models directory. What is mounted below it from now on is not entered: anybody may mount a file system of
+    /// his own that never answers, and those that answer the kernel ask this home.
     ///
     /// # Errors
     /// When `path` is not a directory that we may open.
@@ -121,7 +125,9 @@ impl Home {
             watch,
             read_only: false,
         };
-        Ok(Home::new(HomeId::MODELS, path, real, Some(root), choice))
+        let mounts = real.as_deref().map(mounts_below).unwrap_or_default();
+        let home = Home::new(HomeId::MODELS, path, real, Some(root), choice);
+        Ok(Home { mounts, ..home })
     }
 
     /// Opens a cold directory, through a private read-only clone of its mount where we may. One that is not there, or whose
@@ -156,7 +162,34 @@ impl Home {
             real_path,
             root: RwLock::new(root.map(Arc::new)),
             choice,
+            mounts: Vec::new(),
         }
+    }
+
+    /// How a path below this home is followed.
+    fn resolve(&self, path: &RelPath) -> ResolveFlags {
+        let is_below = |mount: &RelPath| {
+            let rest = path.as_bytes().strip_prefix(mount.as_bytes());
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+        };
+        match !self.is_models() || self.mounts.iter().any(is_below) {
+            true => BENEATH,
+            false => BENEATH.union(ResolveFlags::NO_XDEV),
+        }
+    }
+
+    /// Refuses a name where another file system was mounted since the start, without asking that.
+    fn refuse_mount(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &RelPath,
+        name: &[u8],
+    ) -> rustix::io::Result<()> {
+        let is_allowed = |path: RelPath| !self.resolve(&path).contains(ResolveFlags::NO_XDEV);
+        if !is_mount_root(directory, name)? || path.join(name).is_ok_and(is_allowed) {
+            return Ok(());
+        }
+        Err(errno::other_file_system())
     }
 
     fn shown(&self) -> Option<Arc<Root>> {
@@ -270,7 +303,7 @@ impl Home {
                 path.as_os_str(),
                 flags | OFlags::CLOEXEC,
                 Mode::empty(),
-                BENEATH,
+                self.resolve(path),
             )
         })
     }
@@ -393,7 +426,7 @@ impl Home {
             if check_name(name).is_err() {
                 continue;
             }
-            match look_at(directory.as_fd(), OsStr::from_bytes(name)) {
+            match self.look_at(directory.as_fd(), path, name) {
                 Ok(found) => listing.found.extend(found),
                 Err(_) => listing.unanswered.push(name.to_owned()),
             }
@@ -411,6 +444,18 @@ impl Home {
             .beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(failed)?;
         rustix::fs::fsync(fd).map_err(failed)
+    }
+
+    fn look_at(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &RelPath,
+        name: &[u8],
+    ) -> rustix::io::Result<Option<Listed>> {
+        if self.is_models() {
+            self.refuse_mount(directory, path, name)?;
+        }
+        look_at(directory, OsStr::from_bytes(name))
     }
 
     /// What one name of a directory is now; `None` when it does not exist.
@@ -432,7 +477,8 @@ impl Home {
         name: &[u8],
     ) -> FsResult<Option<Listed>> {
         match opened {
-            Ok(fd) => look_at(fd.as_fd(), OsStr::from_bytes(name))
+            Ok(fd) => self
+                .look_at(fd.as_fd(), path, name)
                 .map_err(|errno| FsError::io("look up", path, errno)),
             Err(FsError {
                 kind: ErrorKind::Io(error),
@@ -532,6 +578,29 @@ pub fn numbers_of(fd: impl AsFd) -> rustix::io::Result<(u64, u64)> {
     let stat = rustix::fs::statx(fd, "", flags, StatxFlags::INO)?;
     let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
     Ok((device, stat.stx_ino))
+}
+
+/// Whether another file system is mounted on a name, without asking that. `false` also where nothing has the name.
+fn is_mount_root(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    match rustix::fs::statx(directory, name, flags, StatxFlags::empty()) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(errno) if errno::is_no_answer(errno) => Err(errno),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Where other file systems are mounted below a directory.
+fn mounts_below(directory: &Path) -> Vec<RelPath> {
+    // Without procfs nothing is known to be mounted there.
+    let table = mount_table::read().unwrap_or_default();
+    mount_table::entries(&table)
+        .filter_map(|entry| {
+            let below = entry.mount_point.strip_prefix(directory).ok()?;
+            RelPath::new(below.as_os_str().as_bytes()).ok()
+        })
+        .filter(|below| !below.is_root())
+        .collect()
 }
 
 fn holds_something(directory: &OwnedFd) -> rustix::io::Result<bool> {

@@ -6,6 +6,8 @@
 //! never given to an open again; a node that is held is retired, never rebound.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,9 +19,13 @@ use crate::event::FsEvent;
 use crate::file::HomeFile;
 use crate::identity::Identity;
 use crate::ids::{DirId, NodeId, PoolId};
-use crate::node::{Node, NodeTable, Place};
+use crate::node::{Node, NodeTable, OpenState, Place};
 use crate::replica::{Drainer, Replica};
 use crate::stats::{Stats, count};
+
+/// So much of the kernel's list of locks is read, about 4,000 of them in some 10 ms: it goes through all that it has told
+/// of already for each page that it tells, and anybody can hold a million.
+const LOCKS_BYTES_MAX: u64 = 256 << 10;
 
 /// How long the kernel may take to forget a name.
 const TOLD_PATIENCE: Duration = Duration::from_secs(1);
@@ -268,18 +274,20 @@ impl Residency {
         let Some(node) = nodes.opened(id) else {
             return;
         };
-        {
-            let mut open = node.lock_open();
-            let elsewhere = open
-                .bound
-                .as_ref()
-                .is_some_and(|bound| !is_at(&bound.place, best.as_ref()));
-            if open.handles == 0 || !elsewhere || self.is_locked(&node, file) {
-                return;
-            }
-            open.retired = true;
+        let is_elsewhere = |open: &OpenState| {
+            let bound = open.bound.as_ref();
+            open.handles > 0 && bound.is_some_and(|bound| !is_at(&bound.place, best.as_ref()))
+        };
+        // The kernel may take its time to tell of locks: nobody who opens the file waits for that.
+        if !is_elsewhere(&node.lock_open()) || self.is_locked(&node, file) {
+            return;
         }
-        self.retire(nodes, file, &node);
+        let mut open = node.lock_open();
+        if is_elsewhere(&open) {
+            open.retired = true;
+            drop(open);
+            self.retire(nodes, file, &node);
+        }
     }
 
     /// Makes the next lookup of the file give another nodeid.
@@ -313,26 +321,35 @@ impl Residency {
     }
 
     /// Whether anybody holds a flock, fcntl lock or lease on the node. The kernel keeps them by
-    /// inode, so a file that is locked must keep its nodeid.
+    /// inode, so a file that is locked must keep its nodeid. Taken for true where there are so many locks on the machine
+    /// that they are not all looked at.
     pub fn is_locked(&self, node: &Node, file: &HomeFile) -> bool {
         let Some(dev) = self.mount_dev.get() else {
             return false;
         };
-        let (major, minor) = (rustix::fs::major(*dev), rustix::fs::minor(*dev));
-        let device = format!("{major:02x}:{minor:02x}:");
-        let Ok(locks) = std::fs::read_to_string("/proc/locks") else {
-            return false;
-        };
-        // Of a line such as `1: FLOCK ADVISORY WRITE 708 00:2a:14 0 EOF` the sixth word counts.
-        locks
-            .lines()
-            .filter_map(|line| {
-                line.split_whitespace()
-                    .find(|word| word.starts_with(&device))
-            })
-            .filter_map(|word| word.rsplit(':').next()?.parse::<u64>().ok())
-            .any(|ino| ino == file.ino || ino == node.id.0)
+        // Without procfs there is nothing to be learned.
+        File::open("/proc/locks")
+            .is_ok_and(|locks| may_be_locked(locks, *dev, &[file.ino, node.id.0]))
     }
+}
+
+/// Whether one of the inodes of a device may be locked, by the kernel's list of all locks.
+fn may_be_locked(locks: impl Read, dev: u64, inodes: &[u64]) -> bool {
+    let mut text = String::new();
+    let whole = locks.take(LOCKS_BYTES_MAX + 1).read_to_string(&mut text);
+    if !whole.is_ok_and(|length| length as u64 <= LOCKS_BYTES_MAX) {
+        return true;
+    }
+    let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+    let device = format!("{major:02x}:{minor:02x}:");
+    // Of a line such as `1: FLOCK ADVISORY WRITE 708 00:2a:14 0 EOF` the sixth word counts.
+    text.lines()
+        .filter_map(|line| {
+            line.split_whitespace()
+                .find(|word| word.starts_with(&device))
+        })
+        .filter_map(|word| word.rsplit(':').next()?.parse::<u64>().ok())
+        .any(|ino| inodes.contains(&ino))
 }
 
 /// Whether what is bound there is what new opens get: `best`, or the home.
@@ -343,5 +360,41 @@ fn is_at(place: &Place, best: Option<&(PoolId, Identity)>) -> bool {
         }
         (Place::Home(_), None) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "1: FLOCK  ADVISORY  WRITE 708 00:2a:14 0 EOF\n";
+
+    #[test]
+    fn a_lock_is_found_by_device_and_inode() {
+        let dev = rustix::fs::makedev(0, 0x2a);
+        assert!(may_be_locked(LINE.as_bytes(), dev, &[3, 14]));
+        assert!(!may_be_locked(LINE.as_bytes(), dev, &[1, 4]));
+        assert!(!may_be_locked(LINE.as_bytes(), dev + 1, &[14]));
+        assert!(!may_be_locked(&b""[..], dev, &[14]));
+    }
+
+    /// A user's million locks on files of his own, outside the mount, held every open up for minutes: the list was read
+    /// to its end.
+    #[test]
+    fn of_very_many_locks_not_all_are_read() {
+        struct Endless(u64);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.0 += buffer.len() as u64;
+                assert!(self.0 < 4 * LOCKS_BYTES_MAX, "it is read to its end");
+                let line = LINE.as_bytes().iter().cycle();
+                buffer
+                    .iter_mut()
+                    .zip(line)
+                    .for_each(|(to, from)| *to = *from);
+                Ok(buffer.len())
+            }
+        }
+        assert!(may_be_locked(Endless(0), rustix::fs::makedev(0, 1), &[1]));
     }
 }

@@ -75,6 +75,7 @@ pub struct TieredFs {
     pub(crate) settings: FsSettings,
     homes: Vec<Arc<Home>>,
     offloads: Vec<Offload>,
+    slow: Offload,
     union: Union,
     nodes: Arc<NodeTable>,
     handles: HandleTable,
@@ -163,6 +164,7 @@ impl TieredFs {
                 .iter()
                 .map(|home| Offload::new(&format!("home-{}", home.id())))
                 .collect(),
+            slow: Offload::new("slow"),
             union: Union::new(root, homes.len()),
             nodes: Arc::new(NodeTable::new(virtual_files.names().len())),
             handles: HandleTable::default(),
@@ -231,6 +233,12 @@ impl TieredFs {
     /// Threads that may wait for a home.
     pub fn offload(&self, home: HomeId) -> &Offload {
         &self.offloads[usize::from(home.0).min(self.offloads.len() - 1)]
+    }
+
+    /// Threads for what may take the models directory's disk long: to make durable, allocate, cut or remove. What else
+    /// is asked of that home does not wait behind it.
+    pub fn offload_slow(&self) -> &Offload {
+        &self.slow
     }
 
     /// Where it is mounted and with which device number, once it is.

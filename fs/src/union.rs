@@ -84,6 +84,15 @@ impl Slot {
             Slot::Mixed(mixed) => *mixed,
         }
     }
+
+    /// The directory, of whichever homes.
+    fn directory(&self) -> Option<DirId> {
+        match self {
+            Slot::Directory(id) => Some(*id),
+            Slot::Mixed(mixed) => mixed.1,
+            Slot::File(_) => None,
+        }
+    }
 }
 
 /// A directory of one home, as last seen.
@@ -373,6 +382,11 @@ impl Union {
         self.read().has_cold_below(directory)
     }
 
+    /// Bytes of the longest path below a directory, counted from it: 0 when nothing is in it.
+    pub fn path_bytes_below(&self, directory: DirId) -> usize {
+        self.read().path_bytes_below(directory)
+    }
+
     /// Directories directly below that `home` has.
     pub fn subdirectories_of(&self, home: HomeId, directory: DirId) -> Vec<DirId> {
         let tree = self.read();
@@ -465,9 +479,7 @@ impl Union {
 
     /// Every visible file with its path, directory by directory.
     pub fn for_each_path(&self, mut visit: impl FnMut(&[u8], &Arc<HomeFile>)) {
-        let tree = self.read();
-        let mut path = Vec::new();
-        tree.walk(DirId::ROOT, &mut path, &mut visit);
+        self.read().walk(&mut visit);
     }
 
     /// Directories that `home` has, with their paths.
@@ -798,6 +810,17 @@ fn shown_ino(home: HomeId, attr: &Attr, root_dev: u64) -> u64 {
     mixed >> 2 | 1 << 62
 }
 
+/// A directory that a home is being taken out of.
+struct Leaving {
+    parent: DirId,
+    name: Arc<[u8]>,
+    id: DirId,
+    /// What its name led to.
+    before: Option<(bool, u64)>,
+    /// Its entries that have not been looked at.
+    names: std::vec::IntoIter<Arc<[u8]>>,
+}
+
 /// An entry of the models directory on its way from one name to another.
 enum Moved {
     File(Arc<HomeFile>),
@@ -853,23 +876,17 @@ impl Tree {
 
     /// All files below a directory, hidden ones too.
     fn files_below(&self, directory: DirId, files: &mut Vec<Arc<HomeFile>>) {
-        let Some(known) = self.directories.get(&directory) else {
-            return;
-        };
-        for slot in known.entries.values() {
-            let below = match slot {
-                Slot::File(file) => {
-                    files.push(Arc::clone(file));
-                    None
+        let mut waiting = vec![directory];
+        while let Some(known) = waiting.pop().map(|at| self.directories.get(&at)) {
+            for slot in known.iter().flat_map(|known| known.entries.values()) {
+                match slot {
+                    Slot::File(file) => files.push(Arc::clone(file)),
+                    Slot::Directory(below) => waiting.push(*below),
+                    Slot::Mixed(mixed) => {
+                        files.extend(mixed.0.iter().cloned());
+                        waiting.extend(mixed.1);
+                    }
                 }
-                Slot::Directory(below) => Some(*below),
-                Slot::Mixed(mixed) => {
-                    files.extend(mixed.0.iter().cloned());
-                    mixed.1
-                }
-            };
-            if let Some(below) = below {
-                self.files_below(below, files);
             }
         }
     }
@@ -883,39 +900,62 @@ impl Tree {
         })
     }
 
-    fn walk(
-        &self,
-        directory: DirId,
-        path: &mut Vec<u8>,
-        visit: &mut impl FnMut(&[u8], &Arc<HomeFile>),
-    ) {
-        let Some(known) = self.directories.get(&directory) else {
-            return;
-        };
-        let length = path.len();
-        for (name, slot) in &known.entries {
-            if length > 0 {
+    fn walk(&self, visit: &mut impl FnMut(&[u8], &Arc<HomeFile>)) {
+        let entries = |directory| self.directories.get(&directory).map(|it| it.entries.iter());
+        let mut path = Vec::new();
+        // The directories from the root down to where we are: the rest of each, and the length of its path.
+        let mut above: Vec<_> = entries(DirId::ROOT)
+            .map(|root| (root, 0))
+            .into_iter()
+            .collect();
+        while let Some((rest, length)) = above.last_mut() {
+            path.truncate(*length);
+            let Some((name, slot)) = rest.next() else {
+                above.pop();
+                continue;
+            };
+            if !path.is_empty() {
                 path.push(b'/');
             }
             path.extend_from_slice(name);
             match self.visible(slot) {
-                Some(Found::File(file)) => visit(path, &file),
-                Some(Found::Directory(below)) => self.walk(below, path, visit),
+                Some(Found::File(file)) => visit(&path, &file),
+                Some(Found::Directory(below)) => {
+                    above.extend(entries(below).map(|below| (below, path.len())));
+                }
                 None => {}
             }
-            path.truncate(length);
         }
     }
 
     fn has_cold_below(&self, directory: DirId) -> bool {
-        let Some(known) = self.directories.get(&directory) else {
-            return false;
-        };
-        known.homes & !1 != 0
-            || known.entries.keys().any(|name| {
-                self.directory_at(directory, name)
-                    .is_some_and(|below| self.has_cold_below(below))
-            })
+        let mut waiting = vec![directory];
+        while let Some(at) = waiting.pop() {
+            let Some(known) = self.directories.get(&at) else {
+                continue;
+            };
+            if known.homes & !1 != 0 {
+                return true;
+            }
+            waiting.extend(known.entries.values().filter_map(Slot::directory));
+        }
+        false
+    }
+
+    /// Bytes of the longest path below a directory, from its own entries on.
+    fn path_bytes_below(&self, directory: DirId) -> usize {
+        let (mut longest, mut waiting) = (0, vec![(directory, 0)]);
+        while let Some((at, length)) = waiting.pop() {
+            let Some(known) = self.directories.get(&at) else {
+                continue;
+            };
+            for (name, slot) in &known.entries {
+                let length = length + usize::from(length > 0) + name.len();
+                longest = longest.max(length);
+                waiting.extend(slot.directory().map(|below| (below, length)));
+            }
+        }
+        longest
     }
 
     fn path(&self, directory: DirId) -> Option<RelPath> {
@@ -1011,11 +1051,8 @@ impl Tree {
     }
 
     fn directory_at(&self, directory: DirId, name: &[u8]) -> Option<DirId> {
-        match self.directories.get(&directory)?.entries.get(name)? {
-            Slot::Directory(id) => Some(*id),
-            Slot::Mixed(mixed) => mixed.1,
-            Slot::File(_) => None,
-        }
+        let known = self.directories.get(&directory)?;
+        known.entries.get(name)?.directory()
     }
 
     fn add_directory(
@@ -1091,40 +1128,74 @@ impl Tree {
         home: HomeId,
         changes: &mut Vec<UnionChange>,
     ) {
-        let Some(id) = self.directory_at(parent, name) else {
-            return;
-        };
-        let bit = 1 << home.0;
-        let Some(known) = self.directories.get_mut(&id) else {
-            return;
-        };
-        if known.homes & bit == 0 {
-            return;
+        // From the top down to where we are.
+        let mut leaving: Vec<_> = self.start_leaving(parent, name, home).into_iter().collect();
+        while let Some(at) = leaving.last_mut() {
+            if let Some(below) = at.names.next() {
+                let before = self.seen(at.id, &below);
+                match self.start_leaving(at.id, &below, home) {
+                    Some(deeper) => leaving.push(Leaving { before, ..deeper }),
+                    None => self.leave_name(at.id, &below, before, home, changes),
+                }
+                continue;
+            }
+            if let Some(done) = leaving.pop() {
+                self.finish_leaving(&done, home, changes);
+                if !leaving.is_empty() {
+                    self.leave_name(done.parent, &done.name, done.before, home, changes);
+                }
+            }
+        }
+    }
+
+    /// `None` when the home has no directory there.
+    fn start_leaving(&mut self, parent: DirId, name: &Arc<[u8]>, home: HomeId) -> Option<Leaving> {
+        let id = self.directory_at(parent, name)?;
+        let known = self.directories.get_mut(&id)?;
+        if known.homes & (1 << home.0) == 0 {
+            return None;
         }
         known.version += 1;
         let names: Vec<Arc<[u8]>> = known.entries.keys().cloned().collect();
-        for below in names {
-            let before = self.seen(id, &below);
-            self.remove_directory_of(id, &below, home, changes);
-            self.remove_file_of(id, &below, home, changes);
-            // The directory may stay, for what other homes have in it.
-            if self.seen(id, &below) != before {
-                changes.push(UnionChange::Name(id, below));
-            }
+        Some(Leaving {
+            parent,
+            name: Arc::clone(name),
+            id,
+            before: None,
+            names: names.into_iter(),
+        })
+    }
+
+    /// The home's directory of this name is taken out already, if it had one.
+    fn leave_name(
+        &mut self,
+        directory: DirId,
+        name: &Arc<[u8]>,
+        before: Option<(bool, u64)>,
+        home: HomeId,
+        changes: &mut Vec<UnionChange>,
+    ) {
+        self.remove_file_of(directory, name, home, changes);
+        // The directory may stay, for what other homes have in it.
+        if self.seen(directory, name) != before {
+            changes.push(UnionChange::Name(directory, Arc::clone(name)));
         }
-        let Some(known) = self.directories.get_mut(&id) else {
+    }
+
+    fn finish_leaving(&mut self, done: &Leaving, home: HomeId, changes: &mut Vec<UnionChange>) {
+        let Some(known) = self.directories.get_mut(&done.id) else {
             return;
         };
-        known.homes &= !bit;
+        known.homes &= !(1 << home.0);
         known.sights.retain(|(of, _)| *of != home);
         known.show_another();
         if known.homes == 0 {
-            self.directories.remove(&id);
-            let (files, _) = self.take_slot(parent, name);
-            self.put_slot(parent, name, files, None);
-            changes.push(UnionChange::DirectoryGone(id));
+            self.directories.remove(&done.id);
+            let (files, _) = self.take_slot(done.parent, &done.name);
+            self.put_slot(done.parent, &done.name, files, None);
+            changes.push(UnionChange::DirectoryGone(done.id));
         } else {
-            changes.push(UnionChange::DirectoryPermissions(id));
+            changes.push(UnionChange::DirectoryPermissions(done.id));
         }
     }
 
@@ -1199,33 +1270,36 @@ impl Tree {
     /// Makes one directory of two that have one name now: of the models directory, and of cold
     /// storage, where a file had hidden it.
     fn merge(&mut self, from: DirId, into: DirId, changes: &mut Vec<UnionChange>) {
-        let Some(hidden) = self.directories.remove(&from) else {
-            return;
-        };
-        changes.push(UnionChange::DirectoryGone(from));
-        if let Some(known) = self.directories.get_mut(&into) {
-            known.homes |= hidden.homes;
-            for (home, sight) in hidden.sights {
-                known.sight_or_insert(home, sight);
-                // Watches go by directory: what was watched as the hidden one is watched anew.
-                changes.push(UnionChange::DirectoryFound(home, into));
+        let mut waiting = vec![(from, into)];
+        while let Some((from, into)) = waiting.pop() {
+            let Some(hidden) = self.directories.remove(&from) else {
+                continue;
+            };
+            changes.push(UnionChange::DirectoryGone(from));
+            if let Some(known) = self.directories.get_mut(&into) {
+                known.homes |= hidden.homes;
+                for (home, sight) in hidden.sights {
+                    known.sight_or_insert(home, sight);
+                    // Watches go by directory: what was watched as the hidden one is watched anew.
+                    changes.push(UnionChange::DirectoryFound(home, into));
+                }
+                known.version += 1;
+                changes.push(UnionChange::DirectoryPermissions(into));
             }
-            known.version += 1;
-            changes.push(UnionChange::DirectoryPermissions(into));
-        }
-        for (name, slot) in hidden.entries {
-            let (files, below) = slot.take_apart();
-            for file in files {
-                file.remove_name(from, &name);
-                self.put_file(into, &name, file);
-            }
-            let Some(below) = below else { continue };
-            match self.directory_at(into, &name) {
-                Some(known) => self.merge(below, known, changes),
-                None => {
-                    let (files, _) = self.take_slot(into, &name);
-                    self.put_slot(into, &name, files, Some(below));
-                    self.adopt_directory(below, into, &name);
+            for (name, slot) in hidden.entries {
+                let (files, below) = slot.take_apart();
+                for file in files {
+                    file.remove_name(from, &name);
+                    self.put_file(into, &name, file);
+                }
+                let Some(below) = below else { continue };
+                match self.directory_at(into, &name) {
+                    Some(known) => waiting.push((below, known)),
+                    None => {
+                        let (files, _) = self.take_slot(into, &name);
+                        self.put_slot(into, &name, files, Some(below));
+                        self.adopt_directory(below, into, &name);
+                    }
                 }
             }
         }

@@ -2,18 +2,21 @@
 //! waits for it can be killed, and the daemon ends when it is told to. The home is another speedloader's mount,
 //! without caches, whose process is stopped.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 use speedloader::command::{Code, Command};
 use speedloader::view::{Outcome, TierState, View};
 
 use crate::harness::store::{Closing, Speed, Store};
-use crate::harness::{Mount, Site, child, content, mount_table};
+use crate::harness::{Mount, Site, child, content, mount_table, skip};
 
 const LEN: u64 = 300_000;
 /// Those of the daemon that answer the kernel.
@@ -438,4 +441,69 @@ fn who_closes_or_seeks_in_a_home_that_hangs_holds_nobody_up() {
     drop(sought);
     mount.finish();
     drop(store);
+}
+
+/// A file system at a place, as long as this lives.
+struct Nested<'a>(&'a Path);
+
+impl Drop for Nested<'_> {
+    fn drop(&mut self) {
+        let _ = unmount(self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A user's own file system that never answers, mounted on a directory of his in the models directory, stopped the whole
+/// mount. What was mounted there at the start is shown as ever.
+#[test]
+fn what_is_mounted_below_the_models_directory_later_is_not_entered() {
+    let site = Site::new()
+        .models_file("own", 1, LEN)
+        .models_file("nest/below", 2, LEN)
+        .models_file("disk/hidden", 3, LEN)
+        .option("cache.entry_timeout=0s")
+        .option("cache.attr_timeout=0s");
+    if let Some(why) = skip::why_no_mount() {
+        return skip::skip(why);
+    }
+    let (disk, nest) = (site.models("disk"), site.models("nest"));
+    mount("tmpfs", &disk, "tmpfs", MountFlags::empty(), None).unwrap();
+    let _disk = Nested(&disk);
+    content::write_file(&disk.join("shown"), 4, LEN);
+    let Some(mounted) = site.start() else { return };
+    content::check_file(&mounted.mounted("disk/shown"), 4, LEN).unwrap();
+
+    let mut device = File::options();
+    let device = device.read(true).write(true).open("/dev/fuse").unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+        device.as_raw_fd()
+    );
+    let options = CString::new(options).unwrap();
+    mount(
+        "nobody",
+        &nest,
+        "fuse",
+        MountFlags::empty(),
+        Some(&*options),
+    )
+    .unwrap();
+    let silent = Nested(&nest);
+    let path = mounted.mounted("nest");
+    std::thread::scope(|scope| {
+        for _ in 0..=THREADS {
+            scope.spawn(|| fs::metadata(&path).unwrap());
+        }
+    });
+    mounted.rescan();
+    for (path, seed) in [("own", 1), ("disk/shown", 4)] {
+        content::check_file(&mounted.mounted(path), seed, LEN).unwrap();
+    }
+    let refused = fs::File::create(mounted.mounted("nest/new")).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::CrossesDevices);
+    drop(silent);
+    mounted.rescan();
+    content::check_file(&mounted.mounted("nest/below"), 2, LEN).unwrap();
+    fs::write(mounted.mounted("nest/new"), "made").unwrap();
+    drop(device);
+    mounted.finish();
 }

@@ -15,7 +15,7 @@ use rustix::fs::{
     UTIME_OMIT, Uid,
 };
 
-use super::open::{CreateRequest, OpenRequest};
+use super::open::{CreateRequest, LARGE_BYTES, OpenRequest};
 use super::{Shown, TieredFs};
 use crate::attr::Kind;
 use crate::errno;
@@ -25,7 +25,7 @@ use crate::file::HomeFile;
 use crate::home::{attr_of, proc_path};
 use crate::ids::{DirId, HandleId, NodeId};
 use crate::node::{Node, Target};
-use crate::rel_path::{RelPath, check_name};
+use crate::rel_path::{BadPath, PATH_BYTES_MAX, RelPath, check_name};
 use crate::same_file::Caller;
 use crate::stats::count;
 use crate::sys::caller::in_name_of;
@@ -264,12 +264,20 @@ impl TieredFs {
 
     /// Makes a directory that only cold storage has, with its parents, owners and permissions.
     fn make_in_models(&self, directory: DirId) -> FsResult<()> {
-        if self.in_models(directory) {
-            return Ok(());
+        let gone = || FsError::new("make directory", ErrorKind::NotFound);
+        let (mut missing, mut at) = (Vec::new(), directory);
+        while !self.in_models(at) {
+            missing.push(at);
+            at = self.union.directory_name(at).ok_or_else(gone)?.0;
         }
+        let mut missing = missing.into_iter().rev();
+        missing.try_for_each(|directory| self.make_one_in_models(directory))
+    }
+
+    /// The same where the parent is there.
+    fn make_one_in_models(&self, directory: DirId) -> FsResult<()> {
         let gone = || FsError::new("make directory", ErrorKind::NotFound);
         let (parent, name) = self.union.directory_name(directory).ok_or_else(gone)?;
-        self.make_in_models(parent)?;
         let view = self.union.directory(directory).ok_or_else(gone)?;
         let path = self.union.directory_path(parent).ok_or_else(gone)?;
         let fd = self.directory_in_models(parent, &path)?;
@@ -380,7 +388,10 @@ impl TieredFs {
     ) -> FsResult<Arc<HomeFile>> {
         // Whoever comes without a name, by `/proc/self/fd` of a reader, has no name to make anything under.
         let nameless = || FsError::new("truncate", ErrorKind::Retired);
-        self.refuse_locked(node, cold)?;
+        // Nobody can hold a lock on what nobody has open.
+        if node.lock_open().handles > 0 {
+            self.refuse_locked(node, cold)?;
+        }
         let names = self.union.shown_names(cold);
         let ((directory, name), links) = names.split_first().ok_or_else(nameless)?;
         let slot = self.slot_in(*directory, name, "truncate")?;
@@ -539,6 +550,13 @@ impl TieredFs {
         self.record(slot.directory, slot.name)
     }
 
+    /// Whether removing a name may take long: it may be the last one of a large file.
+    pub fn unlink_takes_long(&self, parent: NodeId, name: &[u8]) -> bool {
+        let directory = self.directory_of(parent).ok();
+        let found = directory.and_then(|directory| self.union.look_up(directory, name));
+        matches!(found, Some(Found::File(file)) if file.attr().identity.size >= LARGE_BYTES)
+    }
+
     /// Removes an empty directory of the models directory.
     ///
     /// # Errors
@@ -600,6 +618,10 @@ impl TieredFs {
             self.slot(from.0, from.1, "rename")?,
             self.slot(to.0, to.1, "rename")?,
         );
+        self.refuse_too_deep(&moved, &to)?;
+        if let (RenameMode::Exchange, Some(target)) = (mode, &target) {
+            self.refuse_too_deep(target, &from)?;
+        }
         let flags = match mode {
             RenameMode::Exchange => RenameFlags::EXCHANGE,
             RenameMode::NoReplace => RenameFlags::NOREPLACE,
@@ -618,6 +640,20 @@ impl TieredFs {
                 Err(self.cold_refused("rename", &path, pid))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What no path leads to could never be looked up or removed again, and trees could be made deeper and deeper.
+    fn refuse_too_deep(&self, moved: &Found, to: &Slot<'_>) -> FsResult<()> {
+        let below = match moved {
+            Found::Directory(id) => self.union.path_bytes_below(*id),
+            Found::File(_) => 0,
+        };
+        let bad = |bad| FsError::new("rename", ErrorKind::BadPath(bad)).at(&to.path);
+        let goal = to.path.join(to.name).map_err(bad)?;
+        match below > 0 && goal.as_bytes().len() + 1 + below > PATH_BYTES_MAX {
+            true => Err(bad(BadPath::TooLong)),
+            false => Ok(()),
         }
     }
 

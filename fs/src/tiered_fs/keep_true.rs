@@ -95,6 +95,8 @@ struct Scanner {
     detached: AtomicBool,
     /// Whether a [`Task::Mounts`] waits: a home that hangs shall not collect them.
     mounts_waits: AtomicBool,
+    /// The same of a scan of everything, as changes were lost: they are lost again and again while one is made.
+    scan_waits: AtomicBool,
     error: Mutex<Option<String>>,
 }
 
@@ -120,6 +122,7 @@ impl KeepTrue {
                 unwatched: AtomicBool::new(false),
                 detached: AtomicBool::new(false),
                 mounts_waits: AtomicBool::new(false),
+                scan_waits: AtomicBool::new(false),
                 error: Mutex::new(None),
             }
         };
@@ -153,6 +156,13 @@ impl KeepTrue {
             if !scanner.mounts_waits.swap(true, Ordering::Relaxed) {
                 self.tell(home, Task::Mounts);
             }
+        }
+    }
+
+    /// Changes of a home were lost: its thread reads all of it again.
+    fn lost(&self, home: HomeId) {
+        if !self.scanner(home).scan_waits.swap(true, Ordering::Relaxed) {
+            self.tell(home, Task::Scan(DirId::ROOT));
         }
     }
 
@@ -354,6 +364,9 @@ impl TieredFs {
             };
             match task {
                 Ok(Task::Scan(directory)) => {
+                    if directory == DirId::ROOT {
+                        scanner.scan_waits.store(false, Ordering::Relaxed);
+                    }
                     let done = self.scan(home.id(), directory, &mut |changes| self.apply(changes));
                     // One that is gone by now says nothing of its home.
                     let is_gone =
@@ -666,7 +679,7 @@ impl TieredFs {
                 .iter()
                 .filter(|home| home.watch() == Watch::Inotify)
             {
-                self.keep_true.tell(home.id(), Task::Scan(DirId::ROOT));
+                self.keep_true.lost(home.id());
             }
         }
         let mut names: BTreeMap<HomeId, Vec<Name>> = BTreeMap::new();
@@ -711,5 +724,24 @@ impl TieredFs {
                 self.apply(changes);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each time that changes were lost, one more scan of everything was queued, and what was asked meanwhile waited for
+    /// all of them.
+    #[test]
+    fn changes_that_are_lost_again_cost_no_second_scan() {
+        let keep_true = KeepTrue::new(2);
+        let home = HomeId(1);
+        for _ in 0..100 {
+            keep_true.lost(home);
+        }
+        let receiver = &keep_true.scanner(home).receiver;
+        assert!(matches!(receiver.try_recv(), Ok(Task::Scan(DirId::ROOT))));
+        assert!(receiver.is_empty());
     }
 }

@@ -27,9 +27,13 @@ use crate::node::{Bound, Node, OpenState, Place, Target, Token};
 use crate::residency::Notice;
 use crate::same_file::Caller;
 use crate::stats::count;
+use crate::sys::caller::as_users_may;
 
 /// Registers a file with the kernel for passthrough.
 pub type Register<'a> = &'a dyn Fn(&File) -> io::Result<Token>;
+
+/// To cut or remove a file so large takes its file system its time.
+pub(super) const LARGE_BYTES: u64 = 1 << 30;
 
 /// Who opens, and how.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,6 +140,13 @@ fn is_bound_to_home(open: &OpenState, file: &HomeFile) -> bool {
         .is_some_and(|bound| bound.file.id == file.id && matches!(bound.place, Place::Home(_)))
 }
 
+/// Whether an open for writing has to ask the kernel for locks of the node's readers, or to empty a large file.
+fn takes_long_to_write(node: &Node, file: &HomeFile, request: &OpenRequest) -> bool {
+    let open = node.lock_open();
+    open.handles > 0 && !is_bound_to_home(&open, file)
+        || request.truncates() && file.attr().identity.size >= LARGE_BYTES
+}
+
 /// Takes away the bits that let a program run as its owner, as the kernel does when an ordinary user
 /// changes the file: it was root, we, who emptied it.
 fn clear_set_id(own: &File) -> rustix::io::Result<()> {
@@ -201,9 +212,13 @@ impl TieredFs {
         patience: Patience,
     ) -> FsResult<OpenReply> {
         match target {
-            Target::File(file) if request.writes() || request.truncates() => self
-                .open_for_writing(node, file, request, register)
-                .map(OpenReply::Ready),
+            Target::File(file) if request.writes() || request.truncates() => {
+                if patience == Patience::None && takes_long_to_write(node, file, request) {
+                    return Ok(OpenReply::Waits(HomeId::MODELS));
+                }
+                self.open_for_writing(node, file, request, register)
+                    .map(OpenReply::Ready)
+            }
             Target::File(file) if self.bars(file, request) => {
                 Err(FsError::new("open", ErrorKind::Barred))
             }
@@ -310,6 +325,10 @@ impl TieredFs {
             // the name up again, and finds a node that has what the home has. The kernel may not have
             // been told yet that the name leads there.
             if !open.retired {
+                // To be told of all locks takes the kernel its time.
+                if !may_wait {
+                    return Ok(OpenReply::Waits(file.home));
+                }
                 drop(open);
                 self.leave_stale(node, file);
                 open = node.lock_open();
@@ -452,7 +471,12 @@ impl TieredFs {
         place: Place,
         register: Register<'_>,
     ) {
-        let token = self.settings.passthrough.then(|| register(place.file()));
+        let register = || match &place {
+            // Those who write to it write as who registers it.
+            Place::Home(home) if !file.is_cold() => as_users_may(home, || register(home)),
+            place => register(place.file()),
+        };
+        let token = self.settings.passthrough.then(register);
         let token = match token {
             Some(Ok(token)) => Some(token),
             Some(Err(error)) => {
@@ -857,7 +881,7 @@ impl TieredFs {
         }
         let open = self.open_file_of(handle)?;
         let own = self.writer_of(&open)?;
-        own.write_all_at(bytes, offset)
+        as_users_may(own, || own.write_all_at(bytes, offset))
             .map_err(|error| FsError::new("write", ErrorKind::Io(error)).at_offset(offset))?;
         self.stats
             .daemon_written_bytes
@@ -928,7 +952,7 @@ impl TieredFs {
         let open = self.open_file_of(handle)?;
         let own = self.writer_of(&open)?;
         let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
-        rustix::fs::fallocate(own, flags, offset, length)
+        as_users_may(own, || rustix::fs::fallocate(own, flags, offset, length))
             .map_err(|errno| FsError::new("fallocate", ErrorKind::Io(errno.into())))?;
         self.note_written(&open.file, own);
         Ok(())

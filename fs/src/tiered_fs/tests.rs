@@ -373,6 +373,99 @@ fn nothing_is_made_where_no_path_leads() {
     assert!(fs.readdir(parent, listed, true).unwrap().0.is_empty());
 }
 
+/// Of directories renamed into the bottoms of others a tree was made deeper and deeper, until a walk over it overflowed
+/// its thread's stack, and the daemon died.
+#[test]
+fn nothing_is_moved_where_no_path_leads() {
+    let models = tempfile::tempdir().unwrap();
+    let fs = file_system(models.path(), true);
+    let name = [b'd'; 255];
+    let chain = |top: &[u8], length| {
+        let made = fs.mkdir(NodeId::ROOT, top, 0o755, 0, 0).unwrap().node;
+        (0..length).fold(made, |parent, _| {
+            fs.mkdir(parent, &name, 0o755, 0, 0).unwrap().node
+        })
+    };
+    let short = (NodeId::ROOT, &b"short"[..]);
+    let long = (NodeId::ROOT, &b"long"[..]);
+    chain(b"short", 8);
+    let bottom = chain(b"long", 8);
+    let beside = fs.mkdir(bottom, b"beside", 0o755, 0, 0).unwrap().node;
+    let (into, other) = ((bottom, &b"x"[..]), (beside, &b"y"[..]));
+    let refused = |done: FsResult<()>| {
+        let error = done.unwrap_err();
+        assert!(
+            matches!(error.kind, ErrorKind::BadPath(BadPath::TooLong)),
+            "{error}"
+        );
+    };
+    refused(fs.rename(short, into, RenameMode::Replace, 0));
+    fs.mkdir(beside, b"y", 0o755, 0, 0).unwrap();
+    refused(fs.rename(short, other, RenameMode::Exchange, 0));
+    refused(fs.rename(other, short, RenameMode::Exchange, 0));
+    // Seven names of 255 bytes less, and it is not too long any more.
+    let shallow = fs
+        .mkdir(NodeId::ROOT, b"shallow", 0o755, 0, 0)
+        .unwrap()
+        .node;
+    fs.rename(short, (shallow, b"x"), RenameMode::Replace, 0)
+        .unwrap();
+    fs.rename((shallow, b"x"), short, RenameMode::Replace, 0)
+        .unwrap();
+    fs.rename(long, (shallow, b"x"), RenameMode::NoReplace, 0)
+        .unwrap();
+}
+
+/// However deep a home's tree is, which others can change: a walk over it takes no more stack.
+#[test]
+fn no_walk_over_a_deep_tree_takes_a_deep_stack() {
+    const DEPTH: usize = 400;
+    let top = tempfile::tempdir().unwrap();
+    let (models, cold) = (top.path().join("models"), top.path().join("cold"));
+    let deep = ["d"; DEPTH].join("/");
+    for (home, own) in [(models.join("own"), "own"), (cold.join("d"), "cold")] {
+        fs::create_dir_all(home.join(&deep)).unwrap();
+        fs::write(home.join(&deep).join(own), own).unwrap();
+    }
+    fs::write(models.join("d"), "a file hides the cold directory").unwrap();
+    let fs = with_settings(FsSettings {
+        models_dir: models.clone(),
+        cold: vec![ColdSettings {
+            path: cold,
+            watch: WatchChoice::Fixed(Watch::Rescan),
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        ..FsSettings::default()
+    });
+    fs.start().unwrap();
+    assert!(fs.rescan(Duration::from_secs(60)));
+    let walk = || {
+        let (d, own) = ((NodeId::ROOT, &b"d"[..]), (NodeId::ROOT, &b"own"[..]));
+        assert!(fs.union().hidden_residents(DirId::ROOT, b"d").is_empty());
+        fs.rename(own, d, RenameMode::Exchange, 0).unwrap();
+        let Some(Found::Directory(merged)) = fs.union().look_up(DirId::ROOT, b"d") else {
+            panic!("it is a directory");
+        };
+        assert!(fs.union().has_cold_below(merged));
+        assert_eq!(fs.union().cold_below(merged).len(), DEPTH + 1);
+        assert_eq!(fs.union().path_bytes_below(merged), 2 * DEPTH + 4);
+        let mut paths = Vec::new();
+        fs.union().for_each_path(|path, _| paths.push(path.len()));
+        assert_eq!(paths, [2 + 2 * DEPTH + 4, 2 + 2 * DEPTH + 3, 3]);
+        fs.mkdir(NodeId::ROOT, b"new", 0o755, 0, 0).unwrap();
+        fs::rename(models.join("d"), top.path().join("gone")).unwrap();
+        let home = &fs.homes()[0];
+        fs.union().refresh_name(home, DirId::ROOT, b"d").unwrap();
+        let left = fs.union().directory(merged).unwrap();
+        assert!(!left.in_models);
+    };
+    std::thread::scope(|scope| {
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        small.spawn_scoped(scope, walk).unwrap().join().unwrap();
+    });
+    fs.stop();
+}
+
 /// Emptied through `/proc/self/fd` of a reader, a cold file was replaced, and whoever asked was told
 /// ENOENT: the kernel asks a second time, with the same node, of which no name is left.
 #[test]

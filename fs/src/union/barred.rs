@@ -74,21 +74,23 @@ impl Tree {
         bits
     }
 
-    fn cold_below(&self, directory: DirId, found: &mut Vec<Found>) {
-        let Some(known) = self.directories.get(&directory) else {
-            return;
-        };
-        for slot in known.entries.values() {
-            match self.visible(slot) {
-                Some(Found::File(file)) if !file.is_cold() => {}
-                Some(Found::Directory(below)) => {
-                    found.push(Found::Directory(below));
-                    self.cold_below(below, found);
+    fn cold_below(&self, directory: DirId) -> Vec<Found> {
+        let (mut cold, mut waiting) = (Vec::new(), vec![directory]);
+        while let Some(known) = waiting.pop().map(|at| self.directories.get(&at)) {
+            for slot in known.iter().flat_map(|known| known.entries.values()) {
+                match self.visible(slot) {
+                    Some(Found::File(file)) if !file.is_cold() => {}
+                    Some(found) => {
+                        if let Found::Directory(below) = found {
+                            waiting.push(below);
+                        }
+                        cold.push(found);
+                    }
+                    None => {}
                 }
-                Some(file) => found.push(file),
-                None => {}
             }
         }
+        cold
     }
 }
 
@@ -125,9 +127,7 @@ impl Union {
 
     /// What is below a directory but files of the models directory.
     pub fn cold_below(&self, directory: DirId) -> Vec<Found> {
-        let mut found = Vec::new();
-        self.read().cold_below(directory, &mut found);
-        found
+        self.read().cold_below(directory)
     }
 }
 
