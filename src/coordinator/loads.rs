@@ -120,7 +120,9 @@ impl Load {
                 since < SAME_LOAD || holds || (since < NEXT_FILE && !done.contains(&part))
             }
             // Whoever starts engines one after the other starts loads one after the other.
-            None => since < SAME_LOAD && self.parts.keys().any(|other| is_running(*other)),
+            None => {
+                (since < SAME_LOAD || holds) && self.parts.keys().any(|other| is_running(*other))
+            }
         }
     }
 
@@ -597,6 +599,9 @@ mod tests {
             !begins_first(&mut loads, 2, true, now + 90 * SECOND),
             "its second thread"
         );
+        let (rank, later) = (reader(8, 7), now + 105 * SECOND);
+        let begins_too = loads.begins_first(5, FileId(1), rank, true, |_| true, later);
+        assert!(!begins_too, "another process of its engine");
         let first = part(1, reader(7, 7));
         assert!(!begins(&mut loads, &first, now + 120 * SECOND));
         assert!(begins(&mut loads, &first, now + 180 * SECOND));

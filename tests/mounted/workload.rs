@@ -22,7 +22,7 @@ const MODELS: usize = 60;
 const LOADS: usize = 800;
 /// The pool, of all models.
 const POOL_PERCENT: u64 = 15;
-/// All of them take a minute on an idle machine.
+/// All of them take minutes beside other programs.
 const TIME_MAX: Duration = Duration::from_secs(600);
 /// How long loading one takes at least.
 const LOADING: Duration = Duration::from_millis(70);
