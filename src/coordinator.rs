@@ -62,7 +62,7 @@ use cause::{Cause, Why};
 pub use events::EventLog;
 pub use host::Host;
 pub use journal::{Journal, Resident, ResidentFile, parse_resident};
-use loads::{Loads, Opener, Reading};
+use loads::{Loads, Opener, Reader, Reading};
 use memory::MemoryState;
 use remotes::Remotes;
 use warm_up::WarmUp;
@@ -563,9 +563,13 @@ impl Coordinator {
                     let identity = file.attr().identity;
                     self.back_off.opened(identity.dev, identity.size, handle);
                 }
-                if !looks && self.may_be_loaded(&file) {
-                    let mut loads = self.lock_loads();
-                    loads.opened(handle, file, pid, |tid| self.opener(tid), Instant::now());
+                let (who, now) = (|tid| self.opener(tid), Instant::now());
+                if !self.may_be_loaded(&file) {
+                    if self.is_of_a_model(&file) {
+                        self.lock_loads().opened_beside(file.id, pid, who, now);
+                    }
+                } else if !looks {
+                    self.lock_loads().opened(handle, file, pid, who, now);
                 }
             }
             FsEvent::Closed { handle, .. } => {
@@ -670,19 +674,45 @@ impl Coordinator {
         !known.is_of(self.fs.generation()) || moves::is_weights(&known, file.id.0)
     }
 
+    /// Whether the file is one of any model: such as lie beside the weights tell which of several models is loaded.
+    fn is_of_a_model(&self, file: &HomeFile) -> bool {
+        !self.world.known().catalog.models_of(file.id.0).is_empty()
+    }
+
+    /// Who reads where this process does.
+    fn reader(process: u32) -> Reader {
+        Reader {
+            process,
+            engine: machine::first_of_program(process),
+        }
+    }
+
     /// Whose thread this is.
     fn opener(&self, tid: u32) -> Opener {
         let process = machine::process_of(tid).unwrap_or(tid);
+        let ignored = self.is_ignored(process);
+        let reader = match ignored {
+            true => Reader {
+                process,
+                engine: process,
+            },
+            false => Coordinator::reader(process),
+        };
+        Opener { reader, ignored }
+    }
+
+    /// Whether what the process runs is known to read without using.
+    fn is_ignored(&self, process: u32) -> bool {
         let command = machine::command_of(process).unwrap_or_default();
         // The kernel keeps 15 bytes of a command's name.
         let is_it = |name: &String| name.chars().take(15).eq(command.chars());
-        let ignored = self.config().policy.ignore_commands.iter().any(is_it);
-        Opener { process, ignored }
+        self.config().policy.ignore_commands.iter().any(is_it)
     }
 
     fn is_mapped(&self, file: &HomeFile, process: u32) -> bool {
-        let path = self.fs.union().path_of(file);
-        path.is_some_and(|path| loads::is_mapped_by(process, &format!("/{path}")))
+        // In another namespace it may have another path, or none; never another number.
+        let dev = self.fs.mount_dev();
+        dev.is_some_and(|dev| loads::is_mapped_by(process, dev, file.ino))
     }
 
     fn shown_path(&self, file: &HomeFile) -> String {

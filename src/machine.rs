@@ -58,13 +58,37 @@ pub fn command_of(pid: u32) -> Option<String> {
 
 /// The process that a thread belongs to; `None` when it is gone.
 pub fn process_of(tid: u32) -> Option<u32> {
+    status_of(tid, "Tgid:")?.parse().ok()
+}
+
+/// Whether a process is there and has not ended.
+pub fn is_running(process: u32) -> bool {
+    status_of(process, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// The first process of a program: the farthest that this one descends from, through such as run the same program alone.
+/// Workers lead to the server that has started them; a shell's or a service manager's programs have nothing in common.
+pub fn first_of_program(process: u32) -> u32 {
+    /// Generations that are looked at.
+    const GENERATIONS_MAX: usize = 6;
+    // The link's text alone: where it leads may hang.
+    let program = |process: u32| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+    let parent = |process: u32| status_of(process, "PPid:")?.parse().ok();
+    let Some(own) = program(process) else {
+        return process;
+    };
+    let is_same = |process: &u32| *process > 1 && program(*process).as_ref() == Some(&own);
+    std::iter::successors(Some(process), |process| parent(*process).filter(is_same))
+        .take(GENERATIONS_MAX)
+        .last()
+        .unwrap_or(process)
+}
+
+/// A field of what the kernel says of a thread; `None` when it is gone.
+fn status_of(tid: u32, field: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Tgid:"))?
-        .trim()
-        .parse()
-        .ok()
+    let found = status.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(found.trim().to_owned())
 }
 
 /// All processes but this one.
@@ -193,6 +217,9 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -238,6 +265,32 @@ mod tests {
         assert_eq!(barrier_above(&root.join("link/models")), barrier);
         // Its own permissions are kept by the mount.
         assert_eq!(barrier_above(&root.join("alice")), None);
+    }
+
+    #[test]
+    fn workers_lead_to_the_program_that_has_started_them_and_no_farther() {
+        let own = std::process::id();
+        let mut shell = Command::new("sh")
+            .args(["-c", "sh -c 'echo $$; cat; :'; :"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut output = BufReader::new(shell.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        let worker = said.trim().parse().unwrap();
+        assert_ne!(worker, shell.id());
+        assert_eq!(first_of_program(worker), shell.id());
+        assert_eq!(first_of_program(shell.id()), shell.id());
+        assert_ne!(first_of_program(own), shell.id());
+        assert!(is_running(worker));
+        drop(shell.stdin.take());
+        // Until somebody asks what has become of it, it is there and does not run.
+        while is_running(shell.id()) {
+            std::thread::yield_now();
+        }
+        assert!(shell.wait().unwrap().success());
     }
 
     #[test]

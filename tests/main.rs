@@ -70,6 +70,7 @@ mod mounted {
     mod control_files;
     pub mod first_load;
     mod lists;
+    mod loads;
     mod spares;
     mod between_pools;
     mod parting;

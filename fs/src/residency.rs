@@ -74,7 +74,12 @@ impl Residency {
         }
     }
 
-    /// The device number of the mount, once it is known: locks are found by it.
+    /// The device number of the mount, once it is known.
+    pub fn mount_dev(&self) -> Option<u64> {
+        self.mount_dev.get().copied()
+    }
+
+    /// The device number of the mount: locks are found by it.
     pub fn set_mount_dev(&self, dev: u64) {
         // A second mount of one file system object does not happen; the first number stays.
         let _ = self.mount_dev.set(dev);

@@ -248,6 +248,11 @@ impl TieredFs {
         self.residency.set_mount_dev(dev);
     }
 
+    /// That device number, once it is mounted.
+    pub fn mount_dev(&self) -> Option<u64> {
+        self.residency.mount_dev()
+    }
+
     /// The home of a file.
     pub fn home_of(&self, file: &HomeFile) -> &Arc<Home> {
         &self.homes[usize::from(file.home.0).min(self.homes.len() - 1)]

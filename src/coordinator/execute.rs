@@ -45,6 +45,8 @@ const UNPIN: &str = "unpin it first: speedloader unpin NAME";
 const DRAINING: &str = "its memory is free when the last reader lets go";
 /// Of one that was on its way.
 const CANCELLED: &str = "the copy that was on its way is cancelled";
+/// Of one whose files in pools are all of other models too.
+const SHARED: &str = "what is resident of it stays: other models have the same files";
 /// Of a model that the configuration wants in no pool.
 const GOES_AGAIN: &str =
     "it is set to never, and goes with the next load of any model: pin it to keep it";
@@ -440,6 +442,11 @@ impl Coordinator {
             Some(Found::Refused(Refusal::NotResident)) => {
                 (Outcome::Already, None, "it is in no pool".to_owned())
             }
+            Some(Found::Demoted { .. })
+                if !has(subject, &carried.moved) && !has(subject, &carried.cancelled) =>
+            {
+                (Outcome::Already, None, SHARED.to_owned())
+            }
             Some(Found::Demoted { pool }) => {
                 let draining = self.is_draining(subject);
                 match draining {
@@ -453,13 +460,17 @@ impl Coordinator {
             Some(Found::Refused(refusal)) => return Err(self.refused(subject, refusal)),
             None => (Outcome::Already, None, String::new()),
         };
+        let mut moved = subject.clone();
+        if matches!(outcome, Outcome::Done | Outcome::Draining) {
+            moved.files.retain(|file| carried.moved.contains(&file.id));
+        }
         Ok(MoveView {
             outcome,
             pool: pool
                 .map(|pool| self.pool_name(PoolId(pool.0)))
                 .unwrap_or_default(),
             text,
-            ..Coordinator::row(subject)
+            ..Coordinator::row(&moved)
         })
     }
 
@@ -991,7 +1002,9 @@ impl Coordinator {
 
     /// Why a subject is not resident, although nothing of it moves any more.
     fn why_missing(&self, subject: &Subject) -> Message {
-        let transfers = self.transfers_of(&[subject]);
+        let mut missing = subject.clone();
+        missing.files.retain(|file| !file.is_resident());
+        let transfers = self.transfers_of(&[&missing]);
         let ended = transfers.iter().find(|transfer| transfer.state.is_final());
         let (code, why) = match ended.map(|ended| (ended.state, ended.why.as_str())) {
             None => (Code::NotResident, "no copy of it is on its way"),

@@ -16,7 +16,8 @@ impl Coordinator {
         subject: &Subject,
         shown: ModelView,
     ) -> Result<ExplainView, Message> {
-        let explained = self.explained(subject)?;
+        let counted = self.counted_with(&self.world.known(), subject);
+        let explained = self.explained(counted.as_ref().unwrap_or(subject))?;
         let found = &explained.found;
         let mut standings: Vec<StandingView> = explained
             .standings
@@ -35,13 +36,14 @@ impl Coordinator {
             faults: shown.faults,
             size_bytes: shown.size_bytes,
             resident_bytes: shown.resident_total_bytes,
-            pinned: explained.pin.clone(),
+            pinned: shown.pinned,
             moving: self.moving_text(subject),
-            rule: match explained.rule {
+            rule: match self.rule_of(subject) {
                 ModelRule::Normal => None,
                 ModelRule::Always => Some("always".to_owned()),
                 ModelRule::Never => Some("never".to_owned()),
             },
+            counted_for: counted.map(|first| escape(first.name.as_bytes())),
             heat: found.heat,
             rank: found.rank as u64,
             models: found.models as u64,

@@ -10,6 +10,7 @@ use speedloader_fs::file::HomeFile;
 use speedloader_fs::first_load::FirstLoadHost;
 use speedloader_fs::ids::FileId;
 
+use super::loads::Reader;
 use super::moves::Subject;
 use super::{Cause, Coordinator, Errand, Host, Wakeup};
 use crate::machine;
@@ -28,7 +29,8 @@ impl FirstLoadHost for Host {
 
     fn is_ignored(&self, tid: u32) -> bool {
         let coordinator = self.0.upgrade();
-        coordinator.is_some_and(|coordinator| coordinator.opener(tid).ignored)
+        let process = || machine::process_of(tid).unwrap_or(tid);
+        coordinator.is_some_and(|coordinator| coordinator.is_ignored(process()))
     }
 
     fn wanted(&self, file: &Arc<HomeFile>, tid: u32) {
@@ -71,10 +73,16 @@ impl Coordinator {
         let mover = self.mover.get();
         let on_its_way = || mover.is_some_and(|mover| mover.urge(file.id));
         let is_known = on_its_way();
-        if let Some(subject) = self.loaded_by(file, process) {
-            let begins = self
-                .lock_loads()
-                .begins_first(subject.id.0, process, Instant::now());
+        let reader = Coordinator::reader(process);
+        if let Some(subject) = self.loaded_by(file, reader) {
+            let begins = self.lock_loads().begins_first(
+                subject.id.0,
+                file.id,
+                reader,
+                is_known,
+                machine::is_running,
+                Instant::now(),
+            );
             if begins {
                 self.load(subject, Cause::FirstLoad);
             } else if !is_known {
@@ -96,9 +104,9 @@ impl Coordinator {
     }
 
     /// The model that a process loads which reads this file.
-    fn loaded_by(&self, file: &HomeFile, process: u32) -> Option<Subject> {
+    fn loaded_by(&self, file: &HomeFile, reader: Reader) -> Option<Subject> {
         let known = self.world.fresh();
-        let index = self.loaded_model(&known, file.id, process)?;
+        let index = self.loaded_model(&known, file.id, reader)?;
         self.subject(&known, ModelRef::Model(index))
     }
 }

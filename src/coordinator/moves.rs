@@ -2,7 +2,7 @@
 //! the orders for the mover.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,11 +21,13 @@ use speedloader_policy::{
 };
 
 use super::cause::{Cause, Why};
+use super::loads::Reader;
 use super::world::Known;
 use super::{Coordinator, Errand, Moves, Reading, SPARE, chain, events};
 use crate::back_off::Origin;
 use crate::command::{Code, Message};
 use crate::load_log::Entry;
+use crate::machine;
 use crate::models::{Catalog, ModelIndex, ModelRef, family};
 use crate::view::human::{escape, unescape};
 use crate::view::{Level, problems};
@@ -110,10 +112,6 @@ pub(super) struct Explained {
     pub found: Explanation,
     /// Every expert with what it cost lately, seconds.
     pub standings: Vec<(Expert, f64)>,
-    /// What the user said.
-    pub rule: ModelRule,
-    /// The pool it is pinned to.
-    pub pin: Option<String>,
     /// Names of all models.
     pub names: BTreeMap<ModelId, String>,
 }
@@ -468,12 +466,9 @@ impl Coordinator {
         let found = explain(&params, &moves.learned, &scene.snapshot, subject.id)
             .map_err(|fault| Message::new(Code::Internal, fault.to_string()))?
             .ok_or_else(|| Message::new(Code::NoMatch, format!("{} is gone", subject.name)))?;
-        let state = scene.snapshot.models.iter().find(|m| m.id == subject.id);
         Ok(Explained {
             found,
             standings: moves.learned.standings(),
-            rule: state.map(|state| state.rule).unwrap_or_default(),
-            pin: moves.pin_of(subject).cloned(),
             names: scene.names,
         })
     }
@@ -502,11 +497,14 @@ impl Coordinator {
                     let dropped = self.fs.drop_replicas(file, from, DEMOTED);
                     if dropped > 0 {
                         moves.told.insert(file.id, why);
+                        carried.moved.insert(file.id);
                     }
-                    carried.dropped += dropped;
                 }
                 (_, Some(to)) => match self.submit(moves, file, PoolId(to.0), &why, leaves) {
-                    Ok(id) => carried.transfers.push(id),
+                    Ok(id) => {
+                        carried.moved.insert(file.id);
+                        carried.transfers.push(id);
+                    }
                     Err(error) => {
                         self.events
                             .add(Level::Error, "failed", &why.model, error.to_string());
@@ -589,12 +587,14 @@ impl Coordinator {
     /// Something was read: is it a load of a model, and what follows?
     pub(super) fn reading(&self, reading: &Reading) {
         let known = self.world.known();
-        let Some(index) = self.loaded_model(&known, reading.file.id, reading.process) else {
+        let Some(index) = self.loaded_model(&known, reading.file.id, reading.reader) else {
             return;
         };
         let id = model_id(&key_of(&known.catalog, index));
         let mut loads = self.lock_loads();
-        let begins = loads.begins(id.0, reading.process, Instant::now());
+        let is_open = |handle| self.fs.has_handle(handle);
+        let now = Instant::now();
+        let begins = loads.begins(id.0, reading, is_open, machine::is_running, now);
         drop(loads);
         if let Some(subject) = begins
             .then(|| self.subject(&known, ModelRef::Model(index)))
@@ -605,13 +605,13 @@ impl Coordinator {
     }
 
     /// Which model a process loads that reads a file. Of several that share it, the one of which it has opened the most
-    /// lately, then the one that it lacks least of, then the hottest: names of one and the same set of files are one
-    /// model, by the first of them.
+    /// weights lately, then the one whose other files its engine has opened last, then the one that it lacks least of, then
+    /// the hottest.
     pub(super) fn loaded_model(
         &self,
         known: &Known,
         file: FileId,
-        process: u32,
+        reader: Reader,
     ) -> Option<ModelIndex> {
         let models = known.catalog.models_of(file.0).iter().copied();
         let models = models.filter(|index| counts_as_weights(known, *index, file.0));
@@ -621,19 +621,34 @@ impl Coordinator {
                 .learned
                 .heat(model_id(&key_of(&known.catalog, index)));
             let loads = self.lock_loads();
-            let files = known.catalog.files(index);
-            let weights = files.filter(|(_, _, role)| role.is_tensors());
-            let (opened, missed): (Vec<_>, Vec<_>) = weights
-                .map(|(other, ..)| other == file.0 || loads.has_opened(FileId(other), process))
-                .partition(|opened| *opened);
-            (Reverse(opened.len()), missed.len(), heat, index)
+            let (weights, others): (Vec<_>, Vec<_>) = known
+                .catalog
+                .files(index)
+                .partition(|(.., role)| role.is_tensors());
+            let last_opened = |of: u64, process| loads.last_opened(FileId(of), process);
+            let is_opened = |of: u64| of == file.0 || last_opened(of, reader.process).is_some();
+            let opened = weights.iter().filter(|(of, ..)| is_opened(*of)).count();
+            let missed = weights.len() - opened;
+            // A server reads them all for its list, and those of what it loads just before it does.
+            let others = others.iter();
+            let mut beside: Vec<_> = others
+                .filter_map(|(of, ..)| last_opened(*of, reader.engine))
+                .collect();
+            beside.sort_unstable_by_key(|at| Reverse(*at));
+            (Reverse(opened), Reverse(beside), missed, heat, index)
         });
-        // Of equal ones the first: so a set of files has one name from load to load.
         let best = ranked.min_by(|one, other| {
-            let closeness = (one.0, one.1).cmp(&(other.0, other.1));
-            closeness.then(other.2.total_cmp(&one.2))
+            let closeness = (&one.0, &one.1, one.2).cmp(&(&other.0, &other.1, other.2));
+            closeness.then(other.3.total_cmp(&one.3))
         });
-        best.map(|(.., index)| index)
+        best.map(|(.., index)| counted_as(known, index))
+    }
+
+    /// The model that has the loads of the subject, if that is another.
+    pub(super) fn counted_with(&self, known: &Known, subject: &Subject) -> Option<Subject> {
+        let index = known.catalog.find(&subject.name)?;
+        let first = counted_as(known, index);
+        (first != index).then(|| self.subject(known, ModelRef::Model(first)))?
     }
 
     /// A load of a model begins; `cause` of its moves, if it is moved.
@@ -782,8 +797,8 @@ impl Sizes {
 pub(super) struct Carried {
     /// Copies that were begun or joined.
     pub transfers: Vec<TransferId>,
-    /// Replicas that were dropped.
-    pub dropped: usize,
+    /// Files that have left a pool, or are copied to another.
+    pub moved: HashSet<FileId>,
     /// Files whose copies were ended for it.
     pub cancelled: HashSet<FileId>,
     /// What the policy found, by model.
@@ -792,6 +807,23 @@ pub(super) struct Carried {
     pub faults: Vec<Message>,
     /// Names of the models in `outcomes`.
     pub names: BTreeMap<ModelId, String>,
+}
+
+/// The model that has the loads of this one: the first that has the same weights, whatever templates go with them. What
+/// is in RAM for one is there for all.
+pub(super) fn counted_as(known: &Known, index: ModelIndex) -> ModelIndex {
+    let weights_of = |index| {
+        let files = known.catalog.files(index);
+        let weights = files.filter(|(.., role)| role.is_tensors());
+        weights.map(|(file, ..)| file).collect::<BTreeSet<u64>>()
+    };
+    let own = weights_of(index);
+    let sharers = own.iter().map(|file| known.catalog.models_of(*file));
+    let fewest = sharers.min_by_key(|models| models.len());
+    let mut fewest = fewest.unwrap_or_default().iter().copied();
+    fewest
+        .find(|other| *other == index || weights_of(*other) == own)
+        .unwrap_or(index)
 }
 
 /// Whether the file is one of the weights of any model.

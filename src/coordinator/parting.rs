@@ -11,7 +11,6 @@ use speedloader_fs::pool::Pool;
 use speedloader_policy::{Outcome, Refusal, TierId, Want, WantKind};
 
 use super::cause::Cause;
-use super::loads::is_mapped_by;
 use super::moves::Subject;
 use super::pause::Pause;
 use super::{Coordinator, Errand};
@@ -279,7 +278,7 @@ impl Coordinator {
             let path = self.shown_path(file);
             let suffix = format!("/{path}");
             let has = |process: &&u32| {
-                machine::has_open(**process, &suffix) || is_mapped_by(**process, &suffix)
+                machine::has_open(**process, &suffix) || self.is_mapped(file, **process)
             };
             let users = processes.iter().filter(has);
             let mut users: Vec<String> = users

@@ -295,8 +295,10 @@ impl Coordinator {
                 *resident_bytes.entry(pool).or_default() += size;
             }
         }
+        let counted = self.counted_with(&self.world.known(), subject);
+        let counted = counted.map_or(subject.id, |first| first.id);
         let moves = self.lock_moves();
-        let count = moves.counts.get(&subject.id).copied().unwrap_or_default();
+        let count = moves.counts.get(&counted).copied().unwrap_or_default();
         ModelView {
             name: escape(subject.name.as_bytes()),
             kind: subject.kind.to_owned(),
@@ -305,7 +307,7 @@ impl Coordinator {
             resident_bytes,
             resident_total_bytes: total,
             resident_percent: 0,
-            heat: moves.learned.heat(subject.id),
+            heat: moves.learned.heat(counted),
             pinned: moves.pin_of(subject).cloned(),
             open,
             loaded: Vec::new(),

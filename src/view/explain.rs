@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::human::size;
+use super::human::sizes;
 use super::model::problems;
 
 /// What would be done if the model were loaded now.
@@ -68,6 +68,9 @@ pub struct ExplainView {
     pub moving: Option<String>,
     /// `always` or `never`, where the configuration says so.
     pub rule: Option<String>,
+    /// The first model with the same weights, if that is another: its loads, and what is said of them, are those of both.
+    #[serde(default)]
+    pub counted_for: Option<String>,
     /// The decayed count of its loads.
     pub heat: f64,
     /// Its place among all models by what the ruling expert goes by; 1 is first.
@@ -116,6 +119,12 @@ impl ExplainView {
         if let Some(rule) = &self.rule {
             reasons.push(format!("it is set to {rule} by the configuration"));
         }
+        if let Some(first) = &self.counted_for {
+            reasons.push(format!(
+                "it has the weights of {first}: its loads are counted for that name, and what follows is said \
+                 of it"
+            ));
+        }
         reasons.push(format!(
             "heat {:.2}, rank {} of {} models",
             self.heat, self.rank, self.models
@@ -139,7 +148,7 @@ impl ExplainView {
         } else if self.resident_bytes >= self.size_bytes {
             format!("it is resident in {pools}")
         } else {
-            let (part, all) = (size(self.resident_bytes), size(self.size_bytes));
+            let [part, all] = sizes(self.resident_bytes, self.size_bytes);
             format!("{part} of {all} are resident in {pools}")
         }
     }
@@ -277,6 +286,34 @@ mod tests {
         assert!(
             reasons[1].starts_with("remote still has a copy"),
             "{reasons:?}"
+        );
+    }
+
+    #[test]
+    fn a_name_of_the_same_weights_says_whose_figures_it_shows() {
+        let view = ExplainView {
+            counted_for: Some("base:7b".to_owned()),
+            ..cold()
+        };
+        let reasons = view.with_reasons().reasons;
+        assert!(
+            reasons[1].starts_with("it has the weights of base:7b: its loads are counted for that"),
+            "{reasons:?}"
+        );
+        assert!(reasons[2].starts_with("heat"), "{reasons:?}");
+    }
+
+    /// It said "28.6 MiB of 28.6 MiB are resident".
+    #[test]
+    fn what_is_resident_but_for_a_few_bytes_is_told_to_the_byte() {
+        let view = ExplainView {
+            pools: vec!["ram".to_owned()],
+            resident_bytes: (4 << 30) - 100,
+            ..cold()
+        };
+        assert_eq!(
+            view.with_reasons().reasons[0],
+            "4294967196 B of 4294967296 B are resident in ram"
         );
     }
 

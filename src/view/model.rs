@@ -37,9 +37,9 @@ pub struct ModelView {
     /// Engines that say that they have it loaded now.
     #[serde(default)]
     pub loaded: Vec<String>,
-    /// Loads since it is known.
+    /// Loads since the start; of names of the same weights, of all of them.
     pub loads: u64,
-    /// The last load, as Unix time.
+    /// The last of these, as Unix time.
     pub last_load_ms: Option<u64>,
     /// Names of files that should be there and are not.
     #[serde(default)]
@@ -56,6 +56,14 @@ pub(crate) fn problems(missing: &[String], faults: &[String]) -> Vec<String> {
 }
 
 impl ModelView {
+    /// When it was loaded last, as far as is known: what is counted begins with the daemon, what is learned before.
+    pub fn last_load(&self, now_ms: u64) -> String {
+        match self.last_load_ms {
+            None if self.heat > 0.0 => "before the start".to_owned(),
+            known => ago(now_ms, known),
+        }
+    }
+
     /// Computes `resident_percent` from the other fields.
     #[must_use]
     pub fn with_percent(self) -> Self {
@@ -106,7 +114,7 @@ impl Row for ModelView {
             open,
             loaded,
             loads,
-            last_load_ms,
+            last_load_ms: _,
             missing: _,
             faults: _,
         } = self;
@@ -139,7 +147,7 @@ impl Row for ModelView {
                 loaded.join(",").into()
             },
             count(*loads).into(),
-            ago(now_ms, *last_load_ms).into(),
+            self.last_load(now_ms).into(),
         ]
     }
 }
@@ -275,5 +283,23 @@ impl Row for PlaceView {
             serving.into(),
             home.into(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside a heat of 5.89 it said "never".
+    #[test]
+    fn what_was_loaded_before_the_start_says_so() {
+        let known = |heat, last_load_ms| ModelView {
+            heat,
+            last_load_ms,
+            ..ModelView::default()
+        };
+        assert_eq!(known(0.0, None).last_load(9_000), "never");
+        assert_eq!(known(5.89, None).last_load(9_000), "before the start");
+        assert_eq!(known(5.89, Some(4_000)).last_load(9_000), "5 s ago");
     }
 }

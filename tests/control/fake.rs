@@ -318,6 +318,7 @@ fn explanation(name: String) -> ExplainView {
         pinned: None,
         moving: None,
         rule: None,
+        counted_for: None,
         heat: 1.25,
         rank: 3,
         models: 5,

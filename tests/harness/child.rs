@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,7 +23,12 @@ pub struct Child {
 /// Starts a part as this user, with paths as its arguments.
 pub fn start(part: &str, uid: Option<u32>, arguments: &[PathBuf]) -> Child {
     // The binary may lie where another user must not look: the kernel's own link leads to it.
-    let mut command = Command::new("/proc/self/exe");
+    start_program(Path::new("/proc/self/exe"), part, uid, arguments)
+}
+
+/// The same by another copy of this binary: what is started by one is no program of the other's.
+pub fn start_program(program: &Path, part: &str, uid: Option<u32>, arguments: &[PathBuf]) -> Child {
+    let mut command = Command::new(program);
     command.args([
         "--exact",
         "harness::child::part",

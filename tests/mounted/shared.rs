@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command as Process;
 
 use speedloader::command::{Code, Command};
-use speedloader::view::{ReplicaState, View};
+use speedloader::view::{ExplainView, IfLoaded, Outcome, ReplicaState, View};
 
 use crate::harness::store::Speed;
 use crate::harness::{Mount, Site};
@@ -25,6 +25,10 @@ fn blob(site: &Site, seed: u64) -> String {
 }
 
 fn tag(site: &Site, name: &str, base: &str, adapter: Option<&str>) {
+    tag_with(site, name, base, adapter, None);
+}
+
+fn tag_with(site: &Site, name: &str, base: &str, adapter: Option<&str>, template: Option<&str>) {
     let layer = |kind: &str, digest: &str| {
         let kind = format!("application/vnd.ollama.image.{kind}");
         format!(
@@ -34,6 +38,7 @@ fn tag(site: &Site, name: &str, base: &str, adapter: Option<&str>) {
     };
     let mut layers = vec![layer("model", base)];
     layers.extend(adapter.map(|adapter| layer("adapter", adapter)));
+    layers.extend(template.map(|template| layer("template", template)));
     let manifest = format!(r#"{{"schemaVersion":2,"layers":[{}]}}"#, layers.join(","));
     let below = site.cold(0, "manifests/registry.ollama.ai/library/fam");
     fs::create_dir_all(&below).unwrap();
@@ -138,4 +143,87 @@ fn what_shares_a_file_that_moves_is_promoted_with_all_it_has() {
     }
     mount.finish();
     drop(store);
+}
+
+fn explanation(mount: &Mount, name: &str) -> ExplainView {
+    let name = name.to_owned();
+    match mount.call(Command::Explain { name }) {
+        View::Explain(explanation) => *explanation,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Loads of such a name were counted for the first one, and what was said of the other was not true: that it would go to
+/// a pool, that it had left one, and that a demotion had freed its bytes.
+#[test]
+fn a_name_of_the_same_weights_has_the_loads_of_the_first() {
+    let site = Site::new()
+        .unguarded()
+        .pools(&[("p", "64MiB")])
+        .option("policy.enabled=true");
+    let (base, template) = (blob(&site, 1), blob(&site, 2));
+    tag(&site, "base", &base, None);
+    tag_with(&site, "custom", &base, None, Some(&template));
+    let Some(mount) = site.start() else { return };
+    let path = |digest: &str| format!("blobs/sha256-{digest}");
+    mount.call(Command::Models { filter: None });
+    fs::read(mount.mounted("manifests/registry.ollama.ai/library/fam/custom")).unwrap();
+    drop(load(&mount.mounted(path(&template))));
+    let opened = load(&mount.mounted(path(&base)));
+    mount.until("what was loaded is resident", || {
+        is_resident(&mount, &path(&base))
+    });
+    drop(opened);
+    mount.call(Command::Wait {
+        names: Vec::new(),
+        timeout_s: 60,
+    });
+    assert!(!is_resident(&mount, &path(&template)));
+    let (first, other) = (
+        explanation(&mount, "fam:base"),
+        explanation(&mount, "fam:custom"),
+    );
+    assert_eq!((first.heat, first.counted_for), (1.0, None));
+    assert_eq!(other.counted_for.as_deref(), Some("fam:base"));
+    assert_eq!(other.heat, first.heat);
+    assert_eq!(other.if_loaded, IfLoaded::Stays);
+    let wait = Command::Wait {
+        names: vec!["fam:custom".to_owned()],
+        timeout_s: 60,
+    };
+    let missed = mount.try_call(wait).unwrap_err().text;
+    assert!(missed.ends_with("no copy of it is on its way"), "{missed}");
+    let names = vec!["fam:custom".to_owned()];
+    let View::Moves(demoted) = mount.call(Command::Demote { names }) else {
+        panic!("no moves");
+    };
+    assert_eq!(demoted.moves[0].outcome, Outcome::Already, "{demoted:?}");
+    assert!(is_resident(&mount, &path(&base)));
+    mount.finish();
+}
+
+/// Weights of one model that are some of another's: whose other files were opened last is meant.
+#[test]
+fn what_is_read_beside_the_weights_tells_which_model_is_loaded() {
+    let site = Site::new()
+        .unguarded()
+        .pools(&[("p", "64MiB")])
+        .option("policy.enabled=true");
+    let (base, adapter) = (blob(&site, 1), blob(&site, 2));
+    tag(&site, "base", &base, None);
+    tag(&site, "tuned", &base, Some(&adapter));
+    let Some(mount) = site.start() else { return };
+    mount.call(Command::Models { filter: None });
+    for (number, name) in [(1, "tuned"), (2, "base")] {
+        for name in ["base", "tuned", name] {
+            let below = "manifests/registry.ollama.ai/library/fam";
+            fs::read(mount.mounted(format!("{below}/{name}"))).unwrap();
+        }
+        let opened = load(&mount.mounted(format!("blobs/sha256-{base}")));
+        let loads = || mount.events().into_iter().filter(|e| e.kind == "load");
+        mount.until("the load is counted", || loads().count() == number);
+        assert_eq!(loads().next_back().unwrap().subject, format!("fam:{name}"));
+        drop(opened);
+    }
+    mount.finish();
 }

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
 use super::state::State;
-use crate::view::human::{ago, duration, percent, rate, size};
+use crate::view::human::{duration, percent, rate, size};
 use crate::view::{ModelView, TierState, TierView, TransferView};
 
 /// In a lower terminal pools and transfers make room for models.
@@ -183,7 +183,7 @@ fn row<'l>(model: &'l ModelView, is_wide: bool, state: &State) -> Row<'l> {
             Cell::from(format!("{:.2}", model.heat)),
             Cell::from(model.open.to_string()),
             Cell::from(model.loaded.join(",")),
-            Cell::from(ago(state.now_ms, model.last_load_ms)),
+            Cell::from(model.last_load(state.now_ms)),
         ]);
     }
     Row::new(cells)

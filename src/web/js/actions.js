@@ -3,7 +3,7 @@
 import { btn, bullets, h, para, quiet, table } from "./dom.js";
 import { get, post, remove } from "./api.js";
 import { cancel, change, close, dialog, toast } from "./dialogs.js";
-import { duration, gib, plural, size, when } from "./text.js";
+import { duration, gib, lastLoad, plural, size } from "./text.js";
 import { account, isUp, pools, poolOf, poolsOf, readTime, sum, transfersOf } from "./state.js";
 
 const list = (models, columns) => table(
@@ -37,7 +37,7 @@ export function promote(model, pool) {
     para(`${model.name} needs ${size(model.size_bytes)}, and ${size(best.free_bytes)} are free in ${best.name}. `
       + "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"),
     list(unheld, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_bytes[best.name]), "num"],
-      ["Last loaded", (m) => when(m.last_load_ms), ""]]),
+      ["Last loaded", (m) => lastLoad(m), ""]]),
   ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
 }
 
@@ -139,7 +139,7 @@ export function promoteAll(models) {
     para(`They need ${size(missing)}, and ${size(free)} are free. `
       + (unheld.length ? "Models that are neither open nor pinned can make room: the daemon takes those whose loads save least, of these:"
         : "Nothing can make room; what does not fit is refused.")),
-    unheld.length > 0 && list(unheld, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_total_bytes), "num"], ["Last loaded", (m) => when(m.last_load_ms), ""]]),
+    unheld.length > 0 && list(unheld, [["Model", (m) => m.name, "name"], ["GiB", (m) => gib(m.resident_total_bytes), "num"], ["Last loaded", (m) => lastLoad(m), ""]]),
   ], [cancel(), btn("Promote and make room", () => { close(); go(); }, "main")]);
 }
 

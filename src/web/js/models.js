@@ -1,7 +1,7 @@
 // The list of models: a windowed grid. Rows are keyed by model, and an event touches one row.
 
 import { $, $$, bold, btn, fact, faint, fill, h, h2, page, para, parts, refill, row } from "./dom.js";
-import { absolute, clockTime, decoded, engine, ENGINES, gib, n0, n1, NB, now, percent, plural, duration, when } from "./text.js";
+import { absolute, clockTime, decoded, engine, ENGINES, gib, lastLoad, n0, n1, NB, now, percent, plural, duration } from "./text.js";
 import { db, emit, isOffline, isResident, models, on, poolOf, poolsOf, sum, transfersOf } from "./state.js";
 import { legend, light, memory, place } from "./bars.js";
 import { demote, demoteAll, pin, promote, promoteAll, stop } from "./actions.js";
@@ -21,7 +21,7 @@ const COLUMNS = [
   ["heat", "Heat", "c-heat num", (m) => h("span", { class: "heat" }, n1(m.heat),
     h("i", { "--w": `${Math.min(100, (Math.log2(1 + m.heat) / 5.6) * 100)}%` }))],
   ["loads", "Loads", "c-today num", (m) => (m.loads ? n0(m.loads) : faint("0"))],
-  ["last", "Last loaded", "c-last", (m) => when(m.last_load_ms)],
+  ["last", "Last loaded", "c-last", (m) => lastLoad(m)],
   ["state", "State", "c-state", (m) => [
     m.open > 0 && [h("span", { class: "tag on" }, `open ${m.open}`), " "],
     m.loaded.length > 0 && [h("span", { class: "tag on" }, `loaded in ${m.loaded.join(", ")}`), " "],

@@ -1,7 +1,7 @@
 // Pools, homes, the memory of this host, and the placement strategy.
 
 import { $, $$, bold, btn, div, fact, faint, fill, h, num, page, para, parts, quiet, refill, stackable, table, td } from "./dom.js";
-import { gib, n0, plural, rate, size, when } from "./text.js";
+import { gib, lastLoad, n0, plural, rate, size, when } from "./text.js";
 import { account, db, isUp, on, poolOf, pools, sum } from "./state.js";
 import { KINDS, poolBar, progress, segment, swatch } from "./bars.js";
 import { cancel, change, close, dialog, toast } from "./dialogs.js";
@@ -195,7 +195,7 @@ function resize(pool) {
           segment(kind, (kind === "reclaimable" ? Math.max(0, sums[kind] - moved - left) : sums[kind]) / capacity)))),
     h("p", { role: "status" }, says(capacity, moved)),
     gone.length > 0 && table([["Demoted", "name"], ["GiB", "num"], ["Last loaded"]],
-      gone.map((m) => [m.name, gib(m.resident_bytes[pool.name]), when(m.last_load_ms)]), "What will move"));
+      gone.map((m) => [m.name, gib(m.resident_bytes[pool.name]), lastLoad(m)]), "What will move"));
   }
   function says(capacity, moved) {
     if (gone.length) return `Shrinking to ${size(capacity)} demotes ${plural(gone.length, "model")}, ${size(moved)}.`;
