@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustix::process::{Resource, Rlimit};
@@ -46,6 +46,10 @@ use web::WebDoor;
 
 /// Events of the file system that may wait for the coordinator.
 const EVENTS_MAX: usize = 65_536;
+/// How long a daemon that has lost its mount may take to end, before it counts as held by somebody.
+const PARTING_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const PARTING_PAUSE: Duration = Duration::from_millis(50);
 /// How long copies may take to end at shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a directory is asked where it leads, and a cold one what file system it is on.
@@ -355,17 +359,20 @@ fn raise_descriptor_limit() {
 
 /// A daemon that answers on our socket is the one that would be in the way of everything else.
 fn check_alone(config: &Config) -> Result<(), Message> {
-    let answer = call_once(&config.control.socket, Command::Status {});
-    let Ok(View::Status(status)) = answer else {
-        return Ok(());
+    // Who has just been unmounted ends by itself, and answers until it has seen that.
+    let until = Instant::now() + PARTING_PATIENCE;
+    let (status, is_mounted) = loop {
+        let answer = call_once(&config.control.socket, Command::Status {});
+        let Ok(View::Status(status)) = answer else {
+            return Ok(());
+        };
+        let is_mounted = is_mounted(&status.mountpoint);
+        if is_mounted || Instant::now() >= until {
+            break (status, is_mounted);
+        }
+        std::thread::sleep(PARTING_PAUSE);
     };
     let (pid, shown) = (status.pid, &status.mountpoint);
-    let table = mount_table::read().unwrap_or_default();
-    let is_mounted = unescape(shown).is_none_or(|path| {
-        let path = Path::new(OsStr::from_bytes(&path));
-        mount_table::topmost(&table, path)
-            .is_some_and(|found| found.file_system == b"fuse.speedloader")
-    });
     let message = |text: String| Message::new(Code::AlreadyRunning, text);
     if is_mounted {
         let text = format!("already mounted on {shown} by process {pid}");
@@ -389,6 +396,16 @@ fn check_alone(config: &Config) -> Result<(), Message> {
     };
     let text = format!("process {pid} is detached from {shown}, and waits for {waits}");
     Err(message(text).with_hint("`speedloader umount` ends it at once"))
+}
+
+/// Whether a mount of ours is at a mountpoint as a daemon shows it.
+fn is_mounted(shown: &str) -> bool {
+    let table = mount_table::read().unwrap_or_default();
+    unescape(shown).is_none_or(|path| {
+        let path = Path::new(OsStr::from_bytes(&path));
+        mount_table::topmost(&table, path)
+            .is_some_and(|found| found.file_system == b"fuse.speedloader")
+    })
 }
 
 fn check_directories(config: &Config, mountpoint: &Path) -> Result<(), Message> {

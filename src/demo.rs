@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::Advice;
 use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use speedloader_fs::sys::descriptors::keep_from_children;
 
 use crate::command::{Code, Command, Message};
 use crate::control::Client;
@@ -113,10 +115,10 @@ fn failed(what: &str, error: &io::Error) -> Message {
     Message::new(Code::Failed, format!("demo: {what}: {error}"))
 }
 
-/// Set by Ctrl-C: between two steps the demo ends and cleans up.
+/// Set by Ctrl-C, and by a terminal that is closed: between two steps the demo ends and cleans up.
 fn interruption() -> Result<Arc<AtomicBool>, Message> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| failed("catching signals", &error))?;
     }
@@ -181,6 +183,7 @@ impl Stage {
                     demo,
                     &format!("writing two models of {} each", size(demo.size_bytes)),
                 );
+                check_room(&cold, demo.size_bytes)?;
                 write_models(&cold, demo.size_bytes)?
             }
         };
@@ -202,7 +205,11 @@ impl Stage {
         let mut options = vec![
             option("state_dir", &self.directory.join("state")),
             option("models_dir", &self.directory.join("models")),
-            option("cold", cold),
+            // One directory, whatever its name: as an option a colon would begin another.
+            option(
+                "cold",
+                Path::new(&cold.display().to_string().replace(':', "\\:")),
+            ),
             format!("pool=demo:{capacity}B:{}", self.pool.display()),
             "policy.enabled=false".to_owned(),
             "policy.memory_reserve=0B".to_owned(),
@@ -212,6 +219,7 @@ impl Stage {
         if !root {
             options.push("pool.demo.mount=false".to_owned());
         }
+        keep_from_children();
         let child = Process::new("/proc/self/exe")
             .arg("serve")
             // It leaves our session and, once its mount answers, our standard error: it may outlive both.
@@ -373,9 +381,14 @@ impl Stage {
         // It lives on without us.
         self.daemon.take();
         let socket = self.socket.display();
+        // Root's is below the directory.
+        let pool = match self.pool.starts_with(&self.directory) {
+            true => String::new(),
+            false => format!(" {}", self.pool.display()),
+        };
         let text = format!(
             "\nstill mounted on {}; look around with\n  speedloader --socket {socket} status\n\
-             and end it with\n  speedloader --socket {socket} umount && rm -r {}\n",
+             and end it with\n  speedloader --socket {socket} umount && rm -r {}{pool}\n",
             self.mountpoint.display(),
             self.directory.display()
         );
@@ -423,6 +436,24 @@ fn say(out: &mut dyn Write, demo: &Demo, text: &str) {
 
 fn ask(socket: &Path, command: Command) -> Result<View, Message> {
     Client::connect(socket)?.call(command)
+}
+
+/// Two models are written, and a disk that is full is everybody's.
+fn check_room(directory: &Path, bytes: u64) -> Result<(), Message> {
+    let found = rustix::fs::statvfs(directory);
+    let found = found.map_err(|error| failed("looking for room", &error.into()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let wanted = bytes.saturating_mul(2);
+    if wanted <= free {
+        return Ok(());
+    }
+    let text = format!(
+        "demo: two models take {}, and {} has room for {}",
+        size(wanted),
+        directory.display(),
+        size(free)
+    );
+    Err(Message::new(Code::NoSpace, text).with_hint("choose a smaller --size"))
 }
 
 fn write_models(directory: &Path, bytes: u64) -> Result<u64, Message> {
@@ -556,4 +587,17 @@ fn show(
     };
     out.write_all(text.as_bytes())
         .map_err(|error| failed("printing", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_do_not_fit_are_not_begun() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(check_room(directory.path(), 0).is_ok());
+        let refused = check_room(directory.path(), u64::MAX / 4).unwrap_err();
+        assert_eq!(refused.code, Code::NoSpace);
+    }
 }

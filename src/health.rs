@@ -35,6 +35,8 @@ pub struct Scene {
     pub config_file: Option<PathBuf>,
     /// The daemon's state, if it answers.
     pub status: Option<StatusView>,
+    /// Whether there is a daemon that does not answer.
+    pub hangs: bool,
     /// Where the files of resident models are, if it answers.
     pub resident: Vec<WhichView>,
     /// Where `/proc`, `/sys` and `/dev` are found: `/` but in tests.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,28 +22,11 @@ const ESCAPE: u8 = 0x1b;
 /// Where messages go once nobody hears standard error any more.
 static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
 
-/// Starts logging; a second start changes nothing. `verbosity` is how many levels more, or less, than
-/// configured are wanted.
+/// Starts logging; a second start changes nothing. `verbosity` is how many levels more than configured are
+/// wanted; less than none: nothing but errors.
 pub fn start(log: &Log, verbosity: i8) {
-    let levels = [
-        LevelFilter::OFF,
-        LevelFilter::ERROR,
-        LevelFilter::WARN,
-        LevelFilter::INFO,
-        LevelFilter::DEBUG,
-        LevelFilter::TRACE,
-    ];
-    let configured: i8 = match log.level {
-        LogLevel::Error => 1,
-        LogLevel::Warn => 2,
-        LogLevel::Info => 3,
-        LogLevel::Debug => 4,
-        LogLevel::Trace => 5,
-    };
-    let wanted = configured.saturating_add(verbosity).clamp(0, 5);
-    let level = levels[usize::try_from(wanted).unwrap_or(0)];
     let lines = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(level(log.level, verbosity))
         .with_writer(|| Sink)
         // Of a line that cannot be written it would tell standard error, and panic there: a full disk or
         // a reader that has gone must not end a thread.
@@ -54,6 +37,28 @@ pub fn start(log: &Log, verbosity: i8) {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
+}
+
+/// To say nothing but errors is to say those.
+fn level(configured: LogLevel, verbosity: i8) -> LevelFilter {
+    const LEVELS: [LevelFilter; 5] = [
+        LevelFilter::ERROR,
+        LevelFilter::WARN,
+        LevelFilter::INFO,
+        LevelFilter::DEBUG,
+        LevelFilter::TRACE,
+    ];
+    let configured: usize = match configured {
+        LogLevel::Error => 0,
+        LogLevel::Warn => 1,
+        LogLevel::Info => 2,
+        LogLevel::Debug => 3,
+        LogLevel::Trace => 4,
+    };
+    match usize::try_from(verbosity) {
+        Ok(more) => LEVELS[(configured + more).min(LEVELS.len() - 1)],
+        Err(_) => LevelFilter::ERROR,
+    }
 }
 
 /// From now on messages are kept in this directory, and what ends a thread by a fault of the program
@@ -111,9 +116,20 @@ impl Kept {
         })
     }
 
+    /// Whether the file is still the one of that name.
+    fn is_at(&self, path: &Path) -> bool {
+        let place = |found: fs::Metadata| (found.dev(), found.ino());
+        let own = self.file.metadata().map(place).ok();
+        own.is_some() && own == fs::symlink_metadata(path).map(place).ok()
+    }
+
     fn add(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.bytes > KEPT_BYTES_MAX {
-            fs::rename(self.directory.join(LOG), self.directory.join(LOG_BEFORE))?;
+        let path = self.directory.join(LOG);
+        if !self.is_at(&path) {
+            // Somebody has removed it, or put it aside.
+            *self = Kept::open(&self.directory)?;
+        } else if self.bytes > KEPT_BYTES_MAX {
+            fs::rename(path, self.directory.join(LOG_BEFORE))?;
             *self = Kept::open(&self.directory)?;
         }
         let line = without_colours(line);
@@ -158,5 +174,30 @@ mod tests {
         // Whoever comes next goes on with it.
         let before = read(LOG).len() as u64;
         assert_eq!(Kept::open(top.path()).unwrap().bytes, before);
+    }
+
+    #[test]
+    fn a_kept_log_that_is_gone_is_made_again() {
+        let top = tempfile::tempdir().unwrap();
+        let mut kept = Kept::open(top.path()).unwrap();
+        kept.add(b"one\n").unwrap();
+        let path = top.path().join(LOG);
+        fs::remove_file(&path).unwrap();
+        kept.add(b"two\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two\n");
+        fs::rename(&path, top.path().join("aside")).unwrap();
+        fs::write(&path, b"").unwrap();
+        kept.add(b"three\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three\n");
+    }
+
+    #[test]
+    fn quiet_is_nothing_but_errors() {
+        for configured in [LogLevel::Error, LogLevel::Info, LogLevel::Trace] {
+            assert_eq!(level(configured, -1), LevelFilter::ERROR);
+        }
+        assert_eq!(level(LogLevel::Info, 0), LevelFilter::INFO);
+        assert_eq!(level(LogLevel::Info, 1), LevelFilter::DEBUG);
+        assert_eq!(level(LogLevel::Info, i8::MAX), LevelFilter::TRACE);
     }
 }

@@ -47,7 +47,7 @@ pub struct Start {
     pub sources: Sources,
     /// Where to mount; absolute and without symlinks, as the kernel names it.
     pub mountpoint: PathBuf,
-    /// How many more (`-v`) or fewer (`-q`) messages than configured are wanted.
+    /// How many levels more (`-v`) than configured are wanted; less than none (`-q`): nothing but errors.
     pub verbosity: i8,
     /// Whether a terminal or a supervisor reads our standard error; else we are on our own.
     pub foreground: bool,

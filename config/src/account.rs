@@ -23,6 +23,11 @@ impl Account {
         self.uid == 0
     }
 
+    /// Where the socket is that nobody has configured.
+    pub fn default_socket(&self) -> Option<PathBuf> {
+        self.default_of("control.socket", "").map(PathBuf::from)
+    }
+
     /// The computed default of a field, as text; `None` if it does not follow from what is known.
     pub(crate) fn default_of(&self, key: &str, pool: &str) -> Option<String> {
         let under = |dir: &Option<PathBuf>, rest: &str| {

@@ -1,6 +1,6 @@
 //! The only unsafe code of the program: mappings of files that are ours alone, leases, the one mount
-//! call that rustix does not have, keys of the kernel, whose a thread's files are, the machine's users, and
-//! one call of the allocator.
+//! call that rustix does not have, keys of the kernel, whose a thread's files are, the machine's users, which
+//! descriptors a new program gets, and calls of the allocator.
 //!
 //! Everything else that talks to the kernel does so through rustix. What is exported is safe to
 //! call with any argument, but for mappings: each says which files it may be of, and its callers see to
@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod caller;
+pub mod descriptors;
 pub mod heap;
 pub mod keyring;
 pub mod lease;

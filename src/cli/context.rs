@@ -4,7 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
@@ -44,7 +45,7 @@ pub(super) struct Global {
 }
 
 impl Global {
-    /// How many more or fewer messages than usual are wanted.
+    /// How many levels more of messages than configured are wanted; less than none: nothing but errors.
     pub(super) fn verbosity(&self) -> i8 {
         if self.quiet {
             -1
@@ -80,7 +81,34 @@ impl<'a> Context<'a> {
 
     /// A connection to the daemon.
     pub(super) fn connect(&self) -> Result<Client, Message> {
-        Client::connect(&self.socket()?)
+        let socket = self.socket()?;
+        self.check_peer(&socket, Client::connect(&socket)?)
+    }
+
+    /// The same for who waits no longer than `patience` for an answer.
+    pub(super) fn connect_within(&self, patience: Duration) -> Result<Client, Message> {
+        let socket = self.socket()?;
+        self.check_peer(&socket, Client::connect_within(&socket, patience)?)
+    }
+
+    /// Where nobody has named the socket it may be in a directory of /tmp that anybody could have made: whoever
+    /// listens there is told nothing, and is believed nothing, unless it is this user or root.
+    fn check_peer(&self, socket: &Path, client: Client) -> Result<Client, Message> {
+        let own = rustix::process::geteuid().as_raw();
+        if !settings::is_default_socket(self.console, socket) {
+            return Ok(client);
+        }
+        match client.peer_uid()? {
+            uid if uid == own || uid == 0 => Ok(client),
+            uid => {
+                let text = format!(
+                    "user {uid} listens at {}, where your own daemon would",
+                    socket.display()
+                );
+                Err(Message::new(Code::Denied, text)
+                    .with_hint("set XDG_RUNTIME_DIR, or `control.socket` to a place of your own"))
+            }
+        }
     }
 
     /// What `command` comes to.

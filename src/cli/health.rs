@@ -16,7 +16,7 @@ use crate::health::{Finding, Scene, examine, repair, view};
 use crate::view::human::{escape, shell_word};
 use crate::view::{Severity, StatusView, View, WhichView};
 
-/// A home that stands still for so long is said to hang.
+/// A home or a daemon that stands still for so long is said to hang.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Find what is wrong: mounts, pools, homes, blobs, space, settings; and repair what is safe
@@ -57,16 +57,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<(), Message> {
-    let (mut config, path) = configuration(context)?;
+    let (status, hangs) = status(context);
+    let (mut config, path) = configuration(context, status.is_some())?;
     // What is asked is what is named.
     config.control.socket = context.socket().unwrap_or(config.control.socket);
     if let Some(user) = &arguments.user {
         return look_as(user, &arguments.paths, &config, context);
     }
-    let status = status(context);
     let scene = Scene {
         resident: status.as_ref().map_or_else(Vec::new, |_| resident(context)),
         status,
+        hangs,
         config,
         config_file: path,
         root: "/".into(),
@@ -174,8 +175,11 @@ fn visitor(user: &OsStr) -> Result<Visitor, Message> {
 }
 
 /// The running daemon's, where no other is named: it may have been started with options.
-fn configuration(context: &Context<'_>) -> Result<(Config, Option<PathBuf>), Message> {
-    if let Some(running) = running(context) {
+fn configuration(
+    context: &Context<'_>,
+    answers: bool,
+) -> Result<(Config, Option<PathBuf>), Message> {
+    if answers && let Some(running) = running(context) {
         return Ok((running.config, running.path));
     }
     let named = context.global.config.as_deref();
@@ -183,11 +187,16 @@ fn configuration(context: &Context<'_>) -> Result<(Config, Option<PathBuf>), Mes
     Ok((loaded.config, loaded.path))
 }
 
-fn status(context: &Context<'_>) -> Option<StatusView> {
-    match context.ask(Command::Status {}) {
-        Ok(View::Status(status)) => Some(*status),
+/// The daemon's state, or whether there is one that does not answer.
+fn status(context: &Context<'_>) -> (Option<StatusView>, bool) {
+    let answer = context
+        .connect_within(PATIENCE)
+        .and_then(|mut client| client.call(Command::Status {}));
+    match answer {
+        Ok(View::Status(status)) => (Some(*status), false),
         // That no daemon answers is a finding, not a failure.
-        Ok(_) | Err(_) => None,
+        Ok(_) => (None, false),
+        Err(message) => (None, message.code == Code::TimedOut),
     }
 }
 

@@ -227,8 +227,10 @@ fn is_originals(path: &Path) -> bool {
 /// The configuration file that is named, and the settings that go before it.
 fn options_of(context: &Context<'_>, mount: &MountArguments) -> Result<MountOptions, Message> {
     let mut options = mount.settings()?;
-    if let Some(socket) = &context.global.socket {
-        let socket = absolute("--socket", socket)?;
+    let variable = |name: &str| context.console.variable(name).map(PathBuf::from);
+    let socket = context.global.socket.clone();
+    if let Some(socket) = socket.or_else(|| variable("SPEEDLOADER_SOCKET")) {
+        let socket = absolute("--socket", &socket)?;
         options.settings.push(("control.socket".to_owned(), socket));
     }
     options.config = context.global.config.clone().or(options.config);

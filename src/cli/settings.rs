@@ -219,6 +219,11 @@ pub(super) fn socket(
     Ok(if system.exists() { system } else { own })
 }
 
+/// Whether a socket is where it is by default for this user.
+pub(super) fn is_default_socket(console: &Console, socket: &Path) -> bool {
+    account(console).default_socket().as_deref() == Some(socket)
+}
+
 /// Where the models are is the daemon's concern; a client needs no more than what reaches it.
 pub(super) fn client_options() -> Vec<(String, String)> {
     vec![("models_dir".to_owned(), "/nonexistent/models".to_owned())]

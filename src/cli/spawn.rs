@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use speedloader_fs::sys::descriptors::keep_from_children;
 
 use crate::command::{Code, Message};
 use crate::program::READY_FLAG;
@@ -29,12 +30,14 @@ pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message
             format!("the daemon cannot be started: {error}"),
         )
     };
+    keep_from_children();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
     let mut child = Command::new(own_program())
         .arg0("speedloader")
         .arg("serve")
         .arg(READY_FLAG)
         .args(arguments)
+        .envs(absolute_variables())
         .stdin(Stdio::null())
         .stdout(Stdio::from(writer))
         .spawn()
@@ -48,6 +51,16 @@ pub(super) fn serve_in_background(arguments: &[OsString]) -> Result<u32, Message
         Err(Silence::Ended) => Err(ended(&mut child)),
         Err(Silence::Late) => Err(late(&mut child)),
     }
+}
+
+/// The variables that name files, as paths that lead there from the daemon's directory as well.
+fn absolute_variables() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    ["SPEEDLOADER_CONFIG", "SPEEDLOADER_SOCKET"]
+        .into_iter()
+        .filter_map(|name| {
+            let path = std::env::var_os(name).filter(|path| !path.is_empty())?;
+            Some((name, std::path::absolute(path).ok()?))
+        })
 }
 
 /// Our own file by its path, which gives the process its name; by its link if it has been replaced.

@@ -5,17 +5,31 @@
 mod state;
 mod draw;
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use ratatui::crossterm::ExecutableCommand;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use ratatui::{DefaultTerminal, Terminal};
+use rustix::process::{Signal, kill_current_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::context::Context;
 use crate::command::{Code, Command, Message};
 use crate::view::View;
 
 use state::{Asked, Seen, State};
+
+/// Keys wait for a daemon that does not answer no longer than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a signal is looked for while no key comes.
+const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// Watch models, pools and transfers in the terminal, and steer them by keys
 #[derive(Args, Debug)]
@@ -42,51 +56,66 @@ pub(super) fn run(arguments: &Arguments, context: &mut Context<'_>) -> Result<()
     let mut state = State::new(context.console.style.colour);
     // What is wrong at the start is told by the shell's own screen.
     state.take(look(context)?, (context.console.now_ms)());
-    let mut terminal = ratatui::try_init().map_err(|error| {
-        Message::new(
-            Code::Failed,
-            format!("the terminal cannot be used: {error}"),
-        )
-    })?;
-    let ended = watch(&mut terminal, &mut state, arguments, context);
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(unusable)?;
+    }
+    let mut terminal = ratatui::try_init().map_err(unusable)?;
+    let ended = watch(&mut terminal, &mut state, arguments, &stop, context);
     ratatui::restore();
     ended
+}
+
+fn unusable(error: io::Error) -> Message {
+    let text = format!("the terminal cannot be used: {error}");
+    Message::new(Code::Failed, text)
+}
+
+/// Gives the terminal back to the shell until the shell has us go on.
+fn suspend(terminal: &mut DefaultTerminal) -> io::Result<()> {
+    disable_raw_mode()?;
+    io::stdout().execute(LeaveAlternateScreen)?;
+    terminal.show_cursor()?;
+    kill_current_process_group(Signal::TSTP)?;
+    enable_raw_mode()?;
+    io::stdout().execute(EnterAlternateScreen)?;
+    terminal.clear()
 }
 
 fn watch(
     terminal: &mut DefaultTerminal,
     state: &mut State,
     arguments: &Arguments,
+    stop: &AtomicBool,
     context: &Context<'_>,
 ) -> Result<(), Message> {
-    let failed = |error: std::io::Error| {
-        Message::new(
-            Code::Failed,
-            format!("the terminal cannot be used: {error}"),
-        )
-    };
     let period = Duration::from_secs(arguments.period);
     let mut next = Instant::now() + period;
-    loop {
-        show(terminal, state).map_err(failed)?;
+    while !stop.load(Ordering::Relaxed) {
+        show(terminal, state).map_err(unusable)?;
         let left = next.saturating_duration_since(Instant::now());
-        if event::poll(left).map_err(failed)? {
+        if event::poll(left.min(LOOK_AROUND)).map_err(unusable)? {
             // What is no key, a new size for example, is drawn anew anyhow.
-            if let Event::Key(key) = event::read().map_err(failed)?
+            if let Event::Key(key) = event::read().map_err(unusable)?
                 && key.kind != KeyEventKind::Release
-                && press(state, key, context)
             {
-                return Ok(());
+                match press(state, key, context) {
+                    Pressed::Seen => {}
+                    Pressed::Suspend => suspend(terminal).map_err(unusable)?,
+                    Pressed::End => return Ok(()),
+                }
             }
         }
         if Instant::now() >= next || state.is_asking() {
-            next = Instant::now() + period;
             match look(context) {
                 Ok(seen) => state.take(seen, (context.console.now_ms)()),
                 Err(message) => state.lose(&message),
             }
+            // From now on: keys are heard also where each answer is waited for in vain.
+            next = Instant::now() + period;
         }
     }
+    Ok(())
 }
 
 fn show<B: ratatui::backend::Backend>(
@@ -96,27 +125,41 @@ fn show<B: ratatui::backend::Backend>(
     terminal.draw(|frame| draw::draw(frame, state)).map(|_| ())
 }
 
-/// What a key does; whether it ends the program.
-fn press(state: &mut State, key: KeyEvent, context: &Context<'_>) -> bool {
+/// What a key has come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Pressed {
+    Seen,
+    Suspend,
+    End,
+}
+
+fn press(state: &mut State, key: KeyEvent, context: &Context<'_>) -> Pressed {
     if key.modifiers.contains(KeyModifiers::CONTROL) {
-        return key.code == KeyCode::Char('c');
+        return match key.code {
+            KeyCode::Char('c') => Pressed::End,
+            KeyCode::Char('z') => Pressed::Suspend,
+            _ => Pressed::Seen,
+        };
     }
     match state.press(key.code) {
-        Asked::Nothing => false,
-        Asked::End => true,
+        Asked::Nothing => Pressed::Seen,
+        Asked::End => Pressed::End,
         Asked::Of(command) => {
-            state.say(match context.ask(command) {
+            let answer = context
+                .connect_within(PATIENCE)
+                .and_then(|mut client| client.call(command));
+            state.say(match answer {
                 Ok(View::Moves(moves)) => moves.moves.iter().map(state::moved).collect(),
                 Ok(_) => "done".to_owned(),
                 Err(message) => message.to_string(),
             });
-            false
+            Pressed::Seen
         }
     }
 }
 
 fn look(context: &Context<'_>) -> Result<Seen, Message> {
-    let mut client = context.connect()?;
+    let mut client = context.connect_within(PATIENCE)?;
     let odd = || Message::new(Code::Internal, "the daemon answers something else");
     let View::Status(status) = client.call(Command::Status {})? else {
         return Err(odd());

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::PidfdFlags;
+use serde_json::Value;
 
 use crate::command::{Code, Command, Frame, Message, PROTOCOL, Request, Response};
-use crate::view::View;
+use crate::view::{View, human};
 
 /// A daemon that is alive answers what needs no waiting within this time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,6 +26,8 @@ pub struct Client {
     stream: BufReader<UnixStream>,
     path: PathBuf,
     requests: u64,
+    /// How long an answer that needs no waiting may take.
+    patience: Duration,
     /// The daemon's process, where the kernel tells it.
     process: Option<OwnedFd>,
 }
@@ -35,16 +39,35 @@ impl Client {
     /// [`Code::NotRunning`] if nobody listens there, [`Code::Denied`] if the socket may not be
     /// opened, else [`Code::Failed`].
     pub fn connect(path: &Path) -> Result<Self, Message> {
-        let stream = UnixStream::connect(path).map_err(|error| cannot_connect(path, &error))?;
-        stream
-            .set_write_timeout(Some(ANSWER_TIMEOUT))
-            .map_err(|error| failed(path, &error))?;
+        Self::connect_within(path, ANSWER_TIMEOUT)
+    }
+
+    /// The same for somebody who waits no longer than `patience` for an answer that needs no waiting.
+    ///
+    /// # Errors
+    /// As [`Client::connect`], and [`Code::TimedOut`] if nobody takes the connection.
+    pub fn connect_within(path: &Path, patience: Duration) -> Result<Self, Message> {
+        let stream = connected(path, patience).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => silent(path, patience),
+            _ => cannot_connect(path, &error),
+        })?;
         Ok(Self {
             path: path.to_owned(),
             requests: 0,
+            patience,
             process: process_of(&stream),
             stream: BufReader::new(stream),
         })
+    }
+
+    /// The user at the other end.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn peer_uid(&self) -> Result<u32, Message> {
+        let peer = sockopt::socket_peercred(self.stream.get_ref());
+        peer.map(|peer| peer.uid.as_raw())
+            .map_err(|error| failed(&self.path, &error.into()))
     }
 
     /// Sends `command` and returns what it came to.
@@ -68,18 +91,24 @@ impl Client {
     ) -> Result<View, Message> {
         command.check()?;
         let id = self.next_id();
-        let written = self.send(Request {
+        let limit = limit_of(&command, self.patience);
+        let request = Request {
             v: PROTOCOL,
             id,
             command,
-        })?;
+        };
+        let written = self.send(&request, limit)?;
         loop {
-            let response = match self.read_response() {
+            let response = match self.read_response(limit) {
                 Ok(response) => response,
                 Err(message) => {
-                    return Err(
-                        written.map_or_else(|error| failed(&self.path, &error), |()| message)
-                    );
+                    return Err(written.map_or_else(
+                        |error| match error.kind() {
+                            io::ErrorKind::WouldBlock => silent(&self.path, self.patience),
+                            _ => failed(&self.path, &error),
+                        },
+                        |()| message,
+                    ));
                 }
             };
             match response.frame {
@@ -106,13 +135,12 @@ impl Client {
 
     /// Writes a request. A daemon that refuses a connection says why and closes it: then writing
     /// fails, but there is an answer to read, which is why that failure comes as a value.
-    fn send(&mut self, request: Request) -> Result<io::Result<()>, Message> {
-        let timeout = if request.command.may_wait() {
-            None
-        } else {
-            Some(ANSWER_TIMEOUT)
-        };
-        let mut line = serde_json::to_string(&request).map_err(|error| {
+    fn send(
+        &mut self,
+        request: &Request,
+        limit: Option<Duration>,
+    ) -> Result<io::Result<()>, Message> {
+        let mut line = serde_json::to_string(request).map_err(|error| {
             Message::new(
                 Code::Internal,
                 format!("the request cannot be written as JSON: {error}"),
@@ -121,7 +149,7 @@ impl Client {
         line.push('\n');
         let stream = self.stream.get_mut();
         stream
-            .set_read_timeout(timeout)
+            .set_read_timeout(limit)
             .map_err(|error| failed(&self.path, &error))?;
         Ok(stream.write_all(line.as_bytes()))
     }
@@ -137,7 +165,7 @@ impl Client {
             .get_mut()
             .set_read_timeout(Some(timeout))
             .map_err(|error| failed(&path, &error))?;
-        let is_closed = match self.read_response() {
+        let is_closed = match self.read_response(Some(timeout)) {
             Err(message) => message.code != Code::TimedOut,
             Ok(_) => true,
         };
@@ -156,12 +184,15 @@ impl Client {
         Err(Message::new(Code::TimedOut, text))
     }
 
-    fn read_response(&mut self) -> Result<Response, Message> {
+    fn read_response(&mut self, limit: Option<Duration>) -> Result<Response, Message> {
         let mut line = Vec::new();
         let mut limited = (&mut self.stream).take(RESPONSE_BYTES_MAX);
         limited
             .read_until(b'\n', &mut line)
-            .map_err(|error| failed(&self.path, &error))?;
+            .map_err(|error| match (error.kind(), limit) {
+                (io::ErrorKind::WouldBlock, Some(limit)) => silent(&self.path, limit),
+                _ => failed(&self.path, &error),
+            })?;
         if line.last() != Some(&b'\n') {
             let text = format!(
                 "the speedloader at {} ended before it answered",
@@ -169,20 +200,86 @@ impl Client {
             );
             return Err(Message::new(Code::NotRunning, text).with_hint("its log says why"));
         }
-        serde_json::from_slice(&line).map_err(|error| {
+        let response = read_line(&line).map_err(|error| {
             let text = format!(
                 "the answer of the speedloader at {} cannot be understood: {error}",
                 self.path.display()
             );
             Message::new(Code::Failed, text)
                 .with_hint("compare `speedloader version` with the daemon's")
-        })
+        })?;
+        if response.v == PROTOCOL {
+            return Ok(response);
+        }
+        let text = format!(
+            "the speedloader at {} answers in version {} of the protocol, and this one speaks {PROTOCOL}",
+            self.path.display(),
+            response.v
+        );
+        Err(Message::new(Code::UnsupportedVersion, text)
+            .with_hint("compare `speedloader version` with the daemon's"))
+    }
+}
+
+/// How long the answer may be in coming; `None` where something must happen first that nobody can tell the end of.
+fn limit_of(command: &Command, patience: Duration) -> Option<Duration> {
+    match command {
+        // The daemon itself ends this; one that stands still does not.
+        Command::Wait { timeout_s, .. } => {
+            Some(Duration::from_secs(*timeout_s).saturating_add(patience))
+        }
+        command if command.may_wait() => None,
+        _ => Some(patience),
+    }
+}
+
+/// Like [`UnixStream::connect`], which waits for ever where a daemon that stands still has a full queue.
+fn connected(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let stream = UnixStream::from(socket);
+    stream.set_write_timeout(Some(patience))?;
+    rustix::net::connect(&stream, &SocketAddrUnix::new(path)?)?;
+    Ok(stream)
+}
+
+/// A line, of which no text can send a terminal orders, whoever has written it.
+fn read_line(line: &[u8]) -> serde_json::Result<Response> {
+    let is_odd = |text: &str| {
+        let mut characters = text.chars().filter(|character| *character != '\n');
+        text.contains("\\u") || characters.any(speedloader_fs::rel_path::is_hidden)
+    };
+    if !std::str::from_utf8(line).is_ok_and(is_odd) {
+        return serde_json::from_slice(line);
+    }
+    let mut value = serde_json::from_slice(line)?;
+    make_printable(&mut value);
+    serde_json::from_value(value)
+}
+
+fn make_printable(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            // What has several lines, or a tab in one, is meant to.
+            let pieces = text.split_inclusive(['\n', '\t']).map(|piece| {
+                let end = piece.trim_end_matches(['\n', '\t']).len();
+                human::printable(&piece[..end]) + &piece[end..]
+            });
+            *text = pieces.collect();
+        }
+        Value::Array(values) => values.iter_mut().for_each(make_printable),
+        Value::Object(fields) => fields.values_mut().for_each(make_printable),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
 /// The process at the other end, unless that is this one.
 fn process_of(stream: &UnixStream) -> Option<OwnedFd> {
-    let peer = rustix::net::sockopt::socket_peercred(stream).ok()?.pid;
+    let peer = sockopt::socket_peercred(stream).ok()?.pid;
     if peer == rustix::process::getpid() {
         return None;
     }
@@ -229,17 +326,18 @@ fn cannot_connect(path: &Path, error: &io::Error) -> Message {
     }
 }
 
+fn silent(path: &Path, limit: Duration) -> Message {
+    let text = format!(
+        "the speedloader at {} has not answered within {} s",
+        path.display(),
+        limit.as_secs()
+    );
+    Message::new(Code::TimedOut, text)
+        .with_hint("it is running but busy or stuck; its log may say why")
+}
+
 fn failed(path: &Path, error: &io::Error) -> Message {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            let text = format!(
-                "the speedloader at {} has not answered within {} s",
-                path.display(),
-                ANSWER_TIMEOUT.as_secs()
-            );
-            Message::new(Code::TimedOut, text)
-                .with_hint("it is running but busy or stuck; its log may say why")
-        }
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Message::new(
             Code::NotRunning,
             format!(
@@ -255,5 +353,75 @@ fn failed(path: &Path, error: &io::Error) -> Message {
                 path.display()
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A daemon that stands still was waited for however short the time was.
+    #[test]
+    fn waiting_for_a_daemon_that_stands_still_has_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let patience = Duration::from_millis(20);
+        let wait = Command::Wait {
+            names: Vec::new(),
+            timeout_s: 0,
+        };
+        for command in [wait, Command::Status {}] {
+            let mut client = Client::connect_within(&path, patience).unwrap();
+            assert_eq!(client.call(command).unwrap_err().code, Code::TimedOut);
+        }
+    }
+
+    /// So was a daemon that takes no connections any more, as soon as its queue was full.
+    #[test]
+    fn a_full_queue_has_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let flags = SocketFlags::CLOEXEC;
+        let silent =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::bind(&silent, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&silent, 1).unwrap();
+        let patience = Duration::from_millis(20);
+        let connect = || Client::connect_within(&path, patience);
+        let clients: Vec<_> = (0..8).map(|_| connect()).collect();
+        let refused = clients.iter().filter_map(|client| client.as_ref().err());
+        let codes: Vec<Code> = refused.map(|message| message.code).collect();
+        assert!(!codes.is_empty() && codes.iter().all(|code| *code == Code::TimedOut));
+    }
+
+    #[test]
+    fn no_answer_sends_a_terminal_orders() {
+        let read = |line: &str| read_line(line.as_bytes()).unwrap();
+        let text = |line: &str| match read(line).frame {
+            Frame::Answer(answer) => match answer.into_result() {
+                Ok(view) => view.text(0, crate::view::Style::PLAIN),
+                Err(message) => message.to_string(),
+            },
+            Frame::Progress(view) => view.text(0, crate::view::Style::PLAIN),
+        };
+        for (line, wanted) in [
+            (
+                r#"{"v":1,"id":1,"answer":{"ok":{"view":"done","text":"a\u001b[2J\tb"}}}"#,
+                "a\\u{1b}[2J\tb\n",
+            ),
+            (
+                "{\"v\":1,\"id\":1,\"progress\":{\"view\":\"done\",\"text\":\"a\u{9b}2J\"}}",
+                "a\\u{9b}2J\n",
+            ),
+            (
+                r#"{"v":1,"id":1,"answer":{"error":{"code":"failed","message":"\u0007"}}}"#,
+                "\\u{7}",
+            ),
+        ] {
+            assert_eq!(text(line), wanted, "{line}");
+        }
     }
 }

@@ -113,6 +113,19 @@ fn silent(scene: &Scene, findings: &mut Vec<Finding>) {
         );
         return;
     }
+    if scene.hangs {
+        findings.push(
+            Finding::new(
+                "daemon-silent",
+                Severity::Error,
+                socket,
+                "a daemon that does not answer",
+            )
+            .means("It stands still or has too much to do; what is not resident may not be opened.")
+            .remedy("see its log; if it does not come back, end it (kill -9), then speedloader mount, or systemctl restart speedloader"),
+        );
+        return;
+    }
     findings.push(
         Finding::new(
             "daemon-silent",

@@ -369,7 +369,7 @@ pub(super) fn has_acl(path: &Path) -> bool {
 fn damaged(blob: &Path, found: String) -> Finding {
     Finding::new("digest-differs", Severity::Error, blob, found)
         .means("The blob is not what its name says: it was damaged or not pulled to its end.")
-        .remedy("pull the model again: ollama pull NAME, after ollama rm NAME")
+        .remedy("in models_dir: ollama rm NAME, then ollama pull NAME; in a cold directory: replace it there, or put a right copy into models_dir/blobs")
 }
 
 fn dangling(manifest: &Path, missing: usize) -> Finding {

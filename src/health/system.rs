@@ -367,7 +367,10 @@ fn clock(scene: &Scene, path: &Path, findings: &mut Vec<Finding>) {
                 "a file from the future",
             )
             .means("The clock was or is wrong; times of loads are not to be relied on.")
-            .remedy("timedatectl, and see to the time synchronisation"),
+            .remedy(format!(
+                "timedatectl, and see to the time synchronisation; once it is right: touch {}",
+                word(path)
+            )),
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use speedloader::command::Command;
 
-use super::console::{Recorder, at, with_program};
+use super::console::{Recorder, at, with_answers, with_program};
 use crate::control::fake::Served;
 
 #[test]
@@ -414,4 +414,16 @@ fn a_verb_is_never_taken_for_a_source() {
             "{outcome:?}"
         );
     }
+}
+
+#[test]
+fn a_daemon_listens_where_the_variable_says() {
+    let recorder = Recorder::default();
+    let arguments = ["speedloader", "serve", "/mnt/x", "--models", "/srv/m"];
+    let variable = [("SPEEDLOADER_SOCKET", "/run/elsewhere/s")];
+    let outcome = with_answers(&arguments, None, &variable, &recorder);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let started = recorder.started.lock().unwrap();
+    let socket = &started[0].config.control.socket;
+    assert_eq!(socket, std::path::Path::new("/run/elsewhere/s"));
 }

@@ -1,10 +1,14 @@
 //! The program as a process: its name, its exit status, its streams, an empty environment.
 
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use super::console::{Recorder, with_answers};
 use crate::control::fake::Served;
+use crate::harness::as_user;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_speedloader");
 
@@ -109,4 +113,40 @@ fn a_reader_that_leaves_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
     }
+}
+
+/// Without XDG_RUNTIME_DIR it is in /tmp, where anybody could have made it first: he was sent secrets, and his answers
+/// reached the terminal as they were.
+#[test]
+fn where_a_user_s_own_daemon_would_listen_nobody_else_is_asked() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (user, other) = (4_343, 4_242);
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let place = directory.path().join("speedloader");
+    let socket = place.join("control.sock");
+    let listener = as_user(other, &[], || {
+        fs::create_dir(&place).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
+        listener
+    });
+    let runtime = directory.path().to_str().unwrap();
+    let asked = as_user(user, &[], || {
+        with_answers(
+            &["speedloader", "config", "set", "http.token=secret"],
+            None,
+            &[("XDG_RUNTIME_DIR", runtime), ("HOME", runtime)],
+            &Recorder::default(),
+        )
+    });
+    assert_eq!(asked.status, 7, "{asked:?}");
+    assert!(asked.err.contains("user 4242 listens at"), "{asked:?}");
+    let (mut heard, _) = listener.accept().unwrap();
+    let mut sent = Vec::new();
+    std::io::Read::read_to_end(&mut heard, &mut sent).unwrap();
+    assert!(sent.is_empty(), "{sent:?}");
 }

@@ -105,6 +105,7 @@ impl Place {
             config: config(&root, &[]),
             config_file: None,
             status: Some(status),
+            hangs: false,
             resident: Vec::new(),
             root: root.clone(),
             all: false,
@@ -580,6 +581,38 @@ fn every_seeded_fault_is_found_and_what_can_be_repaired_is() {
         .filter(|check| !seeded.contains(**check))
         .collect();
     assert!(rest.is_empty() || mounted.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_told_from_none() {
+    let told = |hangs: bool| {
+        let mut place = Place::new();
+        place.scene.status = None;
+        place.scene.hangs = hangs;
+        let found = place.found().into_iter();
+        let mut silent = found.filter(|finding| finding.check() == "daemon-silent");
+        silent.next().unwrap().view()
+    };
+    assert_eq!(told(false).found, "no daemon answers");
+    assert_eq!(told(true).found, "a daemon that does not answer");
+    assert!(told(true).remedy.contains("kill -9"));
+}
+
+/// The clock was set right, and the file stayed what it was.
+#[test]
+fn a_file_from_the_future_is_to_be_touched() {
+    let mut place = Place::new();
+    let (_, seed) = SEEDS
+        .iter()
+        .find(|(check, _)| *check == "clock-wrong")
+        .unwrap();
+    seed(&mut place);
+    let found = place.found();
+    let finding = found
+        .iter()
+        .find(|finding| finding.check() == "clock-wrong");
+    let wanted = format!("touch {}", place.root.join("state/learned.bin").display());
+    assert!(finding.unwrap().view().remedy.ends_with(&wanted));
 }
 
 #[test]

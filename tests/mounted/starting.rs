@@ -2,6 +2,7 @@
 //! that left a dead mount, by signals; and what stands in the way is said.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -89,6 +90,27 @@ fn how_it_ends_decides_about_the_pool() {
         rustix::mount::unmount(mount.mounted(""), rustix::mount::UnmountFlags::empty()).unwrap();
         assert!(mount.wait_ended().success());
         assert!(mount_table::at(&mount.pool("p")).is_none());
+    });
+}
+
+#[test]
+fn what_was_open_at_a_restart_is_lost_unless_the_kernel_serves_it() {
+    in_both_modes(site, |mount| {
+        mount.promote_wait("f");
+        let directory = fs::File::open(mount.mounted("")).unwrap();
+        let held = fs::File::open(mount.mounted("f")).unwrap();
+        let is_kernels = mount.status().passthrough.active;
+        assert!(mount.end(Signal::TERM).success());
+        mount.restart();
+        let flags = rustix::fs::OFlags::RDONLY;
+        let opened = rustix::fs::openat(&directory, "own", flags, rustix::fs::Mode::empty());
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::NOTCONN);
+        let read = held.read_at(&mut [0], LEN / 2);
+        match is_kernels {
+            true => assert_eq!(read.unwrap(), 1),
+            false => assert_eq!(read.unwrap_err().kind(), ErrorKind::NotConnected),
+        }
+        content::check_file(&mount.mounted("f"), 1, LEN).unwrap();
     });
 }
 
@@ -605,6 +627,74 @@ fn a_change_that_the_next_start_would_refuse_is_refused() {
     assert_eq!(told.matches("which is the same as").count(), 2, "{told}");
     assert!(told.contains("/state\""), "it was not saved: {told}");
     assert!(!told.contains("taken"), "{told}");
+}
+
+/// A lock of the caller was held, and a pipe of his kept open, for as long as the daemon lived.
+#[test]
+fn a_daemon_in_the_background_holds_nothing_of_its_caller() {
+    if cannot_run() || skip::lacks_programs(&["flock"]) {
+        return;
+    }
+    let site = configured();
+    let config = site.root().join("config.toml");
+    write_fstab(&site, &format!("config={}", config.display()));
+    let output = in_namespace(
+        &site,
+        "
+        exec 9>$T/lock
+        flock 9
+        $PROGRAM --config $T/config.toml mount $T/mnt
+        exec 9>&-
+        flock -n $T/lock true
+        $PROGRAM --socket $T/s umount
+        exec 9>$T/lock
+        flock 9
+        mount -T $T/fstab $T/mnt
+        exec 9>&-
+        flock -n $T/lock true
+        $PROGRAM --socket $T/s umount
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
+/// Now and then it was refused: the daemon that was just unmounted still answered.
+#[test]
+fn what_was_just_unmounted_can_be_mounted_again() {
+    if cannot_run() {
+        return;
+    }
+    let output = in_namespace(
+        &configured(),
+        "
+        for round in 1 2 3 4 5 6 7 8; do
+            $PROGRAM --config $T/config.toml mount $T/mnt
+            umount $T/mnt
+        done
+        $PROGRAM --config $T/config.toml mount $T/mnt
+        $PROGRAM --socket $T/s umount
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
+}
+
+/// `config check` took it, and the daemon, which starts in another directory, did not find it.
+#[test]
+fn variables_may_name_files_beside_the_caller() {
+    if cannot_run() {
+        return;
+    }
+    let output = in_namespace(
+        &configured(),
+        "
+        cd $T
+        export SPEEDLOADER_CONFIG=config.toml SPEEDLOADER_SOCKET=other
+        $PROGRAM mount $T/mnt
+        test -S $T/other
+        $PROGRAM umount
+        echo well done",
+    );
+    assert!(said(&output).ends_with("well done"), "{output:?}");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `top` in a terminal of its own, against a real daemon: seen, steered by a key, ended by another.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::harness::{Mount, Site, skip};
+use rustix::process::Signal;
+
+use crate::harness::{Mount, Site, mount_table, skip};
 
 /// `top` in a terminal. It ends with the test, also when that fails: it would hold the test's output.
 struct Terminal {
@@ -56,9 +59,20 @@ impl Terminal {
 
     fn quit(mut self) {
         self.press(b"q");
+        self.wait_ended();
+        assert!(!self.is_seen("\u{1b}[36m"), "NO_COLOR is honoured");
+    }
+
+    fn wait_ended(&mut self) {
         assert!(self.script.wait().unwrap().success());
         self.reader.take().unwrap().join().unwrap();
-        assert!(!self.is_seen("\u{1b}[36m"), "NO_COLOR is honoured");
+    }
+
+    /// The process of `top`.
+    fn pid(&self) -> u32 {
+        let script = self.script.id();
+        let children = fs::read_to_string(format!("/proc/{script}/task/{script}/children"));
+        children.unwrap().trim().parse().unwrap()
     }
 }
 
@@ -91,5 +105,41 @@ fn a_model_is_promoted_by_a_key() {
     let top = Terminal::open(&mount);
     mount.until("that is drawn", || top.is_seen("100 %"));
     top.quit();
+    mount.finish();
+}
+
+/// Each key waited for half a minute, also the one that ends it.
+#[test]
+fn a_daemon_that_stands_still_does_not_hold_the_keys() {
+    if skip::lacks_programs(&["script"]) {
+        return;
+    }
+    let site = Site::new().models_file("one.gguf", 1, 100_000);
+    let Some(mount) = site.start() else { return };
+    mount.until("the model is known", || mount.status().counts.models == 1);
+    let top = Terminal::open(&mount);
+    mount.until("the model is drawn", || top.is_seen("one"));
+    mount.signal(Signal::STOP);
+    mount.until("it is told", || top.is_seen("CONNECTED"));
+    top.quit();
+    mount.signal(Signal::CONT);
+    mount.finish();
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    if skip::lacks_programs(&["script"]) {
+        return;
+    }
+    let site = Site::new().models_file("one.gguf", 1, 100_000);
+    let Some(mount) = site.start() else { return };
+    mount.until("the model is known", || mount.status().counts.models == 1);
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut top = Terminal::open(&mount);
+        mount.until("the model is drawn", || top.is_seen("one"));
+        mount_table::signal(top.pid(), signal).unwrap();
+        top.wait_ended();
+        assert!(top.is_seen("\u{1b}[?1049l"), "the other screen is left");
+    }
     mount.finish();
 }
