@@ -837,10 +837,7 @@ fn what_is_written_goes_to_no_file_that_was_moved_away() {
         // By its name there is now what the home has.
         let now = fs.lookup(NodeId::ROOT, NAME, 0);
         assert_eq!(now.is_ok(), home.exists(), "case {case}");
-        assert!(
-            now.is_ok_and(|now| now.node == node) == false,
-            "case {case}"
-        );
+        assert!(!now.is_ok_and(|now| now.node == node), "case {case}");
         assert_eq!(fs::read(&away).unwrap(), b"home", "case {case}");
         let mode = fs::metadata(&away).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644, "case {case}");
