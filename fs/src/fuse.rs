@@ -408,8 +408,9 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.entry(reply, self.fs.lookup(NodeId(parent.0), name.as_bytes()));
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (parent, name) = (NodeId(parent.0), name.as_bytes());
+        self.entry(reply, self.fs.lookup(parent, name, request.pid()));
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, number: u64) {

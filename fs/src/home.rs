@@ -27,6 +27,7 @@ use crate::ids::HomeId;
 use crate::mount_table;
 use crate::rel_path::{RelPath, check_name};
 use crate::sys;
+use crate::virtual_file;
 
 /// How changes in a home become known to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +275,12 @@ impl Home {
             .map_or_else(|| self.choice.at_start(), |root| root.watch)
     }
 
+    /// Whether its file system is one of this machine, so that inotify tells of all changes.
+    pub fn is_local(&self) -> bool {
+        let found = self.root().and_then(|root| rustix::fs::fstatfs(&root.fd));
+        found.is_ok_and(|found| Watch::of(&found) == Watch::Inotify)
+    }
+
     /// Whether this is the models directory.
     pub fn is_models(&self) -> bool {
         self.id == HomeId::MODELS
@@ -423,7 +430,7 @@ impl Home {
         for entry in Dir::read_from(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
-            if check_name(name).is_err() {
+            if check_name(name).is_err() || is_hidden(path, name) {
                 continue;
             }
             match self.look_at(directory.as_fd(), path, name) {
@@ -477,6 +484,7 @@ impl Home {
         name: &[u8],
     ) -> FsResult<Option<Listed>> {
         match opened {
+            _ if is_hidden(path, name) => Ok(None),
             Ok(fd) => self
                 .look_at(fd.as_fd(), path, name)
                 .map_err(|errno| FsError::io("look up", path, errno)),
@@ -507,6 +515,11 @@ pub struct Listing {
     pub found: Vec<Listed>,
     /// Names that it holds too, of which the file system did not say what they are.
     pub unanswered: Vec<Vec<u8>>,
+}
+
+/// Whether a home's own name is hidden by the virtual directory.
+fn is_hidden(directory: &RelPath, name: &[u8]) -> bool {
+    directory.is_root() && name == virtual_file::DIRECTORY.as_bytes()
 }
 
 fn open_root(path: &Path) -> FsResult<OwnedFd> {

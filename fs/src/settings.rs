@@ -35,8 +35,8 @@ pub struct FsSettings {
     pub attr_timeout: Duration,
     /// How long start-up waits for the first scan of cold directories.
     pub scan_wait: Duration,
-    /// How long a file that vanished from the models directory behind our back can still be opened
-    /// by who had looked it up.
+    /// How long a file that vanished from the models directory behind our back can still be read
+    /// by who had looked it up, and found by programs that copy or move.
     pub vanished_grace: Duration,
     /// How often resident files of watched cold directories are compared with them; each open of a file of the models
     /// directory compares that.

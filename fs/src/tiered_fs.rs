@@ -405,11 +405,11 @@ impl TieredFs {
         self.nodes.target(node).ok_or_else(unknown_node)
     }
 
-    /// Looks a name up; the node counts one lookup more.
+    /// Looks a name up for a thread (0: whoever); the node counts one lookup more.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or that the name or directory is unusable.
-    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> FsResult<Shown> {
+    pub fn lookup(&self, parent: NodeId, name: &[u8], pid: u32) -> FsResult<Shown> {
         count(&self.stats.lookups);
         check_name(name).map_err(|bad| FsError::new("look up", ErrorKind::BadPath(bad)))?;
         if parent == NodeId::ROOT && name == DIRECTORY.as_bytes() {
@@ -426,7 +426,10 @@ impl TieredFs {
         }
         let directory = self.directory_of(parent)?;
         let found = self.union.look_up(directory, name);
-        let found = found.or_else(|| self.vanished.find(directory, name).map(Found::File));
+        let found = found.or_else(|| {
+            let vanished = self.vanished.find(directory, name)?;
+            self.copies(pid).then_some(Found::File(vanished))
+        });
         self.entry(found.ok_or_else(|| FsError::new("look up", ErrorKind::NotFound))?)
     }
 
@@ -480,6 +483,40 @@ impl TieredFs {
             }
         }
         done
+    }
+
+    /// Whether the name of a file of the models directory still leads to it.
+    fn is_at_its_name(&self, file: &HomeFile) -> bool {
+        let path = self.union.path_of(file);
+        let there = path.and_then(|path| self.models().anchor(&path).ok());
+        there.is_some_and(|there| self.must_be(file, &there).is_ok())
+    }
+
+    /// Refuses to change a file of the models directory that its name does not lead to any more: it was removed,
+    /// replaced or moved away behind our back, and whoever asked by that name means what is there now. He is told to
+    /// look it up again, once: who comes again has no name, but a descriptor, and means this file. Nothing may be
+    /// locked.
+    fn must_be_meant(&self, node: &Node, file: &HomeFile, pid: u32) -> FsResult<()> {
+        if self.is_at_its_name(file) {
+            return Ok(());
+        }
+        {
+            // A rename through us may not have been recorded yet.
+            let _quiet = self.quiet();
+            if self.is_at_its_name(file) {
+                return Ok(());
+            }
+            for (directory, name) in file.names() {
+                self.see_name(self.models(), directory, &name);
+            }
+        }
+        for (directory, name) in self.vanished.take(file) {
+            self.residency.notice_name(&self.nodes, directory, &name);
+        }
+        match pid != 0 && !node.lock_open().sends_on(pid) {
+            true => Ok(()),
+            false => Err(FsError::new("look up", ErrorKind::Displaced)),
+        }
     }
 
     /// Looks at one name in a home.

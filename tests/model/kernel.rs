@@ -174,7 +174,7 @@ impl Kernel {
         }
         let shown = self
             .fs
-            .lookup(parent, name.as_bytes())
+            .lookup(parent, name.as_bytes(), 0)
             .map_err(|e| errno(&e))?;
         let node = self.took(&shown);
         self.names.insert(key, node);

@@ -161,6 +161,36 @@ fn nobody_is_let_in_whom_an_acl_refuses() {
     mount.finish();
 }
 
+/// The kernel gives the whole new mode of a `chmod`, made of the one that is shown: without the bits that an ACL's mask
+/// has in the home, which `chmod u+x` took away, and with them what the ACL gave.
+#[test]
+fn a_chmod_leaves_the_mask_of_an_acl_that_it_does_not_mean() {
+    if !acl::are_kept() {
+        skip::skip("no ACLs are kept here");
+        return;
+    }
+    let site = Site::new().models_file("own", 1, 1);
+    let lets_in = [
+        Entry::Owner(6),
+        Entry::User(NAMED_USER, 4),
+        Entry::OwningGroup(0),
+        Entry::Mask(4),
+        Entry::Others(0),
+    ];
+    put(&site.models("own"), &lets_in);
+    let Some(mount) = site.start() else { return };
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
+    let change = |to: u32| {
+        fs::set_permissions(mount.mounted("own"), fs::Permissions::from_mode(to)).unwrap();
+        (mode(mount.mounted("own")), mode(mount.models("own")))
+    };
+    assert_eq!(mode(mount.mounted("own")), 0o600);
+    assert_eq!(change(0o700), (0o700, 0o740));
+    // What is meant is done.
+    assert_eq!(change(0o770).1, 0o770);
+    mount.finish();
+}
+
 /// Its server answers any question for an ACL with EIO, as rclone's does, and the directory that it is mounted in is
 /// on another file system.
 #[test]

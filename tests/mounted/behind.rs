@@ -455,3 +455,37 @@ fn a_directory_that_vanishes_while_it_is_read_says_nothing_of_its_home() {
         assert!(matches!(state, HomeState::Ok), "{state:?}");
     });
 }
+
+/// For half a second what was removed in the home could still be opened through the mount, also to write: what was
+/// written and synced was nowhere, or in a file elsewhere that had been moved there.
+#[test]
+fn what_is_written_after_a_removal_in_the_home_is_in_the_home() {
+    in_both_modes(site, |mount| {
+        let away = mount.root().join("away");
+        let part: [(&str, &dyn Fn()); 2] = [
+            ("removed", &|| fs::remove_file(mount.models("own")).unwrap()),
+            ("moved", &|| fs::rename(mount.models("own"), &away).unwrap()),
+        ];
+        for (how, part) in part {
+            for turn in 0..5_u64 {
+                content::write_file(&mount.models("own"), turn, 1000);
+                mount.until("it is seen", || {
+                    content::check_file(&mount.mounted("own"), turn, 1000).is_ok()
+                });
+                part();
+                let mut file = OpenOptions::new();
+                let file = file.create(true).write(true).truncate(true);
+                let mut file = file.open(mount.mounted("own")).unwrap();
+                file.write_all(b"new").unwrap();
+                file.sync_all().unwrap();
+                drop(file);
+                assert_eq!(fs::read(mount.models("own")).unwrap(), b"new", "{how}");
+                assert_eq!(fs::read(mount.mounted("own")).unwrap(), b"new", "{how}");
+                if how == "moved" {
+                    content::check_file(&away, turn, 1000).unwrap();
+                }
+                fs::remove_file(mount.mounted("own")).unwrap();
+            }
+        }
+    });
+}

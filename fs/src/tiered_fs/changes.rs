@@ -395,7 +395,15 @@ impl TieredFs {
         let names = self.union.shown_names(cold);
         let ((directory, name), links) = names.split_first().ok_or_else(nameless)?;
         let slot = self.slot_in(*directory, name, "truncate")?;
-        let (file, _) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
+        let (file, own) = self.make_file(&slot, cold.attr().permissions.into(), request)?;
+        if request.uid == 0 {
+            // Emptying a file gives it to nobody else. Where owners cannot be given, it stays root's.
+            let (uid, gid) = (cold.attr().uid, cold.attr().gid);
+            let _ = rustix::fs::fchown(&own, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            if let Ok(attr) = attr_of(&own) {
+                file.set_attr(attr);
+            }
+        }
         for (directory, name) in links {
             let link = self.slot_in(*directory, name, "truncate")?;
             let (fd, to) = (&link.fd, link.name());
@@ -497,13 +505,14 @@ impl TieredFs {
     /// # Errors
     /// [`ErrorKind::ColdReadOnly`] for a cold file; [`ErrorKind::Exists`]; the home's answer.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8], pid: u32) -> FsResult<Shown> {
-        let _changing = self.changing();
         let target = self.target(node)?;
         let not_file = || FsError::new("link", ErrorKind::NotPermitted);
         let file = target.file().ok_or_else(not_file)?;
         if file.is_cold() {
             return Err(self.refuse_cold("link", &file, pid));
         }
+        self.must_be_meant(&*self.node(node)?, &file, pid)?;
+        let _changing = self.changing();
         let slot = self.slot(parent, name, "link")?;
         self.refuse_existing(&slot, "link")?;
         let gone = || FsError::new("link", ErrorKind::NotFound);
@@ -737,9 +746,21 @@ impl TieredFs {
         set: &SetAttr,
         request: &OpenRequest,
     ) -> FsResult<Shown> {
-        let _changing = self.changing();
         let found = self.node(node)?;
         let target = found.target();
+        if let Target::File(file) = &target
+            && !file.is_cold()
+        {
+            // Who has a handle means its file, and is not asked to come again: `fchmod` would not.
+            let has_handle = match set.size {
+                Some(_) => handle.is_some(),
+                None => found.lock_open().handles > 0,
+            };
+            if !has_handle {
+                self.must_be_meant(&found, file, request.pid)?;
+            }
+        }
+        let _changing = self.changing();
         self.see_displaced(&target, self.set(&found, &target, handle, set, request))?;
         self.getattr(node, handle)
     }
@@ -757,7 +778,8 @@ impl TieredFs {
             Target::Virtual(_) | Target::VirtualDirectory => {}
             Target::Directory(directory) => {
                 self.refuse_read_only("set attributes")?;
-                let path = self.union.directory_path(directory).unwrap_or_default();
+                let gone = || FsError::new("set attributes", ErrorKind::NotFound);
+                let path = self.union.directory_path(directory).ok_or_else(gone)?;
                 if !self.in_models(directory) {
                     return Err(self.cold_refused("set attributes", &path, request.pid));
                 }
@@ -854,7 +876,8 @@ fn set_on(anchor: &OwnedFd, kind: Kind, set: &SetAttr) -> rustix::io::Result<()>
         && kind != Kind::Symlink
     {
         // After the owner: giving a file away clears set-user-id.
-        rustix::fs::chmodat(CWD, proc_path(anchor), bits(mode), AtFlags::empty())?;
+        let mode = bits(mode_asked(anchor, mode)?);
+        rustix::fs::chmodat(CWD, proc_path(anchor), mode, AtFlags::empty())?;
     }
     if set.atime.is_some() || set.mtime.is_some() {
         let times = Timestamps {
@@ -864,6 +887,17 @@ fn set_on(anchor: &OwnedFd, kind: Kind, set: &SetAttr) -> rustix::io::Result<()>
         rustix::fs::utimensat(anchor, c"", &times, AtFlags::EMPTY_PATH)?;
     }
     Ok(())
+}
+
+/// The mode that a file of a home gets for the one that was asked for. Of a file with an ACL fewer bits are shown than it
+/// has: those of the group or of others that are asked for as they are shown stay as they are in the home, or `chmod u+x`
+/// would take away the mask.
+fn mode_asked(anchor: &OwnedFd, mode: u32) -> rustix::io::Result<u32> {
+    let in_home = rustix::fs::fstat(anchor)?.st_mode & 0o7777;
+    let shown = u32::from(attr_of(anchor)?.permissions);
+    let stays = |class: &u32| (mode ^ shown) & class == 0;
+    let kept: u32 = [0o070, 0o007].into_iter().filter(stays).sum();
+    Ok(in_home & kept | mode & !kept)
 }
 
 fn timespec(time: Option<Time>) -> Timespec {

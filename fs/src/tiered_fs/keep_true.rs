@@ -104,7 +104,8 @@ struct Scanner {
 pub struct KeepTrue {
     born: Instant,
     scanners: Vec<Scanner>,
-    inotify: Option<OwnedFd>,
+    /// `None`: this user has no instance left.
+    pub(super) inotify: Option<OwnedFd>,
     watches: Mutex<HashMap<i32, Watched>>,
     stop: Mutex<Option<OwnedFd>>,
 }
@@ -189,11 +190,11 @@ impl KeepTrue {
     /// `incarnation` was looked up before the directory is opened: one that takes its place meanwhile is found, and
     /// watched, by itself. Gives `false` when there is none.
     fn watch(&self, home: &Home, watched: Watched, path: &RelPath) -> bool {
-        let Some(inotify_fd) = self
-            .inotify
-            .as_ref()
-            .filter(|_| home.watch() == Watch::Inotify)
-        else {
+        if home.watch() != Watch::Inotify {
+            return true;
+        }
+        let Some(inotify_fd) = &self.inotify else {
+            self.cannot_watch(home, errno::too_many_open());
             return true;
         };
         let flags = inotify::WatchFlags::CREATE
@@ -211,24 +212,30 @@ impl KeepTrue {
             Ok(watch) => {
                 lock(&self.watches).insert(watch, watched);
             }
-            Err(error) => {
-                if !self
-                    .scanner(home.id())
-                    .unwatched
-                    .swap(true, Ordering::Relaxed)
-                {
-                    let home = home.path().display();
-                    tracing::warn!(%error, %home, "cannot watch every directory: rescanning");
-                }
-            }
+            Err(error) => self.cannot_watch(home, error.into()),
         }
         true
+    }
+
+    /// The rescans of the home find what inotify cannot tell.
+    fn cannot_watch(&self, home: &Home, error: std::io::Error) {
+        let unwatched = &self.scanner(home.id()).unwatched;
+        if !unwatched.swap(true, Ordering::Relaxed) {
+            let home = home.path().display();
+            tracing::warn!(%error, %home, "cannot watch every directory: rescanning");
+        }
     }
 }
 
 impl TieredFs {
     /// Reads the models directory before anybody can ask.
     pub(super) fn scan_models(&self) -> FsResult<()> {
+        if !self.models().is_local() {
+            // What other machines change there inotify does not tell.
+            let scanner = self.keep_true.scanner(HomeId::MODELS);
+            scanner.unwatched.store(true, Ordering::Relaxed);
+            tracing::warn!("the models directory is not on a local file system: rescanning");
+        }
         self.scan(HomeId::MODELS, DirId::ROOT, &mut |_| {})
     }
 
@@ -570,20 +577,16 @@ impl TieredFs {
     }
 
     fn inotify_thread(&self, stop: &OwnedFd) {
-        let Some(inotify_fd) = &self.keep_true.inotify else {
-            return;
-        };
+        let inotify_fd = self.keep_true.inotify.as_ref();
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         // The kernel tells by it that the table of mounts has changed.
         let mounts = File::open("/proc/self/mountinfo").ok();
         // What was mounted before that, and after the homes were opened.
         self.keep_true.mounts_changed();
         loop {
-            let mut fds = vec![
-                PollFd::new(inotify_fd, PollFlags::IN),
-                PollFd::new(stop, PollFlags::IN),
-            ];
+            let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
             fds.extend(mounts.as_ref().map(|it| PollFd::new(it, PollFlags::PRI)));
+            fds.extend(inotify_fd.map(|it| PollFd::new(it, PollFlags::IN)));
             let patience = self.vanished.next_end().map(|left| Timespec {
                 tv_sec: 0,
                 // A little late, never early.
@@ -594,7 +597,7 @@ impl TieredFs {
                     self.end_vanished();
                     continue;
                 }
-                Ok(_) if !fds[1].revents().is_empty() => return,
+                Ok(_) if !fds[0].revents().is_empty() => return,
                 Ok(_) => {}
                 Err(error) if errno::is_interrupted(error) => {}
                 Err(error) => {
@@ -602,16 +605,18 @@ impl TieredFs {
                     return;
                 }
             }
-            if fds.get(2).is_some_and(|it| !it.revents().is_empty()) {
+            if mounts.is_some() && !fds[1].revents().is_empty() {
                 self.keep_true.mounts_changed();
             }
-            self.take_inotify_events(inotify_fd, &mut buffer);
+            if let Some(inotify_fd) = inotify_fd {
+                self.take_inotify_events(inotify_fd, &mut buffer);
+            }
             // What comes in bursts is looked at once.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Whoever looked up what is gone now can still open it, for a moment.
+    /// Whoever looked up what is gone now can still read it, for a moment.
     fn keep_vanished(&self, changes: &[UnionChange]) {
         if self.settings.vanished_grace.is_zero() {
             return;

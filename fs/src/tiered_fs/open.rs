@@ -444,24 +444,27 @@ impl TieredFs {
         }
     }
 
-    /// Opens a file of the models directory: by its path, or by its anchor when the path is gone.
+    /// Opens a file of the models directory: by its path, or by its anchor when the path is gone. Who writes must
+    /// mean it ([`Self::must_be_meant`]).
     pub(super) fn open_home(
         &self,
         node: &Node,
         file: &Arc<HomeFile>,
         write: bool,
     ) -> FsResult<File> {
-        let by_path = self
-            .union
-            .path_of(file)
-            .ok_or_else(|| FsError::new("open", ErrorKind::NotFound))
-            .and_then(|path| self.models().open_file(&path, write));
-        let right = by_path.and_then(|opened| self.must_be(file, &opened).map(|()| opened));
-        match (right, node.anchor(file)) {
+        match (self.open_by_name(file, write), node.anchor(file)) {
             (Err(_), Some(anchor)) => crate::home::reopen(&anchor, write)
                 .map_err(|error| FsError::new("open", ErrorKind::Io(error))),
-            (right, _) => right,
+            (by_name, _) => by_name,
         }
+    }
+
+    fn open_by_name(&self, file: &Arc<HomeFile>, write: bool) -> FsResult<File> {
+        let gone = || FsError::new("open", ErrorKind::NotFound);
+        let path = self.union.path_of(file).ok_or_else(gone)?;
+        let opened = self.models().open_file(&path, write)?;
+        self.must_be(file, &opened)?;
+        Ok(opened)
     }
 
     pub(super) fn bind(
@@ -622,7 +625,13 @@ impl TieredFs {
         request: &OpenRequest,
         register: Register<'_>,
     ) -> FsResult<Opened> {
-        let own = self.open_home(node, file, true)?;
+        let own = match self.open_by_name(file, true) {
+            Ok(own) => own,
+            Err(_) => {
+                self.must_be_meant(node, file, request.pid)?;
+                self.open_home(node, file, true)?
+            }
+        };
         let own = self.within_limit(own, request)?;
         // Before anything is changed: who is sent elsewhere has done nothing here.
         self.send_elsewhere(node, file, &mut node.lock_open())?;

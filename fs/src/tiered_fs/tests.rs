@@ -96,7 +96,7 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
         fs::write(&home, "home").unwrap();
         let pool = TestPool::directory(&std::env::temp_dir());
         let fs = file_system(models.path(), passthrough);
-        let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
         promote(&fs, &pool, node);
         let reader = open(&fs, node, libc::O_RDONLY).unwrap();
         assert_eq!(first_byte(&fs, &reader), b'r');
@@ -104,10 +104,10 @@ fn a_create_that_comes_too_late_writes_to_no_replica() {
         let error = create(&fs, libc::O_RDWR).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
         // As the kernel does: it is looked up again and opened, and once more, since its readers keep the node.
-        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        let again = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
         let error = open(&fs, again, libc::O_RDWR).expect_err("is refused");
         assert!(matches!(error.kind, ErrorKind::Retired), "{error}");
-        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        let again = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
         assert_ne!(again, node);
         let writer = open(&fs, again, libc::O_RDWR).unwrap();
         assert_eq!(first_byte(&fs, &writer), b'h');
@@ -130,7 +130,7 @@ fn a_change_that_a_stat_saw_first_is_no_secret() {
         fs::write(&home, "home").unwrap();
         let pool = TestPool::directory(&std::env::temp_dir());
         let fs = file_system(models.path(), passthrough);
-        let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
         promote(&fs, &pool, node);
         let reader = open(&fs, node, libc::O_RDONLY).unwrap();
         fs::write(&home, "HOMES").unwrap();
@@ -138,7 +138,7 @@ fn a_change_that_a_stat_saw_first_is_no_secret() {
         let file = fs.target(node).unwrap().file().unwrap();
         assert_eq!(fs.getattr(node, None).unwrap().attr.identity.size, 5);
         assert!(!file.is_resident(), "passthrough: {passthrough}");
-        let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+        let again = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
         assert_ne!(again, node);
         let other = open(&fs, again, libc::O_RDONLY).unwrap();
         assert_eq!(first_byte(&fs, &other), b'H');
@@ -155,7 +155,7 @@ fn pages_of_a_replica_are_not_kept_for_what_its_file_has_become() {
     fs::write(&home, "home").unwrap();
     let pool = TestPool::directory(&std::env::temp_dir());
     let fs = file_system(models.path(), false);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     promote(&fs, &pool, node);
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
     let unchanged = open(&fs, node, libc::O_RDONLY).unwrap();
@@ -192,11 +192,11 @@ fn fsync_of_a_reader_reaches_the_home() {
         Some(Identity::of_fd(&*file).unwrap())
     };
     let wanted = Some(Identity::of_fd(fs::File::open(&home).unwrap()).unwrap());
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let at_home = open(&fs, node, libc::O_RDONLY).unwrap();
     assert_eq!(synced(&at_home), wanted);
     promote(&fs, &pool, node);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let on_replica = open(&fs, node, libc::O_RDONLY).unwrap();
     assert_eq!(first_byte(&fs, &on_replica), b'r');
     assert_eq!(synced(&on_replica), wanted);
@@ -226,7 +226,7 @@ fn stale_check_interval_ends_a_replica_that_inotify_says_nothing_of() {
     let pool = TestPool::directory(&std::env::temp_dir());
     for home in [&models, &cold] {
         let name = home.file_name().unwrap();
-        let node = fs.lookup(NodeId::ROOT, name.as_encoded_bytes()).unwrap();
+        let node = fs.lookup(NodeId::ROOT, name.as_encoded_bytes(), 0).unwrap();
         let file = fs.target(node.node).unwrap().file().unwrap();
         promote(&fs, &pool, node.node);
         std::thread::sleep(Duration::from_millis(100));
@@ -301,7 +301,7 @@ fn the_late_end_of_a_directory_is_not_that_of_the_one_in_its_place() {
             .is_none()
     );
 
-    let d = fs.lookup(NodeId::ROOT, b"d").unwrap().node;
+    let d = fs.lookup(NodeId::ROOT, b"d", 0).unwrap().node;
     let create = CreateRequest {
         parent: d,
         name: NAME,
@@ -482,7 +482,7 @@ fn emptying_a_cold_file_without_a_name_is_stale() {
         ..FsSettings::default()
     });
     fs.start().unwrap();
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
     for _ in 0..2 {
         let refused = open(&fs, node, libc::O_RDWR | libc::O_TRUNC).unwrap_err();
@@ -499,7 +499,7 @@ fn emptying_a_file_takes_its_set_id_bits_away() {
     let home = models.path().join("f.gguf");
     fs::write(&home, "home").unwrap();
     let fs = file_system(models.path(), true);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     for (uid, before, after) in [(0, 0o6777, 0o6777), (1, 0o6777, 0o777), (1, 0o6767, 0o2767)] {
         fs::set_permissions(&home, fs::Permissions::from_mode(before)).unwrap();
         let by = OpenRequest {
@@ -523,7 +523,7 @@ fn an_open_file_without_name_or_anchor_can_be_changed() {
     fs::write(models.path().join("f.gguf"), "home").unwrap();
     let mut fs = file_system(models.path(), true);
     Arc::get_mut(&mut fs).unwrap().anchors_below = 0;
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let writer = open(&fs, node, libc::O_RDWR).unwrap();
     fs.unlink(NodeId::ROOT, NAME, 0).unwrap();
     let set = |set: SetAttr, handle| fs.setattr(node, handle, &set, &request(0)).unwrap();
@@ -558,7 +558,7 @@ fn what_is_mapped_or_open_for_writing_in_its_home_is_not_promoted() {
     fs::write(&home, "home").unwrap();
     let pool = TestPool::directory(&std::env::temp_dir());
     let fs = file_system(models.path(), true);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let file = fs.target(node).unwrap().file().unwrap();
     let writer = fs::OpenOptions::new().write(true).open(&home).unwrap();
     let busy = fs.open_to_copy(&file).unwrap_err();
@@ -579,7 +579,7 @@ fn a_pool_that_does_not_answer_gets_no_new_open_and_loses_nothing() {
     fs::write(models.path().join("f.gguf"), "home").unwrap();
     let pool = TestPool::directory(&std::env::temp_dir());
     let fs = file_system(models.path(), true);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     promote(&fs, &pool, node);
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
 
@@ -588,7 +588,7 @@ fn a_pool_that_does_not_answer_gets_no_new_open_and_loses_nothing() {
         pool.pool.try_reserve(1).is_err(),
         "nothing new is copied into it"
     );
-    let elsewhere = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let elsewhere = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     assert_ne!(elsewhere, node, "who holds the node keeps it to itself");
     let other = open(&fs, elsewhere, libc::O_RDONLY).unwrap();
     assert_eq!(
@@ -599,7 +599,7 @@ fn a_pool_that_does_not_answer_gets_no_new_open_and_loses_nothing() {
     fs.release(reader.handle);
 
     fs.set_reach(&pool.pool, Reach::Answers);
-    let back = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let back = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let again = open(&fs, back, libc::O_RDONLY).unwrap();
     assert_eq!(first_byte(&fs, &again), b'r');
     fs.release(again.handle);
@@ -623,7 +623,7 @@ fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {
     fs::File::create(&home).unwrap().write_all(b"home").unwrap();
     let pool = TestPool::directory(&std::env::temp_dir());
     let fs = file_system(models.path(), true);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     promote(&fs, &pool, node);
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
     let file: FileId = fs.target(node).unwrap().file().unwrap().id;
@@ -633,7 +633,7 @@ fn a_writer_that_is_sent_elsewhere_leaves_no_trace() {
     assert_eq!(fs::read(&home).unwrap(), b"home");
     assert_eq!(fs.handle_count(), 1);
     fs.release(reader.handle);
-    let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let again = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let known = fs.target(again).unwrap().file().unwrap();
     assert_eq!(known.id, file);
     // No writer is counted any more, so it can be promoted.
@@ -680,7 +680,7 @@ fn who_sets_times_is_shown_them_whatever_others_see_meanwhile() {
     let models = tempfile::tempdir().unwrap();
     fs::write(models.path().join("f.gguf"), "home").unwrap();
     let fs = file_system(models.path(), true);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let setter = scope.spawn(|| {
@@ -718,7 +718,7 @@ fn an_open_that_comes_before_the_notice_is_given_nothing_old() {
     fs::write(models.path().join("f.gguf"), "home").unwrap();
     let pool = TestPool::directory(&std::env::temp_dir());
     let fs = file_system(models.path(), true);
-    let node = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     promote(&fs, &pool, node);
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
     let emptied = SetAttr {
@@ -743,7 +743,7 @@ fn an_open_that_comes_before_the_notice_is_given_nothing_old() {
         };
         fs.release(same.handle);
     }
-    let again = fs.lookup(NodeId::ROOT, NAME).unwrap().node;
+    let again = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     assert_ne!(again, node);
     let now = open(&fs, again, libc::O_RDONLY).unwrap();
     assert_eq!(first_byte(&fs, &now), b'h');
@@ -781,7 +781,7 @@ fn looking_up_walking_and_changing_the_tree_do_not_wait_for_each_other() {
         for _ in 0..20 {
             for number in 0..200 {
                 let name = format!("{number}");
-                let node = fs.lookup(NodeId::ROOT, name.as_bytes()).unwrap().node;
+                let node = fs.lookup(NodeId::ROOT, name.as_bytes(), 0).unwrap().node;
                 fs.forget(node, 1);
             }
         }
@@ -833,7 +833,7 @@ fn what_has_taken_a_name_is_not_taken_for_what_had_it() {
         let error = done.expect_err("is refused");
         assert_eq!(crate::errno::to_errno(&error), libc::ESTALE, "{error}");
     };
-    let look = |name: &str| fs.lookup(NodeId::ROOT, name.as_bytes()).unwrap().node;
+    let look = |name: &str| fs.lookup(NodeId::ROOT, name.as_bytes(), 0).unwrap().node;
 
     let cold = look("own-cold");
     swap("cold/own-cold", "cold/other-cold");
@@ -872,4 +872,171 @@ fn what_has_taken_a_name_is_not_taken_for_what_had_it() {
     };
     fs.see_name(models, now, b"secret");
     assert!(fs.union().look_up(now, b"secret").is_some());
+}
+
+/// What was removed, replaced or moved away in the home a moment ago was still opened for writing by its
+/// old descriptor: what was written was nowhere, or in a file elsewhere that nobody had named.
+#[test]
+fn what_is_written_goes_to_no_file_that_was_moved_away() {
+    const THREAD: u32 = 4242;
+    let top = tempfile::tempdir().unwrap();
+    let (models, away) = (top.path().join("models"), top.path().join("away"));
+    let home = models.join("f.gguf");
+    let is_stale = |error: FsError| crate::errno::to_errno(&error) == libc::ESTALE;
+    let by = |flags| OpenRequest {
+        pid: THREAD,
+        ..request(flags)
+    };
+    let set = |mode, size| SetAttr {
+        mode,
+        size,
+        ..SetAttr::default()
+    };
+    let parted: [&dyn Fn(); 3] = [
+        &|| fs::rename(&home, &away).unwrap(),
+        &|| {
+            fs::hard_link(&home, &away).unwrap();
+            fs::remove_file(&home).unwrap();
+        },
+        &|| {
+            fs::rename(&home, &away).unwrap();
+            fs::write(&home, "other").unwrap();
+        },
+    ];
+    for (case, part) in parted.iter().enumerate() {
+        let _ = fs::remove_dir_all(&models);
+        let _ = fs::remove_file(&away);
+        fs::create_dir(&models).unwrap();
+        fs::write(&home, "home").unwrap();
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o644)).unwrap();
+        let fs = file_system(&models, true);
+        let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
+        part();
+        // Nothing has told of it: no thread is started. Nobody else is asked twice either.
+        for flags in [libc::O_WRONLY, libc::O_RDWR | libc::O_TRUNC] {
+            let refused = open(&fs, node, flags).map(drop).expect_err("is refused");
+            assert!(is_stale(refused), "case {case}");
+        }
+        for set in [set(None, Some(0)), set(Some(0o600), None)] {
+            let refused = fs
+                .setattr(node, None, &set, &request(0))
+                .expect_err("is refused");
+            assert!(is_stale(refused), "case {case}");
+        }
+        let refused = fs
+            .link(node, NodeId::ROOT, b"link", 0)
+            .expect_err("is refused");
+        assert!(is_stale(refused), "case {case}");
+        // By its name there is now what the home has.
+        let now = fs.lookup(NodeId::ROOT, NAME, 0);
+        assert_eq!(now.is_ok(), home.exists(), "case {case}");
+        assert!(!now.is_ok_and(|now| now.node == node), "case {case}");
+        assert_eq!(fs::read(&away).unwrap(), b"home", "case {case}");
+        let mode = fs::metadata(&away).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "case {case}");
+        // Who comes again has a descriptor of the file, and no name.
+        let register = |_: &fs::File| Ok(Arc::new(()) as crate::node::Token);
+        let mut again =
+            (0..2).map(|_| fs.open(node, &by(libc::O_WRONLY), &register, Patience::HomeOnly));
+        assert!(
+            is_stale(again.next().unwrap().map(drop).expect_err("is told")),
+            "case {case}"
+        );
+        assert!(again.next().unwrap().is_ok(), "case {case}");
+    }
+}
+
+/// Beside containers a user's inotify instances are used up easily: nothing told of changes, and nobody looked.
+#[test]
+fn where_there_is_no_inotify_rescans_find_what_changes() {
+    let top = tempfile::tempdir().unwrap();
+    let at = |path: &str| top.path().join(path);
+    for directory in ["models", "cold"] {
+        fs::create_dir(at(directory)).unwrap();
+    }
+    let mut fs = with_settings(FsSettings {
+        models_dir: at("models"),
+        cold: vec![ColdSettings {
+            path: at("cold"),
+            watch: WatchChoice::Fixed(Watch::Inotify),
+            rescan_interval: Duration::from_millis(20),
+        }],
+        ..FsSettings::default()
+    });
+    Arc::get_mut(&mut fs).unwrap().keep_true.inotify = None;
+    fs.start().unwrap();
+    assert!(!fs.home_states()[1].watched, "nothing tells of changes");
+    fs::write(at("cold/late"), "late").unwrap();
+    until_found(&fs, "late");
+    assert!(fs.rescan(Duration::from_secs(60)));
+    assert!(!fs.home_states()[0].watched, "nor in the models directory");
+    fs.stop();
+}
+
+#[test]
+fn a_models_directory_that_others_may_change_is_rescanned() {
+    let local = tempfile::tempdir().unwrap();
+    let watched = |models: &Path| file_system(models, true).home_states()[0].watched;
+    assert!(watched(local.path()));
+    assert!(!watched(Path::new("/proc/self/fdinfo")));
+}
+
+#[test]
+fn what_a_home_has_under_the_name_that_is_ours_is_hidden() {
+    let models = tempfile::tempdir().unwrap();
+    fs::create_dir(models.path().join(".speedloader")).unwrap();
+    fs::write(models.path().join(".speedloader/m.gguf"), "hidden").unwrap();
+    let fs = file_system(models.path(), true);
+    fs.see_name(fs.models(), DirId::ROOT, b".speedloader");
+    assert!(fs.union().look_up(DirId::ROOT, b".speedloader").is_none());
+    assert!(fs.union().listing(DirId::ROOT).unwrap().is_empty());
+}
+
+#[test]
+fn a_removed_directory_is_not_taken_for_a_cold_one() {
+    let models = tempfile::tempdir().unwrap();
+    fs::create_dir(models.path().join("d")).unwrap();
+    let fs = file_system(models.path(), true);
+    let node = fs.lookup(NodeId::ROOT, b"d", 0).unwrap().node;
+    fs.rmdir(NodeId::ROOT, b"d", 0).unwrap();
+    let mode = SetAttr {
+        mode: Some(0o700),
+        ..SetAttr::default()
+    };
+    let error = fs
+        .setattr(node, None, &mode, &request(0))
+        .expect_err("is gone");
+    assert_eq!(crate::errno::to_errno(&error), libc::ENOENT, "{error}");
+    assert_eq!(fs.stats().cold_writes_refused.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_root_empties_stays_its_owners() {
+    let top = tempfile::tempdir().unwrap();
+    let (models, cold) = (top.path().join("models"), top.path().join("cold"));
+    for home in [&models, &cold] {
+        fs::create_dir(home).unwrap();
+    }
+    let file = cold.join("f.gguf");
+    fs::write(&file, "cold").unwrap();
+    if std::os::unix::fs::chown(&file, Some(1), Some(2)).is_err() {
+        return;
+    }
+    let fs = with_settings(FsSettings {
+        models_dir: models.clone(),
+        cold: vec![ColdSettings {
+            path: cold,
+            watch: WatchChoice::Fixed(Watch::Rescan),
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        ..FsSettings::default()
+    });
+    fs.see_name(&fs.homes()[1], DirId::ROOT, NAME);
+    let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
+    let opened = open(&fs, node, libc::O_WRONLY | libc::O_TRUNC).unwrap();
+    let attr = fs.getattr(node, None).unwrap().attr;
+    assert_eq!((attr.uid, attr.gid, attr.identity.size), (1, 2, 0));
+    let owner = attr_of(fs::File::open(models.join("f.gguf")).unwrap()).unwrap();
+    assert_eq!((owner.uid, owner.gid), (1, 2));
+    fs.release(opened.handle);
 }

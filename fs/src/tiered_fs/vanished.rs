@@ -1,8 +1,9 @@
 //! Files that vanished from the models directory behind our back, kept findable for a moment.
 //!
 //! `mv` from the mount onto the file's own home unlinks the target first and only then opens the
-//! source, which is the same file: without this its bytes would be gone. Whoever had looked the name
-//! up still finds it, and reads it by the descriptor that its node holds.
+//! source, which is the same file: without this its bytes would be gone. A program that copies or moves
+//! files still finds it, and reads it by the descriptor that its node holds. Whoever wants to change it
+//! ends that: what he writes belongs to the name, not to a file that has none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,11 @@ impl Vanished {
         lock(&self.0).remove(&(directory, Arc::clone(name)));
     }
 
+    /// Forgets the names of a file, and gives them.
+    pub fn take(&self, file: &HomeFile) -> Vec<Name> {
+        self.take_those(|kept, _| kept.id == file.id)
+    }
+
     /// Time until the next name is forgotten; `None`: nothing is kept.
     pub fn next_end(&self) -> Option<Duration> {
         let next = lock(&self.0).values().map(|(_, until)| *until).min()?;
@@ -51,13 +57,12 @@ impl Vanished {
 
     /// Forgets what is over, and gives its names.
     pub fn take_ended(&self, now: Instant) -> Vec<Name> {
+        self.take_those(|_, until| until <= now)
+    }
+
+    fn take_those(&self, ends: impl Fn(&HomeFile, Instant) -> bool) -> Vec<Name> {
         let mut kept = lock(&self.0);
-        let ended: Vec<Name> = kept
-            .iter()
-            .filter(|(_, (_, until))| *until <= now)
-            .map(|(n, _)| n.clone())
-            .collect();
-        ended.iter().for_each(|name| drop(kept.remove(name)));
-        ended
+        let ended = kept.extract_if(|_, (file, until)| ends(file, *until));
+        ended.map(|(name, _)| name).collect()
     }
 }
