@@ -59,7 +59,7 @@ impl ModelView {
     /// When it was loaded last, as far as is known: what is counted begins with the daemon, what is learned before.
     pub fn last_load(&self, now_ms: u64) -> String {
         match self.last_load_ms {
-            None if self.heat > 0.0 => "before the start".to_owned(),
+            None if self.heat > 0.0 => "before start".to_owned(),
             known => ago(now_ms, known),
         }
     }
@@ -299,7 +299,7 @@ mod tests {
             ..ModelView::default()
         };
         assert_eq!(known(0.0, None).last_load(9_000), "never");
-        assert_eq!(known(5.89, None).last_load(9_000), "before the start");
+        assert_eq!(known(5.89, None).last_load(9_000), "before start");
         assert_eq!(known(5.89, Some(4_000)).last_load(9_000), "5 s ago");
     }
 }

@@ -65,7 +65,7 @@ export function ago(ms) {
 export const when = (ms) => ms
   ? h("time", { "data-t": ms, datetime: new Date(ms).toISOString(), title: absolute(ms) }, ago(ms))
   : faint("never");
-export const lastLoad = (m) => (m.last_load_ms || !m.heat ? when(m.last_load_ms) : faint("before the start"));
+export const lastLoad = (m) => (m.last_load_ms || !m.heat ? when(m.last_load_ms) : faint("before start"));
 export const weekday = (ms) => new Date(ms).toLocaleDateString("en-GB", { weekday: "short" });
 
 export const ENGINES = { ollama: "Ollama", gguf: "GGUF", huggingface: "Hugging Face", file: "File" };
