@@ -37,6 +37,9 @@ const TRIES_MAX: usize = 1024;
 const PATH_BYTES_MAX: usize = 4096;
 /// Times that a path is looked up.
 const ATTEMPTS_MAX: usize = 4;
+/// The inode number is within so many bytes of what the kernel tells of a descriptor; of some, which watch others, it
+/// tells megabytes.
+const INFO_BYTES: u64 = 256;
 /// Descriptors that are looked at.
 const DESCRIPTORS_MAX: usize = 1024;
 
@@ -155,9 +158,13 @@ impl<'a> Caller<'a> {
         };
         let line = format!("ino:\t{}\n", home_file.ino);
         entries.flatten().take(DESCRIPTORS_MAX).any(|entry| {
-            let info = fs::read_to_string(entry.path()).unwrap_or_default();
+            let mut info = Vec::new();
+            if let Ok(file) = File::open(entry.path()) {
+                // What cannot be read names no file.
+                let _ = file.take(INFO_BYTES).read_to_end(&mut info);
+            }
             let number = entry.file_name();
-            info.contains(&line)
+            String::from_utf8_lossy(&info).contains(&line)
                 && fs::read_link(Path::new(&format!("/proc/{}/fd", self.pid)).join(number))
                     .is_ok_and(|target| {
                         !target.starts_with(self.mountpoint)

@@ -14,6 +14,8 @@
 //! of /proc once in [`REMEMBERED`] for each thread, or process and file.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +36,10 @@ const SAME_LOAD: Duration = Duration::from_secs(10);
 const NEXT_FILE: Duration = Duration::from_secs(3600);
 /// Processes of a load beyond which those that have ended are forgotten.
 const PROCESSES_MAX: usize = 64;
+/// So much is read of what a process has mapped, some 80,000 mappings: it may have chosen very many, with long names.
+const MAPS_BYTES_MAX: u64 = 8 << 20;
+/// The fields before the path of a line of it take no more.
+const MAPS_FIELDS_BYTES: usize = 128;
 /// Pairs of model and engine that are remembered, the latest; of file and process, and of handles that count.
 const LATELY_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Open handles that are watched; more are not counted. Those that count are watched no longer, so nobody who
@@ -395,13 +401,18 @@ fn time_to_read(bytes: u64) -> Duration {
 /// Whether a process has a file mapped, by the numbers that the mount shows: whatever the file is called where the process
 /// lives, and also when a replica is what is mapped.
 pub fn is_mapped_by(process: u32, dev: u64, ino: u64) -> bool {
-    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
-    maps.lines()
-        .any(|line| inode_of_mapping(line) == Some((dev, ino)))
+    let Ok(maps) = File::open(format!("/proc/{process}/maps")) else {
+        return false;
+    };
+    let lines = BufReader::new(maps.take(MAPS_BYTES_MAX)).split(b'\n');
+    lines
+        .map_while(Result::ok)
+        .any(|line| inode_of_mapping(&line) == Some((dev, ino)))
 }
 
 /// Device and inode of a line `RANGE MODE OFFSET MAJOR:MINOR INODE PATH`.
-fn inode_of_mapping(line: &str) -> Option<(u64, u64)> {
+fn inode_of_mapping(line: &[u8]) -> Option<(u64, u64)> {
+    let line = String::from_utf8_lossy(&line[..line.len().min(MAPS_FIELDS_BYTES)]);
     let mut fields = line.split_whitespace().skip(3);
     let (major, minor) = fields.next()?.split_once(':')?;
     let number = |text| u32::from_str_radix(text, 16).ok();
@@ -700,10 +711,11 @@ mod tests {
 
     #[test]
     fn a_mapping_is_told_by_its_numbers() {
-        let line = "7faaae800000-7faaafb13000 r--s 00000000 00:29 1099521639889     /in/a b.gguf";
+        let line =
+            b"7faaae800000-7faaafb13000 r--s 00000000 00:29 1099521639889     /in/a \xff.gguf";
         let dev = rustix::fs::makedev(0, 0x29);
         assert_eq!(inode_of_mapping(line), Some((dev, 1_099_521_639_889)));
-        assert_eq!(inode_of_mapping("7ffd-7ffe rw-p 0 00:00 0"), Some((0, 0)));
-        assert_eq!(inode_of_mapping("7ffd-7ffe rw-p"), None);
+        assert_eq!(inode_of_mapping(b"7ffd-7ffe rw-p 0 00:00 0"), Some((0, 0)));
+        assert_eq!(inode_of_mapping(b"7ffd-7ffe rw-p"), None);
     }
 }

@@ -62,7 +62,7 @@ struct Shared {
     /// Direct reads beyond this offset are not answered.
     hangs_from: Mutex<Option<u64>>,
     closing: Mutex<Closing>,
-    /// Requests that it does not answer for that.
+    /// Requests that it does not answer now.
     waiting: AtomicU64,
     changed: Condvar,
 }
@@ -143,7 +143,7 @@ impl Store {
         self.shared.changed.notify_all();
     }
 
-    /// How many requests it does not answer for that.
+    /// How many requests it does not answer now.
     pub fn waiting(&self) -> u64 {
         self.shared.waiting.load(Ordering::SeqCst)
     }
@@ -249,10 +249,12 @@ impl Server {
 
     fn wait_while_hanging(&self, end: u64) {
         let mut from = lock(&self.shared.hangs_from);
+        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
         while from.is_some_and(|from| end > from) {
             let woken = self.shared.changed.wait(from);
             from = woken.unwrap_or_else(PoisonError::into_inner);
         }
+        self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -368,6 +368,7 @@ fn a_pool_that_is_disconnected_under_a_copy_that_hangs_goes_with_it() {
     mount.call(promote(false));
     let pool = || mount.status().pools.remove(0);
     mount.until("it is being copied", || pool().used_bytes > 0);
+    mount.until("the copy hangs", || store.waiting() > 0);
     let View::Moves(parted) = mount.call(Command::TierDisconnect {
         name: "p".to_owned(),
         force: false,
