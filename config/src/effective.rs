@@ -171,7 +171,7 @@ section! {
         /// How long the first open of a model that is on its way may wait for it; then it reads from the copy as it comes.
         pub max_wait: Duration = Value("30s"), Live, from "0s" to "1h";
         /// How much is kept of the log of loads, which `speedloader simulate` replays: times, names and sizes, in the
-        /// state directory; 0B: it is not written.
+        /// state directory; 0B: none, and what there was is removed.
         pub load_log: Bytes = Value("16MiB"), Live, from "0B" to "1GiB";
         /// Models that win over others when there is not room for all, the first before the second; names, paths or
         /// patterns with `*`.

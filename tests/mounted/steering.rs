@@ -223,7 +223,7 @@ fn another_model_of_the_same_name_takes_nothing_away() {
         for one in sub new; do speedloader promote $one/secret.gguf; done
         speedloader umount
         $PROGRAM --config $T/config.toml mount $T/mnt > $T/log 2>&1
-        speedloader wait sub/pinned.gguf
+        until speedloader which sub/pinned.gguf | grep pools/p; do :; done
         speedloader demote sub/pinned.gguf 2>&1 || echo refused $?
         echo the other
         speedloader demote new/pinned.gguf
