@@ -441,8 +441,11 @@ flow("a resize takes the room of copies that were left behind before it demotes 
     const { db, emit } = await import("/js/state.js");
     const [pool, ...rest] = db.status.pools;
     const full = { capacity_bytes: 512 * MIB, used_bytes: 512 * MIB, free_bytes: 0, reserved_bytes: 0, draining_bytes: 0, spare_bytes: 300 * MIB };
-    db.status = { ...db.status, memory: { ...db.status.memory, total_bytes: 1024 * MIB }, pools: [{ ...pool, ...full }, ...rest] };
-    for (const model of db.models.values()) db.models.set(model.name, { ...model, open: 0, pinned: null, resident_bytes: { [pool.name]: 20 * MIB } });
+    const status = { ...db.status, memory: { ...db.status.memory, total_bytes: 1024 * MIB }, pools: [{ ...pool, ...full }, ...rest] };
+    const models = [...db.models.values()].map((model) => [model.name, { ...model, open: 0, pinned: null, resident_bytes: { [pool.name]: 20 * MIB } }]);
+    // What the daemon says meanwhile is not heard.
+    Object.defineProperty(db, "status", { get: () => status, set: () => {} });
+    Object.defineProperty(db, "models", { get: () => new Map(models), set: () => {} });
     emit("status");
   }, MIB);
   await page.locator("[aria-label='Resize local']").click();
