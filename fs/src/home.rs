@@ -430,7 +430,7 @@ impl Home {
         for entry in Dir::read_from(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
-            if check_name(name).is_err() || is_hidden(path, name) {
+            if check_name(name).is_err() || is_ours(path, name) {
                 continue;
             }
             match self.look_at(directory.as_fd(), path, name) {
@@ -484,7 +484,7 @@ impl Home {
         name: &[u8],
     ) -> FsResult<Option<Listed>> {
         match opened {
-            _ if is_hidden(path, name) => Ok(None),
+            _ if is_ours(path, name) => Ok(None),
             Ok(fd) => self
                 .look_at(fd.as_fd(), path, name)
                 .map_err(|errno| FsError::io("look up", path, errno)),
@@ -517,8 +517,8 @@ pub struct Listing {
     pub unanswered: Vec<Vec<u8>>,
 }
 
-/// Whether a home's own name is hidden by the virtual directory.
-fn is_hidden(directory: &RelPath, name: &[u8]) -> bool {
+/// Whether the virtual directory has this name in the mount, so that what a home has there is shown to nobody.
+fn is_ours(directory: &RelPath, name: &[u8]) -> bool {
     directory.is_root() && name == virtual_file::DIRECTORY.as_bytes()
 }
 

@@ -371,13 +371,18 @@ mod tests {
         struct Config {
             layers: u64,
         }
-        for secret in ["\"hf_secret\"", "{\"layers\":\"hf_secret\"}", "hf_secret"] {
+        for secret in [
+            r#""hf_secret""#,
+            r#"{"layers":"hf_secret"}"#,
+            r#"{"layers":"hf_secret, expected hf_secret"}"#,
+            r#"{"layers":-1234.5}"#,
+            r#"{"layers":-1234}"#,
+            "hf_secret",
+        ] {
             let error = json::<Config>("config.json", secret.as_bytes()).expect_err("is none");
             let text = error.to_string();
-            assert!(
-                !text.contains("hf_secret") && text.contains("line 1"),
-                "{text}"
-            );
+            let quotes = text.contains("hf_secret") || text.contains("1234");
+            assert!(!quotes && text.contains("line 1"), "{text}");
         }
     }
 

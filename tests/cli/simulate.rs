@@ -262,17 +262,10 @@ fn configured(directory: &Path) -> (PathBuf, String) {
     (state, path)
 }
 
-#[test]
-fn without_a_trace_the_log_of_loads_is_replayed() {
-    let directory = tempfile::tempdir().unwrap();
-    let (state, config) = configured(directory.path());
-    let asked = ["--config", &config, "simulate", "--pool", "20%", "--json"];
-    let none = speedloader(&asked);
-    assert_eq!(none.status, 1, "{none:?}");
-    assert!(none.err.contains("no load is logged in"), "{none:?}");
-
-    let log = LoadLog::new(&state);
-    for load in trace(&lines()).loads {
+/// Logs the loads of a trace, as a daemon with this state directory would.
+fn log_loads(state: &Path, trace: &Trace) {
+    let log = LoadLog::new(state);
+    for load in &trace.loads {
         let entry = Entry {
             at_secs: load.at_secs,
             number: 0,
@@ -282,6 +275,18 @@ fn without_a_trace_the_log_of_loads_is_replayed() {
         };
         log.add(1 << 20, &entry).unwrap();
     }
+}
+
+#[test]
+fn without_a_trace_the_log_of_loads_is_replayed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, config) = configured(directory.path());
+    let asked = ["--config", &config, "simulate", "--pool", "20%", "--json"];
+    let none = speedloader(&asked);
+    assert_eq!(none.status, 1, "{none:?}");
+    assert!(none.err.contains("no load is logged in"), "{none:?}");
+
+    log_loads(&state, &trace(&lines()));
     let path = written(directory.path(), "t.csv", lines().as_bytes());
     let by_trace = ["simulate", "--pool", "20%", "--json", "--trace", &path];
     assert_eq!(
@@ -299,17 +304,7 @@ fn the_log_of_loads_is_replayed_with_the_configured_half_life() {
     toml += "policy.half_life = 1\n";
     fs::write(&config, toml).unwrap();
     let trace = trace(&lines());
-    let log = LoadLog::new(&state);
-    for load in &trace.loads {
-        let entry = Entry {
-            at_secs: load.at_secs,
-            number: 0,
-            family: "g",
-            name: &format!("m{}", load.object),
-            bytes: load.bytes,
-        };
-        log.add(1 << 20, &entry).unwrap();
-    }
+    log_loads(&state, &trace);
     let pool = (u128::from(trace.footprint_bytes()) * 20 / 100) as u64;
     let tiers = Tiers {
         pools: vec![(TierId(0), 10_000_000_000, pool)],

@@ -86,14 +86,18 @@ fn bench() -> Bench {
     }
 }
 
+fn opening(node: NodeId, tid: u32, direct: bool) -> Opening {
+    Opening {
+        node,
+        tid,
+        direct,
+        may_hold: true,
+    }
+}
+
 impl Bench {
     fn open(&self, tid: u32, direct: bool) -> Verdict {
-        let opening = Opening {
-            node: NODE,
-            tid,
-            direct,
-            may_hold: true,
-        };
+        let opening = opening(NODE, tid, direct);
         self.loads.open(&self.file, &opening)
     }
 
@@ -177,12 +181,7 @@ fn who_loads_a_file_is_sent_on_once_from_a_node_that_is_served_for_others() {
     let bench = bench();
     let load = bench.served(parent(), false);
     let sends_on = |tid: u32, direct: bool| {
-        let opening = Opening {
-            node: NodeId(8),
-            tid,
-            direct,
-            may_hold: true,
-        };
+        let opening = opening(NodeId(8), tid, direct);
         bench.loads.sends_on(&load, &opening)
     };
     // Has looked itself, or descends from who has.
@@ -206,12 +205,7 @@ fn who_loads_a_file_is_sent_on_once_from_a_node_that_is_served_for_others() {
 #[test]
 fn who_was_sent_on_is_not_sent_on_again_before_it_has_opened_the_file() {
     let bench = bench();
-    let opening = Opening {
-        node: NodeId(8),
-        tid: own(),
-        direct: false,
-        may_hold: true,
-    };
+    let opening = opening(NodeId(8), own(), false);
     let first = bench.served(parent(), false);
     assert!(bench.loads.sends_on(&first, &opening));
     bench.loads.end(first.file().id);
@@ -226,12 +220,7 @@ fn who_was_sent_on_is_not_sent_on_again_before_it_has_opened_the_file() {
 #[test]
 fn who_was_sent_on_and_gave_up_is_forgotten() {
     let bench = bench();
-    let opening = Opening {
-        node: NodeId(8),
-        tid: own(),
-        direct: false,
-        may_hold: true,
-    };
+    let opening = opening(NodeId(8), own(), false);
     let first = bench.served(parent(), false);
     assert!(bench.loads.sends_on(&first, &opening));
     let long_ago = Instant::now().checked_sub(SENT_ON_EXPIRES).unwrap();
@@ -264,12 +253,7 @@ fn what_lies_beyond_the_end_is_not_kept() {
 fn a_first_look_beside_others_is_remembered() {
     let bench = bench();
     let load = bench.served(0, false);
-    let beside = Opening {
-        node: NODE,
-        tid: own(),
-        direct: false,
-        may_hold: true,
-    };
+    let beside = opening(NODE, own(), false);
     assert!(!bench.loads.sends_on(&load, &beside));
     assert!(bench.is_held(own()));
 }

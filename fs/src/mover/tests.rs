@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -321,17 +322,24 @@ fn a_copy_waits_for_the_memory_that_was_dropped_for_it() {
     }
 }
 
+/// A second pool, in a directory.
+fn pool_beside(pool: &TestPool, directory: &Path) -> Arc<Pool> {
+    let path = directory.join("pool");
+    let settings = testing::settings(&path, &pool.kind, pool.seam.clone());
+    let second = Pool::connect(PoolSettings {
+        id: PoolId(2),
+        ..settings
+    });
+    second.unwrap()
+}
+
 /// Put before the others, or beside them, a copy failed for want of the room that the one before it was about to leave.
 #[test]
 fn a_copy_waits_for_the_room_that_the_one_before_it_leaves() {
     for workers in [1, 2] {
         let fast = TestPool::directory(&std::env::temp_dir());
         let below = tempfile::tempdir().unwrap();
-        let slow = Pool::connect(PoolSettings {
-            id: PoolId(2),
-            ..testing::settings(&below.path().join("pool"), &fast.kind, fast.seam.clone())
-        });
-        let slow = slow.unwrap();
+        let slow = pool_beside(&fast, below.path());
         let (host, ended) = TestHost::new(40 << 20);
         let workers = NonZeroUsize::new(workers).unwrap();
         let settings = MoverSettings {
@@ -382,11 +390,7 @@ fn a_copy_waits_for_the_room_that_the_one_before_it_leaves() {
 fn jobs_that_make_room_for_one_another_are_raised_once() {
     let fast = TestPool::directory(&std::env::temp_dir());
     let below = tempfile::tempdir().unwrap();
-    let slow = Pool::connect(PoolSettings {
-        id: PoolId(2),
-        ..testing::settings(&below.path().join("pool"), &fast.kind, fast.seam.clone())
-    });
-    let slow = slow.unwrap();
+    let slow = pool_beside(&fast, below.path());
     let (host, ended) = TestHost::new(5000);
     let door = host.door.lock().unwrap();
     let mover = Mover::start(settings(), host.clone()).unwrap();

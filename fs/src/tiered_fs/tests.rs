@@ -33,6 +33,19 @@ fn with_settings(settings: FsSettings) -> Arc<TieredFs> {
     file_system
 }
 
+/// A models directory over a cold one, which are read only when they are asked for.
+fn over_cold(models: &Path, cold: &Path) -> Arc<TieredFs> {
+    with_settings(FsSettings {
+        models_dir: models.to_owned(),
+        cold: vec![ColdSettings {
+            path: cold.to_owned(),
+            watch: WatchChoice::Fixed(Watch::Rescan),
+            rescan_interval: Duration::from_secs(3600),
+        }],
+        ..FsSettings::default()
+    })
+}
+
 fn request(flags: i32) -> OpenRequest {
     OpenRequest {
         flags,
@@ -428,15 +441,7 @@ fn no_walk_over_a_deep_tree_takes_a_deep_stack() {
         fs::write(home.join(&deep).join(own), own).unwrap();
     }
     fs::write(models.join("d"), "a file hides the cold directory").unwrap();
-    let fs = with_settings(FsSettings {
-        models_dir: models.clone(),
-        cold: vec![ColdSettings {
-            path: cold,
-            watch: WatchChoice::Fixed(Watch::Rescan),
-            rescan_interval: Duration::from_secs(3600),
-        }],
-        ..FsSettings::default()
-    });
+    let fs = over_cold(&models, &cold);
     fs.start().unwrap();
     assert!(fs.rescan(Duration::from_secs(60)));
     let walk = || {
@@ -472,15 +477,7 @@ fn no_walk_over_a_deep_tree_takes_a_deep_stack() {
 fn emptying_a_cold_file_without_a_name_is_stale() {
     let (models, cold) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::write(cold.path().join("f.gguf"), "cold").unwrap();
-    let fs = with_settings(FsSettings {
-        models_dir: models.path().to_owned(),
-        cold: vec![ColdSettings {
-            path: cold.path().to_owned(),
-            watch: WatchChoice::Fixed(Watch::Rescan),
-            rescan_interval: Duration::from_secs(3600),
-        }],
-        ..FsSettings::default()
-    });
+    let fs = over_cold(models.path(), cold.path());
     fs.start().unwrap();
     let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let reader = open(&fs, node, libc::O_RDONLY).unwrap();
@@ -1022,15 +1019,7 @@ fn what_root_empties_stays_its_owners() {
     if std::os::unix::fs::chown(&file, Some(1), Some(2)).is_err() {
         return;
     }
-    let fs = with_settings(FsSettings {
-        models_dir: models.clone(),
-        cold: vec![ColdSettings {
-            path: cold,
-            watch: WatchChoice::Fixed(Watch::Rescan),
-            rescan_interval: Duration::from_secs(3600),
-        }],
-        ..FsSettings::default()
-    });
+    let fs = over_cold(&models, &cold);
     fs.see_name(&fs.homes()[1], DirId::ROOT, NAME);
     let node = fs.lookup(NodeId::ROOT, NAME, 0).unwrap().node;
     let opened = open(&fs, node, libc::O_WRONLY | libc::O_TRUNC).unwrap();
